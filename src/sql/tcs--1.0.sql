@@ -1,0 +1,195 @@
+/* src/sql/tcs--1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION tcs" to load this file. \quit
+
+GRANT USAGE ON SCHEMA tcs TO PUBLIC;
+
+/* ---- tokens ---- */
+
+CREATE FUNCTION session_token()
+RETURNS text
+AS 'MODULE_PATHNAME', 'tcs_session_token_fn'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION session_token() IS
+'token of everything this session has written and may have read so far';
+
+CREATE FUNCTION token_info(
+	token text,
+	OUT version int,
+	OUT system_identifier bigint,
+	OUT timeline int,
+	OUT timeline_begin pg_lsn,
+	OUT written pg_lsn,
+	OUT seen_on_primary pg_lsn,
+	OUT seen_on_standby pg_lsn,
+	OUT on_this_history text,
+	OUT reached_here boolean)
+AS 'MODULE_PATHNAME', 'tcs_token_info'
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION token_info(text) IS
+'what a session token says, and how it relates to this node';
+
+CREATE FUNCTION merge_tokens(a text, b text)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tcs_merge_tokens'
+LANGUAGE C STABLE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION merge_tokens(text, text) IS
+'token that asks for everything either token asks for';
+
+CREATE AGGREGATE merge_tokens(text) (
+	SFUNC = merge_tokens,
+	STYPE = text,
+	PARALLEL = RESTRICTED
+);
+
+CREATE PROCEDURE wait_for(token text, max_wait interval DEFAULT NULL)
+AS 'MODULE_PATHNAME', 'tcs_wait_for'
+LANGUAGE C;
+
+COMMENT ON PROCEDURE wait_for(text, interval) IS
+'wait until this node has everything a token names';
+
+/* ---- freshness ---- */
+
+CREATE FUNCTION read_index(
+	OUT lsn pg_lsn,
+	OUT timeline int,
+	OUT system_identifier bigint,
+	OUT answer text)
+AS 'MODULE_PATHNAME', 'tcs_read_index'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION read_index() IS
+'flushed WAL position that covers every commit acknowledged so far; primary only, roles that may replicate';
+
+CREATE FUNCTION status(
+	OUT role text,
+	OUT library_version text,
+	OUT system_identifier bigint,
+	OUT timeline int,
+	OUT replay_lsn pg_lsn,
+	OUT replay_state text,
+	OUT primary_lsn pg_lsn,
+	OUT last_answer_age_ms double precision,
+	OUT staleness_ms double precision,
+	OUT staleness_bytes bigint,
+	OUT bound_state text,
+	OUT link_state text,
+	OUT link_reason text,
+	OUT worker_pid int,
+	OUT worker_state text,
+	OUT waiting_sessions int)
+AS 'MODULE_PATHNAME', 'tcs_status'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION status() IS
+'one row about this node: role, position, staleness and the link to the primary';
+
+CREATE FUNCTION can_serve(level text, max_staleness interval DEFAULT NULL)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'tcs_can_serve'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION can_serve(text, interval) IS
+'whether a read at this level would be served here now, without a wait for replay';
+
+CREATE FUNCTION last_read(
+	OUT level text,
+	OUT level_source text,
+	OUT needed_lsn pg_lsn,
+	OUT reached_lsn pg_lsn,
+	OUT timeline int,
+	OUT staleness_ms double precision,
+	OUT waited_ms double precision,
+	OUT outcome text,
+	OUT reason text)
+AS 'MODULE_PATHNAME', 'tcs_last_read'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION last_read() IS
+'proof of the last gated statement of this session';
+
+/* ---- statistics ---- */
+
+CREATE FUNCTION stat_reads_data(
+	OUT level text,
+	OUT reads bigint,
+	OUT served_at_once bigint,
+	OUT waited bigint,
+	OUT wait_histogram bigint[],
+	OUT timed_out bigint,
+	OUT downgraded bigint,
+	OUT errors bigint,
+	OUT stats_reset timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tcs_stat_reads'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+CREATE FUNCTION stat_downgrades_data(
+	OUT level text,
+	OUT served_at text,
+	OUT reason text,
+	OUT reads bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tcs_stat_downgrades'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+CREATE VIEW stat_reads AS
+SELECT s.level, s.reads, s.served_at_once, s.waited, s.wait_histogram,
+	   s.timed_out, s.downgraded,
+	   (SELECT coalesce(pg_catalog.jsonb_object_agg(d.served_at OPERATOR(pg_catalog.||) ': '::text OPERATOR(pg_catalog.||) d.reason, d.reads), '{}')
+		  FROM tcs.stat_downgrades_data() d
+		 WHERE d.level OPERATOR(pg_catalog.=) s.level) AS downgrades,
+	   s.errors, s.stats_reset
+  FROM tcs.stat_reads_data() s;
+
+COMMENT ON VIEW stat_reads IS
+'reads per level and what became of them; wait_histogram counts waits up to 1, 5, 10, 50, 100, 500, 1000, 5000 ms and longer';
+
+CREATE FUNCTION stat_reads_reset()
+RETURNS void
+AS 'MODULE_PATHNAME', 'tcs_stat_reads_reset'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+REVOKE ALL ON FUNCTION stat_reads_reset() FROM PUBLIC;
+
+/* ---- the primary's view of its standbys ---- */
+
+CREATE FUNCTION askers(
+	OUT pid int,
+	OUT application_name text,
+	OUT client_addr text,
+	OUT library_version text,
+	OUT token_version int,
+	OUT last_asked timestamptz,
+	OUT last_answer pg_lsn,
+	OUT questions bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tcs_askers'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+CREATE FUNCTION asker_staleness(pid int, replayed pg_lsn)
+RETURNS double precision
+AS 'MODULE_PATHNAME', 'tcs_asker_staleness'
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+
+CREATE VIEW standbys AS
+SELECT coalesce(a.application_name, r.application_name) AS application_name,
+	   coalesce(a.client_addr, pg_catalog.host(r.client_addr)) AS client_addr,
+	   a.pid IS NOT NULL AS asks,
+	   a.library_version, a.token_version, a.last_asked, a.questions,
+	   r.state, r.replay_lsn,
+	   tcs.asker_staleness(a.pid, r.replay_lsn) AS staleness_ms,
+	   pg_catalog.pg_wal_lsn_diff(a.last_answer, r.replay_lsn)::bigint AS staleness_bytes
+  FROM tcs.askers() a
+  FULL JOIN (SELECT * FROM pg_catalog.pg_stat_replication
+			  WHERE state OPERATOR(pg_catalog.<>) 'startup') r
+	ON a.application_name OPERATOR(pg_catalog.=) r.application_name
+   AND a.client_addr IS NOT DISTINCT FROM coalesce(pg_catalog.host(r.client_addr), 'local');
+
+COMMENT ON VIEW standbys IS
+'standbys that ask this primary for its read index, and streaming standbys that never did';

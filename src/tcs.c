@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs.c
+ *	  Tunable consistency for reads on hot standbys: module start-up.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+
+#include "tcs_compat.h"
+#include "tcs_fallback.h"
+#include "tcs_guc.h"
+#include "tcs_hooks.h"
+#include "tcs_session.h"
+#include "tcs_shmem.h"
+#include "tcs_worker.h"
+
+TCS_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+/*
+ * Not preloading is an error, not a silent nothing: the settings would be
+ * accepted as placeholders, and reads that asked for freshness would be stale.
+ * pg_upgrade loads libraries without using them, and may.
+ */
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+	{
+		if (IsBinaryUpgrade)
+			return;
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("tcs must be loaded via shared_preload_libraries"),
+				 errhint("Add tcs to shared_preload_libraries on every node and restart the server.")));
+	}
+
+	tcs_guc_init();
+	if (IsBinaryUpgrade)
+		return;
+	tcs_shmem_install_hooks();
+	tcs_session_init();
+	tcs_hooks_install();
+	tcs_fallback_install_hooks();
+	tcs_worker_register();
+}

@@ -1,0 +1,156 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_compat.h
+ *	  The differences between PostgreSQL 15 and 19; the only place that may
+ *	  test PG_VERSION_NUM.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_COMPAT_H
+#define TCS_COMPAT_H
+
+#include "access/transam.h"
+#include "optimizer/planner.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 200000
+#error "tcs supports PostgreSQL 15 to 19"
+#endif
+
+/* 19 pads the low half of an LSN */
+#if PG_VERSION_NUM >= 190000
+#define TCS_LSN_FMT "%X/%08X"
+#else
+#define TCS_LSN_FMT "%X/%X"
+#endif
+
+/* 18 puts name and version into the module magic */
+#if PG_VERSION_NUM >= 180000
+#define TCS_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "tcs", .version = TCS_VERSION)
+#else
+#define TCS_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* 19 hands the planner an ExplainState */
+#if PG_VERSION_NUM >= 190000
+#define TCS_PLANNER_ARGS \
+	Query *parse, const char *query_string, int cursorOptions, \
+	ParamListInfo boundParams, struct ExplainState *es
+#define TCS_PLANNER_PASS parse, query_string, cursorOptions, boundParams, es
+#else
+#define TCS_PLANNER_ARGS \
+	Query *parse, const char *query_string, int cursorOptions, \
+	ParamListInfo boundParams
+#define TCS_PLANNER_PASS parse, query_string, cursorOptions, boundParams
+#endif
+
+/* 18 dropped execute_once */
+#if PG_VERSION_NUM >= 180000
+#define TCS_RUN_ARGS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count
+#define TCS_RUN_PASS queryDesc, direction, count
+#else
+#define TCS_RUN_ARGS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count, bool execute_once
+#define TCS_RUN_PASS queryDesc, direction, count, execute_once
+#endif
+
+/* from 16 on, replay broadcasts a condition variable for each record */
+#if PG_VERSION_NUM >= 160000
+#define TCS_HAVE_REPLAY_CV 1
+#endif
+
+/* from 19 on, core has a queue of its own for sessions that wait for replay */
+#if PG_VERSION_NUM >= 190000
+#define TCS_HAVE_WAIT_FOR_LSN 1
+#endif
+
+/* the class of waits for buffer pins was renamed twice */
+#if PG_VERSION_NUM >= 190000
+#define TCS_WAIT_BUFFER_PIN_CLASS PG_WAIT_BUFFER
+#elif PG_VERSION_NUM >= 170000
+#define TCS_WAIT_BUFFER_PIN_CLASS PG_WAIT_BUFFERPIN
+#else
+#define TCS_WAIT_BUFFER_PIN_CLASS PG_WAIT_BUFFER_PIN
+#endif
+
+/* The n-th entry of the local copy of backend states, counted from 1. */
+static inline LocalPgBackendStatus *
+tcs_local_beentry_compat(int n)
+{
+#if PG_VERSION_NUM >= 160000
+	return pgstat_get_local_beentry_by_index(n);
+#else
+	return pgstat_fetch_stat_local_beentry(n);
+#endif
+}
+
+static inline PlannedStmt *
+tcs_plan_query_compat(Query *query, const char *query_string,
+					  int cursorOptions, ParamListInfo boundParams)
+{
+#if PG_VERSION_NUM >= 190000
+	return pg_plan_query(query, query_string, cursorOptions, boundParams, NULL);
+#else
+	return pg_plan_query(query, query_string, cursorOptions, boundParams);
+#endif
+}
+
+/* Memory for the "extra" of a GUC; NULL when there is none, never an error. */
+static inline void *
+tcs_guc_malloc_compat(size_t size)
+{
+#if PG_VERSION_NUM >= 160000
+	return guc_malloc(LOG, size);
+#else
+	return malloc(size);
+#endif
+}
+
+static inline void
+tcs_guc_free_compat(void *ptr)
+{
+#if PG_VERSION_NUM >= 160000
+	guc_free(ptr);
+#else
+	free(ptr);
+#endif
+}
+
+/* Index of this process in ProcGlobal->allProcs. */
+static inline int
+tcs_my_proc_number_compat(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProcNumber;
+#else
+	return MyProc->pgprocno;
+#endif
+}
+
+static inline LocalTransactionId
+tcs_my_lxid_compat(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
+#endif
+}
+
+/* A wait event of our own where the server has such; "Extension" before. */
+static inline uint32
+tcs_wait_event_compat(const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	return WaitEventExtensionNew(name);
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+#endif							/* TCS_COMPAT_H */

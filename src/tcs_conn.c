@@ -1,0 +1,292 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_conn.c
+ *	  The worker's connection to the primary.
+ *
+ * NOTES
+ *	  Everything is asynchronous: the worker must be able to wake sessions
+ *	  while the primary is silent.  Reasons for failure are made for a person
+ *	  who reads them in tcs.status(), and never contain a password: libpq does
+ *	  not print them, and the connection string is not repeated.
+ *
+ *	  Two transports.  Without tcs.primary_conninfo the standby's own
+ *	  primary_conninfo is used, as a physical replication connection: the role
+ *	  and the pg_hba.conf line that streaming has suffice, and SHOW of a setting
+ *	  carries the answer.  With it, an ordinary connection calls
+ *	  tcs.read_index().
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "libpq-fe.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+
+#include "tcs_conn.h"
+#include "tcs_token.h"
+
+#define TCS_ASK_REPLICATION "SHOW tcs.read_index"
+#define TCS_ASK_SQL "SELECT answer FROM tcs.read_index()"
+
+static PGconn *conn = NULL;
+static TcsConnState state = TCS_CONN_CLOSED;
+static PostgresPollingStatusType polling;
+static bool is_replication;
+
+/* libpq's message on one line, in the caller's buffer. */
+static void
+copy_message(char *reason, const char *prefix, const char *message)
+{
+	snprintf(reason, TCS_REASON_LEN, "%s%s", prefix, message ? message : "");
+	for (char *p = reason; *p; p++)
+	{
+		if (*p == '\n' || *p == '\r' || *p == '\t')
+			*p = ' ';
+	}
+	for (int len = strlen(reason); len > 0 && reason[len - 1] == ' '; len--)
+		reason[len - 1] = '\0';
+}
+
+/* Add what a DBA can do about it, for the cases that have a known cure. */
+static void
+copy_conn_error(char *reason)
+{
+	const char *message = PQerrorMessage(conn);
+	char		text[TCS_REASON_LEN];
+	const char *cure = "";
+
+	copy_message(text, "", message);
+	if (strstr(text, "no pg_hba.conf entry"))
+		cure = " (add the line to pg_hba.conf of the primary, as for streaming)";
+	else if (strstr(text, "max_wal_senders") || strstr(text, "too many clients"))
+		cure = " (raise max_wal_senders on the primary: each standby needs one more)";
+	else if (strstr(text, "unrecognized configuration parameter") ||
+			 strstr(text, "function tcs.read_index() does not exist") ||
+			 strstr(text, "schema \"tcs\" does not exist"))
+		cure = " (the primary runs without tcs: add it to shared_preload_libraries there)";
+	snprintf(reason, TCS_REASON_LEN, "%.*s%s",
+			 (int) (TCS_REASON_LEN - 1 - strlen(cure)), text, cure);
+}
+
+/*
+ * Begin to connect.
+ *
+ * On failure returns false with the reason; the connection is closed.
+ */
+bool
+tcs_conn_start(const char *conninfo, bool replication, char *reason)
+{
+	PQconninfoOption *options;
+	char	   *parse_error = NULL;
+	const char *keywords[64];
+	const char *values[64];
+	static char server_options[1024];
+	const char *own_options = "";
+	int			n = 0;
+
+	Assert(conn == NULL);
+
+	options = PQconninfoParse(conninfo, &parse_error);
+	if (options == NULL)
+	{
+		/* libpq's message would repeat a part of the string */
+		if (parse_error)
+			PQfreemem(parse_error);
+		strlcpy(reason, "the connection string cannot be parsed", TCS_REASON_LEN);
+		return false;
+	}
+	for (PQconninfoOption *option = options; option->keyword && n < 56; option++)
+	{
+		if (option->val == NULL || option->val[0] == '\0')
+			continue;
+		if (strcmp(option->keyword, "options") == 0)
+			own_options = option->val;
+		/* those are ours */
+		if (strcmp(option->keyword, "replication") == 0 ||
+			strcmp(option->keyword, "options") == 0 ||
+			(replication && strcmp(option->keyword, "dbname") == 0))
+			continue;
+		keywords[n] = option->keyword;
+		values[n++] = option->val;
+	}
+	/* the server splits options at blanks that no backslash escapes */
+	snprintf(server_options, sizeof(server_options), "%s -c tcs.asker=%s\\ %d",
+			 own_options, TCS_VERSION, TCS_TOKEN_VERSION);
+	keywords[n] = "options";
+	values[n++] = server_options;
+	if (replication)
+	{
+		keywords[n] = "replication";
+		values[n++] = "true";
+		keywords[n] = "dbname";
+		values[n++] = "replication";
+	}
+	/* the name that the WAL receiver goes by, so that the primary can match us */
+	keywords[n] = "fallback_application_name";
+	values[n++] = cluster_name[0] ? cluster_name : "walreceiver";
+	keywords[n] = NULL;
+	values[n] = NULL;
+
+	conn = PQconnectStartParams(keywords, values, false);
+	PQconninfoFree(options);
+	is_replication = replication;
+
+	if (conn == NULL || PQstatus(conn) == CONNECTION_BAD)
+	{
+		if (conn)
+			copy_conn_error(reason);
+		else
+			strlcpy(reason, "out of memory", TCS_REASON_LEN);
+		tcs_conn_close();
+		return false;
+	}
+	polling = PGRES_POLLING_WRITING;
+	state = TCS_CONN_CONNECTING;
+	return true;
+}
+
+TcsConnState
+tcs_conn_state(void)
+{
+	return state;
+}
+
+void
+tcs_conn_close(void)
+{
+	if (conn)
+		PQfinish(conn);
+	conn = NULL;
+	state = TCS_CONN_CLOSED;
+}
+
+int
+tcs_conn_socket(void)
+{
+	return conn ? PQsocket(conn) : PGINVALID_SOCKET;
+}
+
+/* What to wait for on the socket. */
+int
+tcs_conn_wait_events(void)
+{
+	if (state == TCS_CONN_CONNECTING && polling == PGRES_POLLING_WRITING)
+		return WL_SOCKET_WRITEABLE;
+	return WL_SOCKET_READABLE;
+}
+
+/* Send the question. */
+bool
+tcs_conn_ask(char *reason)
+{
+	Assert(state == TCS_CONN_IDLE);
+
+	if (!PQsendQuery(conn, is_replication ? TCS_ASK_REPLICATION : TCS_ASK_SQL) ||
+		PQflush(conn) < 0)
+	{
+		copy_conn_error(reason);
+		tcs_conn_close();
+		return false;
+	}
+	state = TCS_CONN_ASKED;
+	return true;
+}
+
+static bool
+advance_connecting(char *reason)
+{
+	polling = PQconnectPoll(conn);
+	if (polling == PGRES_POLLING_FAILED)
+	{
+		copy_conn_error(reason);
+		tcs_conn_close();
+		return false;
+	}
+	if (polling == PGRES_POLLING_OK)
+	{
+		if (PQsetnonblocking(conn, 1) != 0)
+		{
+			copy_conn_error(reason);
+			tcs_conn_close();
+			return false;
+		}
+		state = TCS_CONN_IDLE;
+	}
+	return true;
+}
+
+/* Take what has come; *answered is set once an answer is complete. */
+static bool
+advance_asked(bool *answered, TcsAnswerText *answer, char *reason)
+{
+	if (!PQconsumeInput(conn))
+	{
+		copy_conn_error(reason);
+		tcs_conn_close();
+		return false;
+	}
+	if (PQflush(conn) < 0)
+	{
+		copy_conn_error(reason);
+		tcs_conn_close();
+		return false;
+	}
+	while (!PQisBusy(conn))
+	{
+		PGresult   *result = PQgetResult(conn);
+		bool		ok;
+
+		if (result == NULL)
+		{
+			state = TCS_CONN_IDLE;
+			return true;
+		}
+		ok = PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1;
+		if (!ok)
+			copy_conn_error(reason);
+		else if (!tcs_readindex_parse(PQgetvalue(result, 0, 0), answer))
+		{
+			ok = false;
+			strlcpy(reason, "the primary's answer is not understood (another version of tcs?)",
+					TCS_REASON_LEN);
+		}
+		PQclear(result);
+		if (!ok)
+		{
+			tcs_conn_close();
+			return false;
+		}
+		*answered = true;
+	}
+	return true;
+}
+
+/*
+ * Do what can be done without waiting.  Returns false with the reason when the
+ * connection was lost, and is closed.
+ */
+bool
+tcs_conn_advance(bool *answered, TcsAnswerText *answer, char *reason)
+{
+	*answered = false;
+	switch (state)
+	{
+		case TCS_CONN_CLOSED:
+			return true;
+		case TCS_CONN_CONNECTING:
+			return advance_connecting(reason);
+		case TCS_CONN_IDLE:
+			/* nothing is due but the end of the connection, or a notice */
+			if (!PQconsumeInput(conn))
+			{
+				copy_conn_error(reason);
+				tcs_conn_close();
+				return false;
+			}
+			return true;
+		case TCS_CONN_ASKED:
+			return advance_asked(answered, answer, reason);
+	}
+	return true;
+}

@@ -1,0 +1,32 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_conn.h
+ *	  The worker's connection to the primary.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_CONN_H
+#define TCS_CONN_H
+
+#include "tcs_fresh.h"
+#include "tcs_readindex.h"
+
+typedef enum TcsConnState
+{
+	TCS_CONN_CLOSED,
+	TCS_CONN_CONNECTING,
+	TCS_CONN_IDLE,
+	TCS_CONN_ASKED				/* a question is on its way */
+} TcsConnState;
+
+extern bool tcs_conn_start(const char *conninfo, bool replication,
+						   char *reason);
+extern TcsConnState tcs_conn_state(void);
+extern bool tcs_conn_ask(char *reason);
+extern bool tcs_conn_advance(bool *answered, TcsAnswerText *answer,
+							 char *reason);
+extern void tcs_conn_close(void);
+extern int	tcs_conn_socket(void);
+extern int	tcs_conn_wait_events(void);
+
+#endif							/* TCS_CONN_H */

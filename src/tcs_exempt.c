@@ -1,0 +1,243 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_exempt.c
+ *	  Statements that read nothing which could be stale.
+ *
+ * NOTES
+ *	  What a node tells about itself (pg_is_in_recovery(), pg_stat_activity,
+ *	  tcs.status()) and what depends on no data (SELECT 1) must answer also
+ *	  where freshness cannot be had: health checks and the DBA who looks for
+ *	  the cause depend on it.  The list is a positive one.  A built-in function
+ *	  can read tables in ways that no plan shows (query_to_xml(), ts_stat()), so
+ *	  what is not known to be harmless is gated.
+ *
+ *	  The planner sees the query with views expanded but still recognisable, so
+ *	  the verdict is made there and kept in the plan, where it survives the plan
+ *	  cache: as an invalidation item of a cache that does not exist, which
+ *	  plancache.c copies and never matches.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_language.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "tcs_compat.h"
+#include "tcs_exempt.h"
+
+/* Cache id of the mark; syscaches are numbered from zero. */
+#define TCS_EXEMPT_CACHE_ID		(-7463)
+
+/* Built-in functions that are not immutable, and read no user or catalog data. */
+static const Oid harmless_functions[] = {
+	F_NOW, F_CLOCK_TIMESTAMP, F_STATEMENT_TIMESTAMP, F_TRANSACTION_TIMESTAMP,
+	F_TIMEOFDAY, F_VERSION, F_PG_SLEEP, F_PG_SLEEP_FOR, F_PG_SLEEP_UNTIL,
+	F_PG_BACKEND_PID, F_PG_IS_IN_RECOVERY, F_PG_POSTMASTER_START_TIME,
+	F_PG_CONF_LOAD_TIME, F_PG_LAST_WAL_RECEIVE_LSN, F_PG_LAST_WAL_REPLAY_LSN,
+	F_PG_LAST_XACT_REPLAY_TIMESTAMP, F_PG_IS_WAL_REPLAY_PAUSED,
+	F_PG_GET_WAL_REPLAY_PAUSE_STATE, F_PG_WAL_REPLAY_PAUSE,
+	F_PG_WAL_REPLAY_RESUME, F_PG_PROMOTE, F_PG_RELOAD_CONF,
+	F_PG_CANCEL_BACKEND, F_PG_TERMINATE_BACKEND,
+	F_PG_CONTROL_SYSTEM, F_PG_CONTROL_CHECKPOINT, F_PG_CONTROL_RECOVERY,
+	F_PG_CONTROL_INIT, F_CURRENT_SETTING_TEXT, F_CURRENT_SETTING_TEXT_BOOL,
+	F_SET_CONFIG, F_INET_CLIENT_ADDR, F_INET_CLIENT_PORT, F_INET_SERVER_ADDR,
+	F_INET_SERVER_PORT, F_PG_CURRENT_WAL_LSN, F_PG_CURRENT_WAL_INSERT_LSN,
+	F_PG_CURRENT_WAL_FLUSH_LSN, F_PG_BLOCKING_PIDS, F_PG_LOCK_STATUS,
+	F_PG_SHOW_ALL_SETTINGS, F_GEN_RANDOM_UUID,
+};
+
+/* Is this name of ours, or of the statistics that a node keeps of itself? */
+static bool
+is_node_local_name(const char *schema, const char *name, const char *prefix)
+{
+	if (strcmp(schema, "tcs") == 0)
+		return true;
+	return strcmp(schema, "pg_catalog") == 0 &&
+		strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+static bool
+is_node_local_view(Oid relid)
+{
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
+	char	   *name = get_rel_name(relid);
+
+	if (schema == NULL || name == NULL)
+		return false;
+	/* nobody else can make views there, but be sure about our own schema */
+	if (strcmp(schema, "pg_catalog") == 0 && relid >= FirstNormalObjectId)
+		return false;
+	return is_node_local_name(schema, name, "pg_stat_") &&
+		!(strcmp(schema, "pg_catalog") == 0 &&
+		  (strstr(name, "_tables") || strstr(name, "_indexes") ||
+		   strstr(name, "user_functions") || strstr(name, "subscription")));
+}
+
+/* Is it a function of this extension? */
+bool
+tcs_is_own_function(Oid funcid)
+{
+	char	   *schema = get_namespace_name(get_func_namespace(funcid));
+
+	return schema != NULL && strcmp(schema, "tcs") == 0;
+}
+
+/* check_functions_in_node() callback: true for what may read stale data. */
+static bool
+may_read(Oid funcid, void *context)
+{
+	HeapTuple	tuple;
+	Form_pg_proc proc;
+	bool		harmless = false;
+
+	for (int i = 0; i < lengthof(harmless_functions); i++)
+	{
+		if (harmless_functions[i] == funcid)
+			return false;
+	}
+	if (tcs_is_own_function(funcid))
+		return false;
+
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
+	if (!HeapTupleIsValid(tuple))
+		return true;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	if (funcid < FirstNormalObjectId && proc->pronamespace == PG_CATALOG_NAMESPACE)
+		harmless = (proc->provolatile == PROVOLATILE_IMMUTABLE &&
+					proc->prolang == INTERNALlanguageId) ||
+			strncmp(NameStr(proc->proname), "pg_stat_get_", 12) == 0;
+	ReleaseSysCache(tuple);
+	return !harmless;
+}
+
+/* Does an expression or a subquery read anything that may be stale? */
+static bool
+reads_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, may_read, context))
+		return true;
+	if (IsA(node, Query))
+	{
+		Query	   *query = (Query *) node;
+		ListCell   *lc;
+
+		if (query->commandType != CMD_SELECT || query->rowMarks)
+			return true;
+		foreach(lc, query->rtable)
+		{
+			RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+			switch (rte->rtekind)
+			{
+				case RTE_RELATION:
+					return true;
+				case RTE_SUBQUERY:
+					if (OidIsValid(rte->relid) && is_node_local_view(rte->relid))
+						continue;
+					/* 15 keeps the view as the subquery's first relation */
+					if (rte->subquery->rtable != NIL)
+					{
+						RangeTblEntry *first = linitial_node(RangeTblEntry,
+															 rte->subquery->rtable);
+
+						if (first->rtekind == RTE_RELATION &&
+							first->relkind == RELKIND_VIEW &&
+							is_node_local_view(first->relid))
+							continue;
+					}
+					if (reads_walker((Node *) rte->subquery, context))
+						return true;
+					break;
+				default:
+					if (range_table_entry_walker(rte, reads_walker, context, 0))
+						return true;
+					break;
+			}
+		}
+		return query_tree_walker(query, reads_walker, context,
+								 QTW_IGNORE_RANGE_TABLE);
+	}
+	return expression_tree_walker(node, reads_walker, context);
+}
+
+/* Does the statement read nothing that could be stale? */
+bool
+tcs_exempt_query(Query *query)
+{
+	ListCell   *lc;
+
+	if (query->commandType != CMD_SELECT)
+		return false;
+
+	/* nearly all statements are told by their first table */
+	foreach(lc, query->rtable)
+	{
+		if (lfirst_node(RangeTblEntry, lc)->rtekind == RTE_RELATION)
+			return false;
+	}
+	return !reads_walker((Node *) query, NULL);
+}
+
+/* Keep the verdict in the plan. */
+void
+tcs_exempt_mark(PlannedStmt *plan)
+{
+	PlanInvalItem *mark = makeNode(PlanInvalItem);
+
+	mark->cacheId = TCS_EXEMPT_CACHE_ID;
+	plan->invalItems = lappend(plan->invalItems, mark);
+}
+
+bool
+tcs_exempt_plan(const PlannedStmt *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->invalItems)
+	{
+		if (((PlanInvalItem *) lfirst(lc))->cacheId == TCS_EXEMPT_CACHE_ID)
+			return true;
+	}
+	return false;
+}
+
+/* check_functions_in_node() callback: true for what planning evaluates. */
+static bool
+is_user_immutable(Oid funcid, void *context)
+{
+	return funcid >= FirstNormalObjectId &&
+		func_volatile(funcid) == PROVOLATILE_IMMUTABLE;
+}
+
+static bool
+user_immutable_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, is_user_immutable, context))
+		return true;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, user_immutable_walker, context, 0);
+	return expression_tree_walker(node, user_immutable_walker, context);
+}
+
+/*
+ * Can planning this statement run a user's function?  The planner evaluates
+ * immutable ones with constant arguments, and some read tables all the same.
+ */
+bool
+tcs_query_may_evaluate_reads(Query *query)
+{
+	return user_immutable_walker((Node *) query, NULL);
+}

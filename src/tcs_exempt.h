@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_exempt.h
+ *	  Statements that read nothing which could be stale.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_EXEMPT_H
+#define TCS_EXEMPT_H
+
+#include "nodes/parsenodes.h"
+#include "nodes/plannodes.h"
+
+extern bool tcs_exempt_query(Query *query);
+extern void tcs_exempt_mark(PlannedStmt *plan);
+extern bool tcs_exempt_plan(const PlannedStmt *plan);
+extern bool tcs_query_may_evaluate_reads(Query *query);
+extern bool tcs_is_own_function(Oid funcid);
+
+#endif							/* TCS_EXEMPT_H */

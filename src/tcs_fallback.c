@@ -1,0 +1,296 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_fallback.c
+ *	  What becomes of a read whose requirement is not met.
+ *
+ * NOTES
+ *	  Decides and reports, never waits.  A weaker level is taken only if what
+ *	  that level promises holds for the snapshot at hand, and the client is
+ *	  told so.  The warning goes to the client alone: one line per read would
+ *	  bury a server log, and the counters have it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlogrecovery.h"
+#include "replication/walreceiver.h"
+
+#include "tcs_compat.h"
+#include "tcs_error.h"
+#include "tcs_fallback.h"
+#include "tcs_fresh.h"
+#include "tcs_stats.h"
+
+static emit_log_hook_type prev_emit_log_hook = NULL;
+static bool client_only = false;
+
+/* Keep our own warnings out of the server log. */
+static void
+tcs_emit_log(ErrorData *edata)
+{
+	if (client_only)
+		edata->output_to_server = false;
+	if (prev_emit_log_hook)
+		prev_emit_log_hook(edata);
+}
+
+void
+tcs_fallback_install_hooks(void)
+{
+	prev_emit_log_hook = emit_log_hook;
+	emit_log_hook = tcs_emit_log;
+}
+
+/*
+ * Go through the steps; true if a weaker level may be served.
+ *
+ * A redirect is skipped, since there is no server to redirect to.  A level
+ * that is not weaker than the one asked for is skipped as well: a longer wait
+ * is not what a fallback is for.
+ */
+bool
+tcs_fallback_decide(const TcsFallback *fallback, const TcsContext *context,
+					const TcsUnmet *unmet, TcsLevel *served_at)
+{
+	for (int i = 0; i < fallback->nsteps; i++)
+	{
+		const TcsStep *step = &fallback->steps[i];
+		TcsRequirement req;
+
+		if (step->kind == TCS_STEP_ERROR)
+			return false;
+		if (step->kind == TCS_STEP_REDIRECT ||
+			tcs_level_rank(step->level) >= tcs_level_rank(unmet->req.level))
+			continue;
+		tcs_requirement_make(step->level, context, &req);
+		if (tcs_requirement_is_empty(&req) ||
+			tcs_requirement_met(&req, &unmet->proof))
+		{
+			*served_at = step->level;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Why replay does not advance, in words; NULL if nothing is known to stop it. */
+const char *
+tcs_fallback_stall_reason(void)
+{
+	if (GetRecoveryPauseState() != RECOVERY_NOT_PAUSED)
+		return "Replay is paused (pg_wal_replay_pause() or a recovery target).";
+	if (recovery_min_apply_delay > 0)
+		return "Replay is delayed by recovery_min_apply_delay.";
+	if (!WalRcvStreaming())
+		return "This standby receives no WAL: its WAL receiver is not streaming.";
+	return NULL;
+}
+
+/* How the standby gets on, for a detail line: an estimate or the obstacle. */
+static char *
+describe_progress(XLogRecPtr needed, XLogRecPtr reached)
+{
+	const char *stalled = tcs_fallback_stall_reason();
+	double		rate = tcs_fresh_replay_rate();
+
+	if (stalled)
+		return pstrdup(stalled);
+	if (rate <= 0 || needed <= reached)
+		return pstrdup("Replay is not advancing at present.");
+	return psprintf("At the present replay rate it would be reached in about %.0f ms.",
+					Max(1.0, (double) (needed - reached) / rate * 1000.0));
+}
+
+/* Age of what the proof shows, in ms, or "unknown". */
+static char *
+describe_staleness(const TcsUnmet *unmet)
+{
+	if (unmet->proof.fresh_at == 0)
+		return pstrdup("unknown");
+	return psprintf("%.0f ms", (unmet->now - unmet->proof.fresh_at) / 1000.0);
+}
+
+static int
+report_behind(const TcsUnmet *unmet)
+{
+	const TcsRequirement *req = &unmet->req;
+	double		waited = unmet->waited_us / 1000.0;
+	XLogRecPtr	needed = req->needed.lsn;
+	TimeLineID	needed_tli = req->needed.tli;
+	TcsAnswer	target;
+
+	if (!unmet->in_recovery)
+	{
+		errmsg("this server is on an older timeline than the session token");
+		errdetail("The token is of timeline %u, this server writes timeline %u: it is not the primary any more.",
+				  needed_tli, unmet->proof.at.tli);
+		return errhint("Connect to the present primary or one of its standbys.");
+	}
+
+	/* what is behind may be the token's position or the primary's answer */
+	if ((needed == InvalidXLogRecPtr ||
+		 tcs_position_reached(req->needed, unmet->proof.at)) &&
+		tcs_fresh_target(req->fresh_after, &target))
+	{
+		needed = target.at.lsn;
+		needed_tli = target.at.tli;
+	}
+
+	errmsg("this standby is behind what a read at level \"%s\" needs",
+		   tcs_level_name(req->level));
+	if (needed_tli != unmet->proof.at.tli && needed_tli > unmet->proof.at.tli)
+		errdetail("Needed " TCS_LSN_FMT " of timeline %u, reached " TCS_LSN_FMT " of timeline %u after waiting %.0f ms.",
+				  LSN_FORMAT_ARGS(needed), needed_tli,
+				  LSN_FORMAT_ARGS(unmet->proof.at.lsn), unmet->proof.at.tli, waited);
+	else
+		errdetail("Needed " TCS_LSN_FMT ", reached " TCS_LSN_FMT " (staleness %s) after waiting %.0f ms. %s",
+				  LSN_FORMAT_ARGS(needed), LSN_FORMAT_ARGS(unmet->proof.at.lsn),
+				  describe_staleness(unmet), waited,
+				  describe_progress(needed, unmet->proof.at.lsn));
+	return errhint("Retry, ask another node, raise tcs.max_wait, or allow a weaker level in tcs.fallback.");
+}
+
+static int
+report_unknown(const TcsUnmet *unmet)
+{
+	TcsLinkInfo link;
+
+	tcs_fresh_get_link(&link);
+	errmsg("cannot tell whether this standby is fresh enough for a read at level \"%s\"",
+		   tcs_level_name(unmet->req.level));
+	if (unmet->req.detail)
+		return errdetail("%s", unmet->req.detail);
+	if (link.worker_pid == 0)
+	{
+		errdetail("The worker that asks the primary is not running (waited %.0f ms).",
+				  unmet->waited_us / 1000.0);
+		return errhint("See the server log; max_worker_processes may be too low.");
+	}
+	if (link.state == TCS_LINK_UP)
+		return errdetail("The primary has not answered within %.0f ms.",
+						 unmet->waited_us / 1000.0);
+	errdetail("No usable answer of the primary within %.0f ms: %s.",
+			  unmet->waited_us / 1000.0,
+			  link.reason[0] ? link.reason : tcs_link_state_name(link.state));
+	return errhint("See tcs.status() for the link to the primary; ask another node meanwhile, or allow a weaker level in tcs.fallback.");
+}
+
+static int
+report_lost(const TcsUnmet *unmet)
+{
+	const TcsRequirement *req = &unmet->req;
+
+	errmsg("what the session token names is not part of this server's history");
+	if (req->fork.tli != 0)
+		errdetail("The token names " TCS_LSN_FMT " of timeline %u, which this server's history left at " TCS_LSN_FMT ": the write was lost in a failover.",
+				  LSN_FORMAT_ARGS(req->needed.lsn), req->needed.tli,
+				  LSN_FORMAT_ARGS(req->fork.end));
+	else if (!unmet->in_recovery && req->needed.tli == unmet->proof.at.tli)
+		errdetail("The token names " TCS_LSN_FMT ", but this server has written WAL only up to " TCS_LSN_FMT ": the write was lost in a crash, or the token is not genuine.",
+				  LSN_FORMAT_ARGS(req->needed.lsn),
+				  LSN_FORMAT_ARGS(unmet->proof.at.lsn));
+	else
+		errdetail("The token names " TCS_LSN_FMT " of another timeline %u: the write was lost in a failover.",
+				  LSN_FORMAT_ARGS(req->needed.lsn), req->needed.tli);
+	return errhint("Check whether the write is there, repeat it if not, and set tcs.session_token to ''.");
+}
+
+static int
+report_snapshot(const TcsUnmet *unmet)
+{
+	if (unmet->nested && !IsolationUsesXactSnapshot())
+	{
+		errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
+		errmsg("a read inside a function asks for more freshness than the statement that called it");
+		errdetail("The function's read is at level \"%s\"; a wait inside a statement would come too late for its snapshot.",
+				  tcs_level_name(unmet->req.level));
+		return errhint("Set level and token before the calling statement.");
+	}
+	errcode(ERRCODE_T_R_SERIALIZATION_FAILURE);
+	errmsg("could not serialize access: the transaction's snapshot is older than what a read at level \"%s\" needs",
+		   tcs_level_name(unmet->req.level));
+	if (unmet->req.needed.lsn != InvalidXLogRecPtr)
+		errdetail("Needed " TCS_LSN_FMT ", the snapshot is known to include " TCS_LSN_FMT ".",
+				  LSN_FORMAT_ARGS(unmet->req.needed.lsn),
+				  LSN_FORMAT_ARGS(unmet->proof.at.lsn));
+	return errhint("Retry the transaction, with level and token set before its first query.");
+}
+
+/* Refuse the read. */
+void
+tcs_fallback_error(const TcsUnmet *unmet)
+{
+	switch (unmet->reason)
+	{
+		case TCS_REASON_BEHIND:
+			ereport(ERROR, (errcode(ERRCODE_TCS_BEHIND), report_behind(unmet)));
+			break;
+		case TCS_REASON_FOREIGN:
+			ereport(ERROR,
+					(errcode(ERRCODE_TCS_FOREIGN_CLUSTER),
+					 errmsg("the session token is of another database cluster"),
+					 errdetail("The token was made by a cluster with another system identifier."),
+					 errhint("Hand a token only to the cluster that it came from, or set tcs.session_token to ''.")));
+			break;
+		case TCS_REASON_LOST:
+			ereport(ERROR,
+					(errcode(ERRCODE_TCS_LOST_IN_FAILOVER), report_lost(unmet)));
+			break;
+		case TCS_REASON_SNAPSHOT:
+			ereport(ERROR, (report_snapshot(unmet)));
+			break;
+		case TCS_REASON_BLOCKING:
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+					 errmsg("deadlock detected between this session and replay"),
+					 errdetail("The session waits for replay, which waits for a lock, snapshot or buffer pin of a session that holds one."),
+					 errhint("Retry the transaction, with the session token set before its first query.")));
+			break;
+		case TCS_REASON_UNKNOWN:
+		case TCS_REASON_NONE:
+		case TCS_REASON_COUNT:
+			ereport(ERROR,
+					(errcode(ERRCODE_TCS_FRESHNESS_UNKNOWN),
+					 report_unknown(unmet)));
+			break;
+	}
+	pg_unreachable();
+}
+
+/* Tell the client that it gets less than it asked for. */
+void
+tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at)
+{
+	client_only = true;
+	PG_TRY();
+	{
+		switch (unmet->reason)
+		{
+			case TCS_REASON_UNKNOWN:
+				ereport(WARNING,
+						(errcode(ERRCODE_TCS_FRESHNESS_UNKNOWN),
+						 errmsg("read served at level \"%s\" instead of \"%s\"",
+								tcs_level_name(served_at), tcs_level_name(unmet->req.level)),
+						 errdetail("The freshness of this standby is not known.")));
+				break;
+			default:
+				ereport(WARNING,
+						(errcode(ERRCODE_TCS_BEHIND),
+						 errmsg("read served at level \"%s\" instead of \"%s\"",
+								tcs_level_name(served_at), tcs_level_name(unmet->req.level)),
+						 errdetail("Reason: %s. Needed " TCS_LSN_FMT ", reached " TCS_LSN_FMT " after waiting %.0f ms.",
+								   tcs_reason_name(unmet->reason),
+								   LSN_FORMAT_ARGS(unmet->req.needed.lsn),
+								   LSN_FORMAT_ARGS(unmet->proof.at.lsn),
+								   unmet->waited_us / 1000.0)));
+				break;
+		}
+	}
+	PG_FINALLY();
+	{
+		client_only = false;
+	}
+	PG_END_TRY();
+}

@@ -1,0 +1,34 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_fallback.h
+ *	  What becomes of a read whose requirement is not met.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_FALLBACK_H
+#define TCS_FALLBACK_H
+
+#include "tcs_level.h"
+#include "tcs_requirement.h"
+
+/* An unmet requirement, and what was tried. */
+typedef struct TcsUnmet
+{
+	TcsRequirement req;
+	TcsReason	reason;
+	TcsProof	proof;			/* what the snapshot to be used proves */
+	int64		waited_us;
+	bool		in_recovery;
+	bool		nested;			/* inside a function */
+	int64		now;
+} TcsUnmet;
+
+extern bool tcs_fallback_decide(const TcsFallback *fallback,
+								const TcsContext *context,
+								const TcsUnmet *unmet, TcsLevel *served_at);
+extern void tcs_fallback_error(const TcsUnmet *unmet);
+extern void tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at);
+extern const char *tcs_fallback_stall_reason(void);
+extern void tcs_fallback_install_hooks(void);
+
+#endif							/* TCS_FALLBACK_H */

@@ -1,0 +1,392 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_fresh.c
+ *	  What this standby knows of its own freshness.
+ *
+ * NOTES
+ *	  The worker asks the primary for its read index.  Asked at local time t0,
+ *	  the answer is a position that covers every commit acknowledged before
+ *	  t0.  A standby that has replayed that position is therefore at most
+ *	  (now - t0) stale.  One clock, so skew cannot make this lie; silence of
+ *	  the primary makes it grow, as it must.
+ *
+ *	  Answers wait in a ring, oldest first, until they are replayed.  Only the
+ *	  newest replayed one says anything, so older ones are dropped.  While
+ *	  replay lags so far that the ring fills up, every second answer goes:
+ *	  precision is lost, correctness is not, since each answer is true by itself.
+ *
+ *	  An answer counts only while the standby replays the timeline of the
+ *	  answer.  On an older one the position has not been come to, whatever its
+ *	  number; on a newer one the answer is from a deposed primary, which does
+ *	  not know what its successor has acknowledged.
+ *
+ *	  The mirror is what the worker last proved, in a form that a read costs a
+ *	  few loads: a sequence number, odd while the worker writes, and three
+ *	  words.  It may be late, which makes it a lower bound, never wrong.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlogrecovery.h"
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+
+#include "tcs_fresh.h"
+#include "tcs_shmem.h"
+
+#define TCS_RING_SIZE		512
+
+/* Answers closer together than this are merged, in us. */
+#define TCS_RING_SPACING	5000
+
+/* Time over which the replay rate is taken, in us. */
+#define TCS_RATE_WINDOW		1000000
+
+typedef struct TcsFresh
+{
+	/*
+	 * Protected by the LWLock tcs_fresh: the worker writes under exclusive
+	 * lock, everybody reads under shared lock.
+	 */
+	int			nanswers;
+	TcsAnswer	answers[TCS_RING_SIZE]; /* by asked_at, oldest first */
+	bool		have_newest;
+	TcsAnswer	newest;			/* may be missing in the ring (spacing) */
+
+	/*
+	 * The mirror.  Written by the worker alone, between two increments of
+	 * mirror_seq; see tcs_fresh_publish_mirror() and
+	 * tcs_fresh_read_mirror().
+	 */
+	pg_atomic_uint32 mirror_seq;
+	TcsProof	mirror;
+
+	/* bytes per second; written by the worker, read as a hint */
+	pg_atomic_uint64 replay_rate;
+
+	/* protected by the spinlock */
+	slock_t		mutex;
+	TcsLinkInfo link;
+} TcsFresh;
+
+static TcsFresh *fresh = NULL;
+static LWLock *fresh_lock = NULL;
+
+Size
+tcs_fresh_shmem_size(void)
+{
+	return sizeof(TcsFresh);
+}
+
+void
+tcs_fresh_shmem_init(void *ptr, bool found)
+{
+	fresh = ptr;
+	fresh_lock = tcs_shmem_lock("tcs_fresh");
+	if (found)
+		return;
+
+	memset(fresh, 0, sizeof(TcsFresh));
+	pg_atomic_init_u32(&fresh->mirror_seq, 0);
+	pg_atomic_init_u64(&fresh->replay_rate, 0);
+	SpinLockInit(&fresh->mutex);
+}
+
+/*
+ * Where replay stands: a lower bound of what a snapshot taken from now on
+ * includes.  Position and timeline are read together, under core's spinlock.
+ */
+TcsPosition
+tcs_fresh_position(void)
+{
+	TcsPosition position;
+
+	position.lsn = GetXLogReplayRecPtr(&position.tli);
+	return position;
+}
+
+/* The instant that an answer proves, if replay has come to it; else 0. */
+static inline int64
+answer_proves(const TcsAnswer *answer, TcsPosition at)
+{
+	if (answer->at.tli == at.tli && answer->at.lsn <= at.lsn)
+		return answer->asked_at;
+	return 0;
+}
+
+/*
+ * Prove as much as can be proved of any snapshot taken after this call.
+ *
+ * "own" is an answer that the caller holds and the ring may have lost, or
+ * NULL.
+ */
+void
+tcs_fresh_prove(const TcsAnswer *own, TcsProof *proof)
+{
+	proof->at = tcs_fresh_position();
+	proof->fresh_at = own ? answer_proves(own, proof->at) : 0;
+
+	LWLockAcquire(fresh_lock, LW_SHARED);
+	if (fresh->have_newest)
+		proof->fresh_at = Max(proof->fresh_at,
+							  answer_proves(&fresh->newest, proof->at));
+	for (int i = fresh->nanswers - 1; i >= 0; i--)
+	{
+		int64		t = answer_proves(&fresh->answers[i], proof->at);
+
+		if (t != 0)
+		{
+			proof->fresh_at = Max(proof->fresh_at, t);
+			break;
+		}
+	}
+	LWLockRelease(fresh_lock);
+}
+
+/*
+ * Copy the mirror, if it proves something newer than *proof.
+ *
+ * Pairs with tcs_fresh_publish_mirror().  While the worker writes, nothing is
+ * copied: the caller keeps what it had, which is still true.
+ */
+void
+tcs_fresh_read_mirror(TcsProof *proof)
+{
+	uint32		seq = pg_atomic_read_u32(&fresh->mirror_seq);
+	TcsProof	copy;
+
+	if (seq & 1)
+		return;
+	pg_read_barrier();
+	copy = fresh->mirror;
+	pg_read_barrier();
+	if (pg_atomic_read_u32(&fresh->mirror_seq) != seq)
+		return;
+	if (copy.fresh_at > proof->fresh_at && copy.at.tli >= proof->at.tli)
+		*proof = copy;
+}
+
+/*
+ * The oldest answer that was asked for at or after an instant: the nearest
+ * position whose replay proves freshness of that instant.
+ */
+bool
+tcs_fresh_target(int64 fresh_after, TcsAnswer *target)
+{
+	bool		found = false;
+
+	LWLockAcquire(fresh_lock, LW_SHARED);
+	for (int i = 0; i < fresh->nanswers && !found; i++)
+	{
+		if (fresh->answers[i].asked_at >= fresh_after)
+		{
+			*target = fresh->answers[i];
+			found = true;
+		}
+	}
+	if (!found && fresh->have_newest && fresh->newest.asked_at >= fresh_after)
+	{
+		*target = fresh->newest;
+		found = true;
+	}
+	LWLockRelease(fresh_lock);
+	return found;
+}
+
+bool
+tcs_fresh_newest(TcsAnswer *newest)
+{
+	bool		found;
+
+	LWLockAcquire(fresh_lock, LW_SHARED);
+	found = fresh->have_newest;
+	*newest = fresh->newest;
+	LWLockRelease(fresh_lock);
+	return found;
+}
+
+/* Recent speed of replay in bytes per second; 0 if it stands still. */
+double
+tcs_fresh_replay_rate(void)
+{
+	return (double) pg_atomic_read_u64(&fresh->replay_rate);
+}
+
+/* Drop answers that newer replayed ones have made useless. */
+static void
+drop_replayed(TcsPosition at)
+{
+	int			last = -1;
+
+	for (int i = 0; i < fresh->nanswers; i++)
+	{
+		if (answer_proves(&fresh->answers[i], at) != 0)
+			last = i;
+	}
+	if (last > 0)
+	{
+		fresh->nanswers -= last;
+		memmove(fresh->answers, fresh->answers + last,
+				fresh->nanswers * sizeof(TcsAnswer));
+	}
+}
+
+/* Drop every second answer, but the oldest and the newest. */
+static void
+thin_out(void)
+{
+	int			n = 0;
+
+	for (int i = 0; i < fresh->nanswers; i++)
+	{
+		if (i % 2 == 0 || i == fresh->nanswers - 1)
+			fresh->answers[n++] = fresh->answers[i];
+	}
+	fresh->nanswers = n;
+}
+
+/* Remember an answer.  Worker only. */
+void
+tcs_fresh_add_answer(const TcsAnswer *answer)
+{
+	TcsAnswer  *last;
+
+	LWLockAcquire(fresh_lock, LW_EXCLUSIVE);
+	fresh->newest = *answer;
+	fresh->have_newest = true;
+
+	last = fresh->nanswers > 0 ? &fresh->answers[fresh->nanswers - 1] : NULL;
+	if (last && last->at.tli == answer->at.tli && last->at.lsn == answer->at.lsn)
+	{
+		/* same position, later question: it proves strictly more */
+		last->asked_at = answer->asked_at;
+	}
+	else if (!last || answer->asked_at - last->asked_at >= TCS_RING_SPACING)
+	{
+		if (fresh->nanswers == TCS_RING_SIZE)
+		{
+			drop_replayed(tcs_fresh_position());
+			if (fresh->nanswers == TCS_RING_SIZE)
+				thin_out();
+		}
+		fresh->answers[fresh->nanswers++] = *answer;
+	}
+	LWLockRelease(fresh_lock);
+}
+
+/* Forget all answers: the timeline has changed.  Worker only. */
+void
+tcs_fresh_forget(void)
+{
+	LWLockAcquire(fresh_lock, LW_EXCLUSIVE);
+	fresh->nanswers = 0;
+	fresh->have_newest = false;
+	LWLockRelease(fresh_lock);
+}
+
+/* Keep the replay rate up to date; called with each look at the position. */
+static void
+measure_rate(TcsPosition at)
+{
+	static XLogRecPtr window_lsn = InvalidXLogRecPtr;
+	static int64 window_start = 0;
+	int64		now = tcs_now();
+
+	if (window_start != 0 && now - window_start < TCS_RATE_WINDOW)
+		return;
+	if (window_start != 0 && at.lsn >= window_lsn)
+		pg_atomic_write_u64(&fresh->replay_rate,
+							(uint64) ((double) (at.lsn - window_lsn) * 1000000.0 /
+									  (now - window_start)));
+	window_start = now;
+	window_lsn = at.lsn;
+}
+
+/*
+ * Publish what is proved now.  Worker only, which makes it the only writer.
+ *
+ * Pairs with tcs_fresh_read_mirror(): the sequence number is odd while the
+ * mirror changes, and the barriers keep the changes between its two steps.
+ */
+void
+tcs_fresh_publish_mirror(void)
+{
+	TcsProof	proof;
+	uint32		seq = pg_atomic_read_u32(&fresh->mirror_seq);
+
+	tcs_fresh_prove(NULL, &proof);
+	measure_rate(proof.at);
+
+	if (proof.fresh_at == fresh->mirror.fresh_at &&
+		proof.at.lsn == fresh->mirror.at.lsn &&
+		proof.at.tli == fresh->mirror.at.tli)
+		return;
+	pg_atomic_write_u32(&fresh->mirror_seq, seq + 1);
+	pg_write_barrier();
+	fresh->mirror = proof;
+	pg_write_barrier();
+	pg_atomic_write_u32(&fresh->mirror_seq, seq + 2);
+}
+
+/* Note the state of the link; true if that is news.  Worker only. */
+bool
+tcs_fresh_set_link(TcsLinkState state, const char *reason)
+{
+	bool		changed;
+
+	/* the worker is the only writer, so it may read without the lock */
+	changed = fresh->link.state != state ||
+		strncmp(fresh->link.reason, reason, TCS_REASON_LEN - 1) != 0;
+	if (changed)
+	{
+		char		copy[TCS_REASON_LEN];
+
+		strlcpy(copy, reason, sizeof(copy));
+		SpinLockAcquire(&fresh->mutex);
+		fresh->link.state = state;
+		memcpy(fresh->link.reason, copy, sizeof(copy));
+		SpinLockRelease(&fresh->mutex);
+	}
+	return changed;
+}
+
+void
+tcs_fresh_set_worker(int pid)
+{
+	SpinLockAcquire(&fresh->mutex);
+	fresh->link.worker_pid = pid;
+	if (pid == 0)
+		fresh->link.state = TCS_LINK_NONE;
+	SpinLockRelease(&fresh->mutex);
+}
+
+void
+tcs_fresh_get_link(TcsLinkInfo *info)
+{
+	SpinLockAcquire(&fresh->mutex);
+	*info = fresh->link;
+	SpinLockRelease(&fresh->mutex);
+}
+
+const char *
+tcs_link_state_name(TcsLinkState state)
+{
+	switch (state)
+	{
+		case TCS_LINK_NONE:
+			return "none";
+		case TCS_LINK_CONNECTING:
+			return "connecting";
+		case TCS_LINK_UP:
+			return "up";
+		case TCS_LINK_STALLED:
+			return "stalled";
+		case TCS_LINK_DOWN:
+			return "down";
+		case TCS_LINK_REFUSED:
+			return "refused";
+	}
+	return "unknown";
+}

@@ -1,0 +1,54 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_fresh.h
+ *	  What this standby knows of its own freshness.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_FRESH_H
+#define TCS_FRESH_H
+
+#include "tcs.h"
+
+#define TCS_REASON_LEN	256
+
+/* State of the worker's link to the primary. */
+typedef enum TcsLinkState
+{
+	TCS_LINK_NONE,				/* no worker, or nothing tried yet */
+	TCS_LINK_CONNECTING,
+	TCS_LINK_UP,
+	TCS_LINK_STALLED,			/* connected, but no answer comes */
+	TCS_LINK_DOWN,
+	TCS_LINK_REFUSED			/* answers come, and may not be used */
+} TcsLinkState;
+
+typedef struct TcsLinkInfo
+{
+	TcsLinkState state;
+	char		reason[TCS_REASON_LEN]; /* for a person; empty when up */
+	int			worker_pid;		/* 0: not running */
+} TcsLinkInfo;
+
+/* for everybody */
+extern TcsPosition tcs_fresh_position(void);
+extern void tcs_fresh_prove(const TcsAnswer *own, TcsProof *proof);
+extern void tcs_fresh_read_mirror(TcsProof *proof);
+extern bool tcs_fresh_target(int64 fresh_after, TcsAnswer *target);
+extern bool tcs_fresh_newest(TcsAnswer *newest);
+extern double tcs_fresh_replay_rate(void);
+extern void tcs_fresh_get_link(TcsLinkInfo *info);
+extern const char *tcs_link_state_name(TcsLinkState state);
+
+/* for the worker */
+extern void tcs_fresh_add_answer(const TcsAnswer *answer);
+extern void tcs_fresh_forget(void);
+extern void tcs_fresh_publish_mirror(void);
+extern bool tcs_fresh_set_link(TcsLinkState state, const char *reason);
+extern void tcs_fresh_set_worker(int pid);
+
+/* for tcs_shmem.c */
+extern Size tcs_fresh_shmem_size(void);
+extern void tcs_fresh_shmem_init(void *ptr, bool found);
+
+#endif							/* TCS_FRESH_H */

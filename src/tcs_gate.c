@@ -1,0 +1,495 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_gate.c
+ *	  The gate that each read passes before its snapshot is used.
+ *
+ * NOTES
+ *	  What is proven belongs to a snapshot.  tcs_gate.proof was read before the
+ *	  snapshot of every statement that comes later, so a statement whose
+ *	  requirement it meets needs no further look, whatever snapshot it has.
+ *	  Otherwise:
+ *
+ *		READ COMMITTED: the statement's snapshot (and, where nothing else is
+ *		held, its locks) are given back, the position is read, and waited for if
+ *		need be, and then a new snapshot is taken.  Position first, snapshot
+ *		second: what is replayed in between is in the snapshot as well.
+ *
+ *		REPEATABLE READ: the snapshot of the transaction is fixed by its first
+ *		query, so the requirement is compared with what was proved before that,
+ *		and what is not met is an error, 40001.  BEGIN and SET come to the gate
+ *		while there is no snapshot yet, and wait.  A statement that is its whole
+ *		transaction may still change snapshots (see tcs_swap.c).
+ *
+ *		Simple and extended protocol, generic plans: the snapshot is taken in
+ *		PortalStart(), just before ExecutorStart().  EXECUTE, DECLARE, EXPLAIN
+ *		ANALYZE, COPY, CALL, DO: in PortalRunUtility(), just before the utility
+ *		hook.  FETCH reads on with the cursor's.  Statements inside functions
+ *		do not wait: the requirement was checked for the statement that calls
+ *		them, and one that was raised since is an error if it is not met.
+ *
+ *	  Nothing here is shared; what is, is read through tcs_fresh.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/snapmgr.h"
+
+#include "tcs_commits.h"
+#include "tcs_compat.h"
+#include "tcs_fallback.h"
+#include "tcs_gate.h"
+#include "tcs_queue.h"
+#include "tcs_requirement.h"
+#include "tcs_swap.h"
+#include "tcs_wait.h"
+
+TcsGate		tcs_gate;
+
+/* What is known of the snapshot of the present REPEATABLE READ transaction. */
+static struct
+{
+	LocalTransactionId lxid;	/* which one; 0: none */
+	TcsProof	proof;			/* noted before its snapshot was taken */
+	int64		arrival;		/* the transaction's moment */
+} xact;
+
+/*
+ * Our own doing changed tcs.session_token, without asking for more: a gate
+ * that was satisfied before the change still is.
+ */
+void
+tcs_gate_carry_over(uint64 generation)
+{
+	if (tcs_gate.settled == generation)
+		tcs_gate.settled = tcs_settings_generation;
+}
+
+/* SET TRANSACTION SNAPSHOT: of somebody else's snapshot nothing is known. */
+void
+tcs_gate_snapshot_imported(void)
+{
+	xact.lxid = tcs_my_lxid_compat();
+	memset(&xact.proof, 0, sizeof(xact.proof));
+	xact.arrival = tcs_now();
+	tcs_gate.settled = 0;
+}
+
+/*
+ * Is the statement at hand the first and only one of its transaction?  In a
+ * pipeline without Sync earlier ones may have left locks behind.
+ */
+bool
+tcs_gate_statement_is_sole(void)
+{
+	return !IsTransactionBlock() && GetCurrentTransactionNestLevel() == 1 &&
+		(MyXactFlags & XACT_FLAGS_PIPELINING) == 0;
+}
+
+/* Read everything that a requirement depends on, once. */
+void
+tcs_gate_build_context(TcsContext *context, const TcsToken *token)
+{
+	context->token = token;
+	context->max_staleness = (int64) tcs_max_staleness * 1000;
+	context->max_lag = tcs_max_lag < 0 ? -1 : (int64) tcs_max_lag * 1024;
+	context->in_recovery = RecoveryInProgress();
+	context->system_identifier = GetSystemIdentifier();
+	context->arrival = tcs_now();
+	if (context->in_recovery)
+	{
+		context->at = tcs_fresh_position();
+		context->have_newest = tcs_fresh_newest(&context->newest);
+	}
+	else
+	{
+		context->at.tli = GetWALInsertionTimeLine();
+		context->at.lsn = GetXLogInsertRecPtr();
+		context->have_newest = false;
+	}
+	context->history = tcs_history_get(context->at.tli);
+}
+
+/* Note what is known of a REPEATABLE READ transaction when it first comes. */
+static void
+note_transaction(const TcsContext *context)
+{
+	LocalTransactionId lxid = tcs_my_lxid_compat();
+
+	if (xact.lxid == lxid)
+		return;
+	xact.lxid = lxid;
+	xact.arrival = context->arrival;
+
+	/*
+	 * tcs_gate.proof was noted in an earlier transaction, or in this one before
+	 * it had a snapshot: it is changed nowhere else.
+	 */
+	xact.proof = tcs_gate.proof;
+}
+
+/*
+ * The requirement in force is met: for good, or as long as the proof is young
+ * enough.  "strong" asks anew each time, and so does a bound of zero or one in
+ * bytes, which moves with each answer.
+ */
+static void
+settle(const TcsRequirement *req)
+{
+	tcs_gate.settled = tcs_settings_generation;
+	tcs_gate.max_age = 0;
+	if (req->fresh_after == 0)
+		return;
+	if (req->level == TCS_LEVEL_BOUNDED && tcs_max_lag < 0 && tcs_max_staleness > 0)
+		tcs_gate.max_age = (int64) tcs_max_staleness * 1000;
+	else
+		tcs_gate.settled = 0;
+}
+
+/*
+ * Note what is proved of all snapshots taken from now on.  Both halves are
+ * facts that stay true, so each may be kept if the new one is older.
+ */
+static void
+raise_proof(TcsProof *proof, const TcsProof *newer)
+{
+	if (newer->at.tli >= proof->at.tli && newer->at.lsn >= proof->at.lsn)
+		proof->at = newer->at;
+	proof->fresh_at = Max(proof->fresh_at, newer->fresh_at);
+}
+
+/* Is this a statement that reads, as far as counters are concerned? */
+static bool
+site_is_read(const TcsSite *site)
+{
+	return site->kind == TCS_SITE_QUERY || site->kind == TCS_SITE_UTILITY;
+}
+
+/* Keep the facts for tcs.last_read(). */
+static void
+note_last(const TcsUnmet *facts, TcsOutcome outcome, TcsLevel served_at)
+{
+	TcsLastRead *last = &tcs_gate.last;
+
+	last->outcome = outcome;
+	last->level = facts->req.level;
+	last->served_at = served_at;
+	last->level_source = tcs_guc_level_source();
+	last->reason = facts->reason;
+	last->on_primary = !facts->in_recovery;
+	last->needed = facts->req.needed;
+	last->proof = facts->proof;
+	last->waited_us = facts->waited_us;
+	last->at = facts->now;
+}
+
+/* A requirement is met; count and remember. */
+static void
+pass(const TcsSite *site, TcsUnmet *facts)
+{
+	bool		waited = facts->waited_us > 0;
+
+	if (!site->token_only)
+		settle(&facts->req);
+	facts->reason = TCS_REASON_NONE;
+	facts->now = tcs_now();
+	if (waited)
+		tcs_stats_count_wait(facts->req.level, facts->waited_us);
+	if (site_is_read(site))
+		tcs_stats_count_read(facts->req.level);
+	if (site_is_read(site) || waited)
+		note_last(facts, waited ? TCS_OUTCOME_WAITED : TCS_OUTCOME_AT_ONCE,
+				  facts->req.level);
+}
+
+/* A requirement is not met: serve a weaker level or refuse. */
+static void
+fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
+{
+	TcsLevel	served_at;
+	TcsLevel	level = facts->req.level;
+
+	facts->now = tcs_now();
+	if (site_is_read(site))
+		tcs_stats_count_read(level);
+	if (tcs_fallback_decide(tcs_guc_fallback(), context, facts, &served_at))
+	{
+		/* the statement to come will say so itself */
+		if (site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER)
+			return;
+		tcs_stats_count_downgrade(level, served_at, facts->reason);
+		note_last(facts, TCS_OUTCOME_DOWNGRADED, served_at);
+		tcs_fallback_warn(facts, served_at);
+		return;
+	}
+	tcs_stats_count_error(level);
+	note_last(facts, TCS_OUTCOME_ERROR, level);
+	tcs_fallback_error(facts);
+}
+
+/* Why a wait that has not met its requirement failed. */
+static TcsReason
+reason_for(const TcsUnmet *facts, TcsWaitResult result)
+{
+	const TcsRequirement *req = &facts->req;
+	TcsAnswer	target;
+
+	if (result == TCS_WAIT_BLOCKING)
+		return TCS_REASON_BLOCKING;
+	if (req->needed.lsn != InvalidXLogRecPtr &&
+		!tcs_position_reached(req->needed, facts->proof.at))
+		return TCS_REASON_BEHIND;
+	if (req->fresh_after != 0 && tcs_fresh_target(req->fresh_after, &target))
+		return TCS_REASON_BEHIND;
+	return req->fresh_after != 0 ? TCS_REASON_UNKNOWN : TCS_REASON_BEHIND;
+}
+
+/* The instant at which a wait that starts now has to end. */
+static int64
+deadline_after(int max_wait_ms)
+{
+	return max_wait_ms < 0 ? PG_INT64_MAX : tcs_now() + (int64) max_wait_ms * 1000;
+}
+
+/* Wait on a standby or on a primary, as the node is. */
+static TcsWaitResult
+wait_for(TcsUnmet *facts, bool holding, int64 deadline)
+{
+	int64		start = tcs_now();
+	TcsWaitResult result;
+
+	if (facts->in_recovery)
+	{
+		/* the first look is not a wait */
+		tcs_fresh_prove(NULL, &facts->proof);
+		if (tcs_requirement_met(&facts->req, &facts->proof))
+			return TCS_WAIT_MET;
+		result = tcs_wait_for_replay(&facts->req, deadline, holding, &facts->proof);
+	}
+	else
+	{
+		if (!tcs_commits_under_way(facts->req.needed.lsn))
+			result = TCS_WAIT_MET;
+		else
+			result = tcs_wait_for_commits(facts->req.needed.lsn, deadline);
+		facts->proof.at = facts->req.needed;
+		facts->proof.fresh_at = 0;
+		if (result == TCS_WAIT_MET && tcs_now() - start < 1000)
+			return result;
+	}
+	if (result == TCS_WAIT_TIMEOUT)
+		tcs_stats_count_timeout(facts->req.level);
+	facts->waited_us += tcs_now() - start;
+	return result;
+}
+
+/*
+ * On a primary, the new snapshot can still miss a commit that no process has
+ * announced (see tcs_commits.c).  Sleeps a little if so.
+ */
+static bool
+snapshot_misses_commits(const TcsSite *site, const TcsUnmet *facts, int64 deadline)
+{
+	if (facts->in_recovery || site->kind == TCS_SITE_BARE ||
+		!tcs_commits_missed_by(GetActiveSnapshot()))
+		return false;
+	if (tcs_now() >= deadline)
+		return false;
+	tcs_wait_briefly();
+	return true;
+}
+
+/*
+ * Promotion ended the wait: what is asked of a primary is another thing.  Its
+ * snapshot is newer than the promotion, so all that was replayed is in it.
+ */
+static void
+decide_after_promotion(const TcsSite *site, TcsContext *context, TcsUnmet *facts)
+{
+	int64		arrival = context->arrival;
+
+	tcs_gate_build_context(context, context->token);
+	context->arrival = arrival;
+	facts->in_recovery = false;
+	tcs_requirement_make(facts->req.level, context, &facts->req);
+	facts->reason = facts->req.reason;
+	facts->proof.at = context->at;
+	if (tcs_requirement_is_empty(&facts->req) ||
+		tcs_requirement_met(&facts->req, &facts->proof))
+		pass(site, facts);
+	else
+		fail(site, context, facts);
+}
+
+/* Renew the statement's snapshot so that it meets the requirement, or fail. */
+static void
+renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
+{
+	bool		sole = tcs_gate_statement_is_sole();
+	int64		deadline = deadline_after(tcs_guc_max_wait());
+	TcsWaitResult result;
+
+	do
+	{
+		bool		holding;
+		bool		releasing;
+
+		tcs_swap_drop_snapshot(site);
+		holding = site->holding || HaveRegisteredOrActiveSnapshot() ||
+			(site->kind != TCS_SITE_BARE && !sole);
+
+		/* if the first look is enough, no lock need be given back */
+		if (facts->in_recovery)
+			tcs_fresh_prove(NULL, &facts->proof);
+		releasing = facts->in_recovery && !holding &&
+			site->kind == TCS_SITE_QUERY &&
+			!tcs_requirement_met(&facts->req, &facts->proof);
+		if (releasing)
+			tcs_swap_release_locks(site);
+		result = wait_for(facts, holding, deadline);
+		if (releasing)
+			tcs_swap_retake_locks(site);
+
+		/*
+		 * What is proved now holds for the snapshot taken next and for all
+		 * later ones; in REPEATABLE READ, for the transaction's.
+		 */
+		raise_proof(&tcs_gate.proof, &facts->proof);
+		if (xact.lxid == tcs_my_lxid_compat())
+			xact.proof = facts->proof;
+		if (result == TCS_WAIT_MET && !site->token_only)
+			settle(&facts->req);
+		tcs_swap_take_snapshot(site);
+	} while (result == TCS_WAIT_MET &&
+			 snapshot_misses_commits(site, facts, deadline));
+
+	switch (result)
+	{
+		case TCS_WAIT_MET:
+			pass(site, facts);
+			break;
+		case TCS_WAIT_DISABLED:
+			break;
+		case TCS_WAIT_NOT_IN_RECOVERY:
+			decide_after_promotion(site, context, facts);
+			break;
+		case TCS_WAIT_TIMEOUT:
+		case TCS_WAIT_BLOCKING:
+			facts->reason = reason_for(facts, result);
+			fail(site, context, facts);
+			break;
+	}
+}
+
+/*
+ * A statement comes to the gate, and what was proved before does not do.
+ */
+void
+tcs_gate_pass_slowly(TcsSite *site)
+{
+	TcsContext	context;
+	TcsUnmet	facts = {0};
+	TcsLevel	level = (TcsLevel) tcs_read_level;
+	bool		fixed;
+
+	if (site->token_only && tcs_level_rank(level) > tcs_level_rank(TCS_LEVEL_SESSION))
+		level = TCS_LEVEL_SESSION;
+
+	tcs_gate_build_context(&context, tcs_guc_token());
+	if (IsolationUsesXactSnapshot())
+	{
+		note_transaction(&context);
+		context.arrival = xact.arrival;
+	}
+	else if (site->kind == TCS_SITE_NESTED && tcs_gate.arrival != 0)
+		context.arrival = tcs_gate.arrival;
+	if (site_is_read(site))
+		tcs_gate.arrival = context.arrival;
+
+	/* whose snapshot is there and stays, but for the sole statement's */
+	fixed = IsolationUsesXactSnapshot() && FirstSnapshotSet &&
+		!(site_is_read(site) && tcs_gate_statement_is_sole());
+
+	facts.in_recovery = context.in_recovery;
+	facts.nested = site->kind == TCS_SITE_NESTED;
+	facts.now = context.arrival;
+	facts.proof = fixed ? xact.proof : tcs_gate.proof;
+	tcs_requirement_make(level, &context, &facts.req);
+
+	if (tcs_requirement_is_empty(&facts.req) ||
+		tcs_requirement_met(&facts.req, &facts.proof))
+	{
+		pass(site, &facts);
+		return;
+	}
+	if (site->kind == TCS_SITE_BARE && fixed)
+		return;					/* SET after the first query: the next will tell */
+
+	facts.reason = facts.req.reason;
+	if (facts.reason != TCS_REASON_NONE)
+	{
+		facts.proof.at = context.at;
+		fail(site, &context, &facts);
+	}
+	else if (fixed || !tcs_swap_is_possible(site))
+	{
+		facts.reason = TCS_REASON_SNAPSHOT;
+		fail(site, &context, &facts);
+	}
+	else
+	{
+		PG_TRY();
+		{
+			renew_snapshot(site, &context, &facts);
+		}
+		PG_CATCH();
+		{
+			tcs_swap_stop_watching();
+			PG_RE_THROW();
+		}
+		PG_END_TRY();
+	}
+}
+
+/*
+ * Wait for a token that need not be that of the session; for tcs.wait_for().
+ *
+ * The caller has no snapshot.  Throws if the token is not reached in time.
+ */
+void
+tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms)
+{
+	int64		deadline = deadline_after(max_wait_ms);
+	TcsContext	context;
+	TcsUnmet	facts = {0};
+	TcsWaitResult result;
+
+	do
+	{
+		tcs_gate_build_context(&context, token);
+		facts.in_recovery = context.in_recovery;
+		facts.proof = tcs_gate.proof;
+		tcs_requirement_make(TCS_LEVEL_SESSION, &context, &facts.req);
+		facts.reason = facts.req.reason;
+		if (facts.reason != TCS_REASON_NONE)
+		{
+			facts.proof.at = context.at;
+			break;
+		}
+		if (tcs_requirement_is_empty(&facts.req))
+			return;
+		result = wait_for(&facts,
+						  IsTransactionBlock() || HaveRegisteredOrActiveSnapshot(),
+						  deadline);
+		raise_proof(&tcs_gate.proof, &facts.proof);
+		if (result == TCS_WAIT_MET || result == TCS_WAIT_DISABLED)
+			return;
+		facts.reason = reason_for(&facts, result);
+	} while (result == TCS_WAIT_NOT_IN_RECOVERY);
+
+	facts.now = tcs_now();
+	tcs_fallback_error(&facts);
+}

@@ -1,0 +1,130 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_gate.h
+ *	  The gate that each read passes before its snapshot is used.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_GATE_H
+#define TCS_GATE_H
+
+#include "access/xact.h"
+#include "executor/execdesc.h"
+
+#include "tcs_fresh.h"
+#include "tcs_guc.h"
+#include "tcs_requirement.h"
+#include "tcs_stats.h"
+
+/* Where a statement comes to the gate. */
+typedef enum TcsSiteKind
+{
+	TCS_SITE_QUERY,				/* ExecutorStart of a top-level statement */
+	TCS_SITE_UTILITY,			/* a utility statement that reads */
+	TCS_SITE_PLANNER,			/* planning, which may evaluate functions */
+	TCS_SITE_BARE,				/* no snapshot in use: BEGIN, SET, wait_for() */
+	TCS_SITE_NESTED				/* below another statement */
+} TcsSiteKind;
+
+typedef struct TcsSite
+{
+	TcsSiteKind kind;
+	QueryDesc  *query_desc;		/* QUERY and NESTED */
+	bool		token_only;		/* BARE: check nothing but the token */
+	bool		holding;		/* the session may hold what replay needs */
+	bool		had_hold_snapshot;	/* UTILITY: the portal kept it */
+} TcsSite;
+
+/* What became of the last statement that came to the gate. */
+typedef enum TcsOutcome
+{
+	TCS_OUTCOME_NONE,
+	TCS_OUTCOME_AT_ONCE,
+	TCS_OUTCOME_WAITED,
+	TCS_OUTCOME_DOWNGRADED,
+	TCS_OUTCOME_ERROR
+} TcsOutcome;
+
+typedef struct TcsLastRead
+{
+	TcsOutcome	outcome;
+	TcsLevel	level;
+	TcsLevel	served_at;
+	GucSource	level_source;
+	TcsReason	reason;
+	bool		on_primary;
+	TcsPosition needed;			/* lsn 0: none */
+	TcsProof	proof;
+	int64		waited_us;		/* unless served at once */
+	int64		at;				/* when; 0: not looked at the clock */
+} TcsLastRead;
+
+/*
+ * State that decides whether a read is satisfied without a further look; local
+ * to the process.
+ */
+typedef struct TcsGate
+{
+	bool		armed;			/* client backend, tcs enabled, attached */
+	uint64		settled;		/* settings generation that proof satisfies */
+	int64		max_age;		/* us; as long as proof is no older; 0: for good */
+	TcsProof	proof;			/* of every snapshot taken after it was noted */
+	int64		arrival;		/* of the statement at hand; 0: not looked at */
+	TcsLastRead last;
+} TcsGate;
+
+extern TcsGate tcs_gate;
+
+extern void tcs_gate_pass_slowly(TcsSite *site);
+extern void tcs_gate_carry_over(uint64 generation);
+extern void tcs_gate_snapshot_imported(void);
+extern bool tcs_gate_statement_is_sole(void);
+extern void tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms);
+extern void tcs_gate_build_context(TcsContext *context, const TcsToken *token);
+
+/*
+ * Is the requirement in force satisfied by what was proved before this
+ * statement's snapshot was taken?
+ *
+ * A token stays satisfied: positions only grow, and the proof was noted before
+ * the snapshots of all later statements.  A bound is satisfied as long as the
+ * proof is young enough.  In REPEATABLE READ age counts from the start of the
+ * transaction, which the slow way knows.
+ */
+static inline bool
+tcs_gate_is_satisfied(void)
+{
+	if (tcs_gate.settled != tcs_settings_generation)
+		return false;
+	if (tcs_gate.max_age == 0)
+		return true;
+	if (IsolationUsesXactSnapshot() ||
+		tcs_now() - tcs_gate.proof.fresh_at > tcs_gate.max_age)
+		return false;
+	return true;
+}
+
+/* A top-level statement comes to the gate.  The fast path. */
+static inline void
+tcs_gate_pass(TcsSite *site)
+{
+	if (likely(tcs_gate_is_satisfied()))
+	{
+		tcs_stats_count_read((TcsLevel) tcs_read_level);
+		tcs_gate.last.outcome = TCS_OUTCOME_AT_ONCE;
+		tcs_gate.last.level = (TcsLevel) tcs_read_level;
+		tcs_gate.last.at = 0;
+		tcs_gate.arrival = 0;
+		if (tcs_gate.max_age != 0)
+		{
+			tcs_gate.last.proof = tcs_gate.proof;
+			tcs_gate.last.at = tcs_now();
+			/* for the next statement: its snapshot will be newer than this */
+			tcs_fresh_read_mirror(&tcs_gate.proof);
+		}
+		return;
+	}
+	tcs_gate_pass_slowly(site);
+}
+
+#endif							/* TCS_GATE_H */

@@ -1,0 +1,314 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_guc.c
+ *	  Settings of tcs: definitions, check and assign hooks.
+ *
+ * NOTES
+ *	  Check hooks do all parsing and leave the result in "extra"; assign hooks
+ *	  only assign.  None of them reads a catalog, waits or throws, because
+ *	  poolers run SET for their clients, parallel workers restore settings at
+ *	  their start, and the token is set from a commit callback.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "tcs_compat.h"
+#include "tcs_guc.h"
+#include "tcs_readindex.h"
+
+int			tcs_read_level = TCS_LEVEL_SESSION;
+char	   *tcs_session_token = NULL;
+int			tcs_report_token = TCS_REPORT_WRITES;
+int			tcs_max_staleness = 5000;
+int			tcs_max_lag = -1;
+int			tcs_max_wait = 1000;
+int			tcs_max_wait_limit = -1;
+int			tcs_probe_interval = 100;
+char	   *tcs_primary_conninfo = NULL;
+bool		tcs_enabled = true;
+uint64		tcs_settings_generation = 1;
+
+static char *tcs_fallback = NULL;
+static char *tcs_asker = NULL;
+static char *tcs_read_index_dummy = NULL;
+static const TcsToken *parsed_token = NULL;
+static const TcsFallback *parsed_fallback = NULL;
+static GucSource level_source = PGC_S_DEFAULT;
+
+static const struct config_enum_entry report_token_options[] = {
+	{"off", TCS_REPORT_OFF, false},
+	{"writes", TCS_REPORT_WRITES, false},
+	{"all", TCS_REPORT_ALL, false},
+	{NULL, 0, false}
+};
+
+/* The token that the client handed in, or NULL. */
+const TcsToken *
+tcs_guc_token(void)
+{
+	return parsed_token;
+}
+
+const TcsFallback *
+tcs_guc_fallback(void)
+{
+	return parsed_fallback;
+}
+
+/* Where the level in force comes from. */
+GucSource
+tcs_guc_level_source(void)
+{
+	return level_source;
+}
+
+/* tcs.max_wait under its limit, in ms; -1: for ever. */
+int
+tcs_guc_max_wait(void)
+{
+	if (tcs_max_wait_limit < 0)
+		return tcs_max_wait;
+	if (tcs_max_wait < 0)
+		return tcs_max_wait_limit;
+	return Min(tcs_max_wait, tcs_max_wait_limit);
+}
+
+/*
+ * Set tcs.session_token as SET would.
+ *
+ * Reports failure by its result and a LOG message: one caller is a commit
+ * callback, where an ERROR would be a PANIC of the whole server.
+ */
+bool
+tcs_guc_set_token(const char *text)
+{
+	return set_config_option("tcs.session_token", text,
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SET, true, LOG, false) > 0;
+}
+
+static bool
+check_read_level(int *newval, void **extra, GucSource source)
+{
+	GucSource  *stored;
+
+	if (*newval >= TCS_LEVEL_COUNT)
+	{
+		GUC_check_errcode(ERRCODE_FEATURE_NOT_SUPPORTED);
+		GUC_check_errmsg("read level \"%s\" is not available in this version of tcs",
+						 tcs_level_name((TcsLevel) *newval));
+		GUC_check_errhint("Available levels: %s.", tcs_level_names_hint());
+		return false;
+	}
+
+	stored = tcs_guc_malloc_compat(sizeof(GucSource));
+	if (stored == NULL)
+		return false;
+	*stored = source;
+	*extra = stored;
+	return true;
+}
+
+static void
+assign_read_level(int newval, void *extra)
+{
+	level_source = extra ? *(GucSource *) extra : PGC_S_DEFAULT;
+	tcs_settings_generation++;
+}
+
+static bool
+check_session_token(char **newval, void **extra, GucSource source)
+{
+	TcsToken	token;
+
+	if (*newval == NULL || **newval == '\0')
+	{
+		*extra = NULL;
+		return true;
+	}
+	if (!tcs_token_parse(*newval, &token))
+	{
+		GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
+		GUC_check_errdetail("This is not a session token, or it was damaged on its way.");
+		GUC_check_errhint("Hand back the text of tcs.session_token or tcs.session_token() unchanged, or '' for no token.");
+		return false;
+	}
+
+	*extra = tcs_guc_malloc_compat(sizeof(TcsToken));
+	if (*extra == NULL)
+		return false;
+	memcpy(*extra, &token, sizeof(TcsToken));
+	return true;
+}
+
+static void
+assign_session_token(const char *newval, void *extra)
+{
+	parsed_token = (const TcsToken *) extra;
+	tcs_settings_generation++;
+}
+
+static bool
+check_fallback(char **newval, void **extra, GucSource source)
+{
+	TcsFallback fallback;
+	const char *bad_step;
+	int			bad_len;
+
+	if (!tcs_fallback_parse(*newval, &fallback, &bad_step, &bad_len))
+	{
+		GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
+		GUC_check_errdetail("\"%.*s\" is not a step, or the list has more than %d of them.",
+							bad_len, bad_step, TCS_MAX_FALLBACK_STEPS - 1);
+		GUC_check_errhint("Valid steps: redirect, error, %s.", tcs_level_names_hint());
+		return false;
+	}
+
+	*extra = tcs_guc_malloc_compat(sizeof(TcsFallback));
+	if (*extra == NULL)
+		return false;
+	memcpy(*extra, &fallback, sizeof(TcsFallback));
+	return true;
+}
+
+static void
+assign_fallback(const char *newval, void *extra)
+{
+	parsed_fallback = (const TcsFallback *) extra;
+}
+
+static void
+assign_generation_int(int newval, void *extra)
+{
+	tcs_settings_generation++;
+}
+
+static void
+assign_generation_bool(bool newval, void *extra)
+{
+	tcs_settings_generation++;
+}
+
+/* Settings that a client chooses. */
+static void
+define_client_settings(void)
+{
+	DefineCustomEnumVariable("tcs.read_level",
+							 "Sets how fresh a read on a standby must be.",
+							 "The requirement is met before the statement's snapshot is taken.",
+							 &tcs_read_level, TCS_LEVEL_SESSION,
+							 tcs_level_options, PGC_USERSET, 0,
+							 check_read_level, assign_read_level, NULL);
+
+	DefineCustomStringVariable("tcs.session_token",
+							   "Sets the token of what this session must see.",
+							   "The server raises it at each commit that wrote; hand it to the node that is read next.",
+							   &tcs_session_token, "", PGC_USERSET,
+							   GUC_REPORT | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE,
+							   check_session_token, assign_session_token, NULL);
+
+	DefineCustomEnumVariable("tcs.report_token",
+							 "Sets when the server reports a new session token to the client.",
+							 "\"writes\" reports after each commit that wrote, \"all\" after reads as well.",
+							 &tcs_report_token, TCS_REPORT_WRITES,
+							 report_token_options, PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("tcs.max_staleness",
+							"Sets the staleness bound of reads at level \"bounded\".",
+							"Every commit acknowledged longer ago than this is seen.",
+							&tcs_max_staleness, 5000, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS,
+							NULL, assign_generation_int, NULL);
+
+	DefineCustomIntVariable("tcs.max_lag",
+							"Sets the lag bound, in WAL, of reads at level \"bounded\".",
+							"Counted from the newest position the primary told; -1 disables the bound.",
+							&tcs_max_lag, -1, -1, MAX_KILOBYTES,
+							PGC_USERSET, GUC_UNIT_KB,
+							NULL, assign_generation_int, NULL);
+
+	DefineCustomIntVariable("tcs.max_wait",
+							"Sets the longest time a read waits to become fresh enough.",
+							"-1 waits for ever, 0 does not wait.",
+							&tcs_max_wait, 1000, -1, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomStringVariable("tcs.fallback",
+							   "Sets what is tried when a read cannot become fresh enough in time.",
+							   "A list of steps: redirect, error, or the name of a weaker level.",
+							   &tcs_fallback, "redirect, error", PGC_USERSET,
+							   GUC_LIST_INPUT,
+							   check_fallback, assign_fallback, NULL);
+}
+
+/* Settings of the administrator. */
+static void
+define_server_settings(void)
+{
+	DefineCustomIntVariable("tcs.max_wait_limit",
+							"Sets an upper limit for tcs.max_wait.",
+							"-1 sets no limit.",
+							&tcs_max_wait_limit, -1, -1, INT_MAX,
+							PGC_SUSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("tcs.probe_interval",
+							"Sets the time between questions of a standby to its primary.",
+							"0 asks only when a statement needs an answer.",
+							&tcs_probe_interval, 100, 0, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomStringVariable("tcs.primary_conninfo",
+							   "Sets the connection string by which a standby asks its primary.",
+							   "Empty uses primary_conninfo, as a replication connection.",
+							   &tcs_primary_conninfo, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY,
+							   NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("tcs.enabled",
+							 "Enables the freshness checks of tcs.",
+							 "Turning it off also releases all sessions that wait.",
+							 &tcs_enabled, true, PGC_SIGHUP, 0,
+							 NULL, assign_generation_bool, NULL);
+}
+
+/* Settings by which the nodes talk to each other; not for users. */
+static void
+define_internal_settings(void)
+{
+	DefineCustomStringVariable("tcs.asker",
+							   "Names the versions of a standby that asks for the read index.",
+							   NULL,
+							   &tcs_asker, "", PGC_BACKEND,
+							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE,
+							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable("tcs.read_index",
+							   "Shows the read index to a standby that asks over a replication connection.",
+							   NULL,
+							   &tcs_read_index_dummy, "", PGC_INTERNAL,
+							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE | GUC_NO_RESET_ALL,
+							   NULL, NULL, tcs_readindex_show);
+}
+
+/* The versions that the peer of this connection told at its start. */
+const char *
+tcs_guc_asker(void)
+{
+	return tcs_asker ? tcs_asker : "";
+}
+
+void
+tcs_guc_init(void)
+{
+	define_client_settings();
+	define_server_settings();
+	define_internal_settings();
+	MarkGUCPrefixReserved("tcs");
+}

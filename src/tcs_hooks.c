@@ -1,0 +1,357 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_hooks.c
+ *	  Where statements come to the gate.
+ *
+ * NOTES
+ *	  The gate is for statements of the client, not for those that functions
+ *	  run.  ExecutorRun, utility statements and the planner can run functions,
+ *	  so a depth is counted around them.  For the executor and utilities it is
+ *	  restored on the normal way out only: a PG_TRY around each execution would
+ *	  cost more than all the rest of the gate.  After an error the depth is too
+ *	  high until the next frame outside returns normally, or, if the error goes
+ *	  to the client, until the abort callback: no portal runs any more then,
+ *	  which ActivePortal shows.  Too high is harmless, since what is inside of a
+ *	  statement is then taken to be inside, as it is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "optimizer/planner.h"
+#include "tcop/pquery.h"
+#include "tcop/utility.h"
+#include "utils/snapmgr.h"
+
+#include "tcs_commits.h"
+#include "tcs_compat.h"
+#include "tcs_exempt.h"
+#include "tcs_gate.h"
+#include "tcs_hooks.h"
+#include "tcs_session.h"
+
+static ExecutorStart_hook_type prev_ExecutorStart = NULL;
+static ExecutorRun_hook_type prev_ExecutorRun = NULL;
+static ProcessUtility_hook_type prev_ProcessUtility = NULL;
+static planner_hook_type prev_planner = NULL;
+
+/* Frames of ExecutorRun, utility statements and the planner around us. */
+static int	depth = 0;
+
+/* Settings that the statement of the client was checked against. */
+static uint64 statement_generation = 0;
+
+/* Is this process one that comes to the gate?  Decided once. */
+static bool
+gate_is_open_here(void)
+{
+	static enum
+	{
+		UNDECIDED, YES, NO
+	}			attached = UNDECIDED;
+
+	if (unlikely(attached == UNDECIDED))
+		attached = tcs_is_client_backend() && tcs_stats_attach() ? YES : NO;
+	return attached == YES && tcs_enabled;
+}
+
+/* A statement below another: compare only, and only if settings changed. */
+static void
+check_nested(QueryDesc *query_desc)
+{
+	TcsSite		site = {.kind = TCS_SITE_NESTED, .query_desc = query_desc};
+
+	if (statement_generation == tcs_settings_generation)
+		return;
+	if (!tcs_gate_is_satisfied())
+		tcs_gate_pass_slowly(&site);
+	statement_generation = tcs_settings_generation;
+}
+
+static void
+tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
+{
+	if (gate_is_open_here() && (eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
+	{
+		if (depth > 0)
+			check_nested(queryDesc);
+		else if (queryDesc->plannedstmt->invalItems == NIL ||
+				 !tcs_exempt_plan(queryDesc->plannedstmt))
+		{
+			TcsSite		site = {.kind = TCS_SITE_QUERY, .query_desc = queryDesc};
+
+			tcs_session_report_pending();
+			tcs_gate_pass(&site);
+			statement_generation = tcs_settings_generation;
+		}
+	}
+
+	if (prev_ExecutorStart)
+		prev_ExecutorStart(queryDesc, eflags);
+	else
+		standard_ExecutorStart(queryDesc, eflags);
+}
+
+static void
+tcs_ExecutorRun(TCS_RUN_ARGS)
+{
+	int			outer = depth;
+
+	depth = outer + 1;
+	if (prev_ExecutorRun)
+		prev_ExecutorRun(TCS_RUN_PASS);
+	else
+		standard_ExecutorRun(TCS_RUN_PASS);
+	depth = outer;
+}
+
+/*
+ * Before planning: the verdict whether the statement is exempt, and a wait if
+ * planning itself may read.
+ */
+static bool
+before_planning(Query *query)
+{
+	TcsSite		site = {.kind = TCS_SITE_PLANNER};
+
+	if (!gate_is_open_here() || depth > 0)
+		return false;
+	if (tcs_exempt_query(query))
+		return true;
+	if (ActivePortal == NULL && !tcs_gate_is_satisfied() &&
+		tcs_query_may_evaluate_reads(query))
+	{
+		/* locks of parse analysis are held, and the query stays as it is */
+		site.holding = true;
+		tcs_gate_pass_slowly(&site);
+	}
+	return false;
+}
+
+static PlannedStmt *
+tcs_planner(TCS_PLANNER_ARGS)
+{
+	const bool	exempt = before_planning(parse);
+	const int	outer = depth;
+	PlannedStmt *plan;
+
+	depth = outer + 1;
+	PG_TRY();
+	{
+		plan = prev_planner ? prev_planner(TCS_PLANNER_PASS) :
+			standard_planner(TCS_PLANNER_PASS);
+	}
+	PG_FINALLY();
+	{
+		depth = outer;
+	}
+	PG_END_TRY();
+
+	if (exempt)
+		tcs_exempt_mark(plan);
+	return plan;
+}
+
+/* Does a utility statement read, so that it has to come to the gate? */
+static bool
+utility_reads(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_ExecuteStmt:
+		case T_DeclareCursorStmt:
+		case T_DoStmt:
+		case T_CreateTableAsStmt:
+		case T_RefreshMatViewStmt:
+			return true;
+		case T_CallStmt:
+			{
+				FuncExpr   *call = ((CallStmt *) statement)->funcexpr;
+
+				return call == NULL || !tcs_is_own_function(call->funcid);
+			}
+		case T_CopyStmt:
+			return !((CopyStmt *) statement)->is_from;
+		case T_ExplainStmt:
+			{
+				ListCell   *lc;
+
+				foreach(lc, ((ExplainStmt *) statement)->options)
+				{
+					DefElem    *option = lfirst_node(DefElem, lc);
+
+					if (strcmp(option->defname, "analyze") == 0)
+						return true;
+				}
+				return false;
+			}
+		default:
+			return false;
+	}
+}
+
+/* Does a utility statement hold locks of its own parse analysis by now? */
+static bool
+utility_holds_locks(Node *statement)
+{
+	return IsA(statement, DeclareCursorStmt) || IsA(statement, ExplainStmt);
+}
+
+/* Before a utility statement runs. */
+static void
+before_utility(Node *statement)
+{
+	tcs_session_report_pending();
+	if (utility_reads(statement))
+	{
+		TcsSite		site = {.kind = TCS_SITE_UTILITY,
+		.holding = utility_holds_locks(statement)};
+
+		tcs_gate_pass(&site);
+	}
+	statement_generation = tcs_settings_generation;
+}
+
+/* What is to be done after a utility statement has run. */
+typedef enum TcsAfterwards
+{
+	TCS_AFTER_NOTHING,
+	TCS_AFTER_BEGIN,
+	TCS_AFTER_SET,
+	TCS_AFTER_SNAPSHOT_IMPORT
+} TcsAfterwards;
+
+/* Decided before it runs, since some free their own parse tree. */
+static TcsAfterwards
+decide_afterwards(Node *statement)
+{
+	if (IsA(statement, TransactionStmt))
+	{
+		TransactionStmtKind kind = ((TransactionStmt *) statement)->kind;
+
+		return kind == TRANS_STMT_BEGIN || kind == TRANS_STMT_START ?
+			TCS_AFTER_BEGIN : TCS_AFTER_NOTHING;
+	}
+	if (IsA(statement, VariableSetStmt))
+	{
+		VariableSetStmt *set = (VariableSetStmt *) statement;
+
+		return set->kind == VAR_SET_MULTI &&
+			strcmp(set->name, "TRANSACTION SNAPSHOT") == 0 ?
+			TCS_AFTER_SNAPSHOT_IMPORT : TCS_AFTER_SET;
+	}
+	return TCS_AFTER_NOTHING;
+}
+
+/*
+ * After BEGIN, or SET in a REPEATABLE READ block: a chance to wait while there
+ * is no snapshot.  BEGIN in READ COMMITTED waits for the token only: what else
+ * is asked for is asked of each statement anew.
+ */
+static void
+after_utility(TcsAfterwards afterwards)
+{
+	TcsSite		site = {.kind = TCS_SITE_BARE};
+
+	switch (afterwards)
+	{
+		case TCS_AFTER_NOTHING:
+			return;
+		case TCS_AFTER_SNAPSHOT_IMPORT:
+			tcs_gate_snapshot_imported();
+			return;
+		case TCS_AFTER_BEGIN:
+			site.token_only = !IsolationUsesXactSnapshot();
+			break;
+		case TCS_AFTER_SET:
+			if (!IsTransactionBlock() || !IsolationUsesXactSnapshot() || FirstSnapshotSet)
+				return;
+			/* earlier statements of the block may have taken locks */
+			site.holding = true;
+			break;
+	}
+	if (!tcs_gate_is_satisfied())
+		tcs_gate_pass_slowly(&site);
+}
+
+static void
+tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
+				   bool readOnlyTree, ProcessUtilityContext context,
+				   ParamListInfo params, QueryEnvironment *queryEnv,
+				   DestReceiver *dest, QueryCompletion *qc)
+{
+	Node	   *statement = pstmt->utilityStmt;
+	bool		top = depth == 0 && context <= PROCESS_UTILITY_QUERY &&
+		gate_is_open_here();
+	bool		ends_prepared = IsA(statement, TransactionStmt) &&
+		(((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED ||
+		 ((TransactionStmt *) statement)->kind == TRANS_STMT_ROLLBACK_PREPARED);
+	TcsAfterwards afterwards = top ? decide_afterwards(statement) : TCS_AFTER_NOTHING;
+	int			outer = depth;
+
+	if (top)
+		before_utility(statement);
+	if (ends_prepared && !RecoveryInProgress())
+	{
+		/* its commit record is not written by a commit of ours */
+		tcs_session_note_prepared();
+		tcs_commits_enter();
+	}
+
+	depth = outer + 1;
+	if (prev_ProcessUtility)
+		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+							params, queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+	depth = outer;
+
+	if (ends_prepared)
+		tcs_commits_leave();
+	after_utility(afterwards);
+}
+
+/* An abort with no portal running: the error has gone to the client. */
+static void
+forget_depth(void)
+{
+	if (ActivePortal == NULL)
+		depth = 0;
+}
+
+static void
+hooks_xact_callback(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		forget_depth();
+}
+
+static void
+hooks_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+					   SubTransactionId parentSubid, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		forget_depth();
+}
+
+void
+tcs_hooks_install(void)
+{
+	prev_ExecutorStart = ExecutorStart_hook;
+	ExecutorStart_hook = tcs_ExecutorStart;
+	prev_ExecutorRun = ExecutorRun_hook;
+	ExecutorRun_hook = tcs_ExecutorRun;
+	prev_ProcessUtility = ProcessUtility_hook;
+	ProcessUtility_hook = tcs_ProcessUtility;
+	prev_planner = planner_hook;
+	planner_hook = tcs_planner;
+	RegisterXactCallback(hooks_xact_callback, NULL);
+	RegisterSubXactCallback(hooks_subxact_callback, NULL);
+}

@@ -1,0 +1,13 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_hooks.h
+ *	  Where statements come to the gate.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_HOOKS_H
+#define TCS_HOOKS_H
+
+extern void tcs_hooks_install(void);
+
+#endif							/* TCS_HOOKS_H */

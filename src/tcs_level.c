@@ -1,0 +1,139 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_level.c
+ *	  Names and strength of read levels, and the steps of a fallback list.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "tcs_level.h"
+
+const struct config_enum_entry tcs_level_options[] = {
+	{"eventual", TCS_LEVEL_EVENTUAL, false},
+	{"consistent_prefix", TCS_LEVEL_CONSISTENT_PREFIX, false},
+	{"bounded", TCS_LEVEL_BOUNDED, false},
+	{"read_your_writes", TCS_LEVEL_READ_YOUR_WRITES, false},
+	{"monotonic_reads", TCS_LEVEL_MONOTONIC_READS, false},
+	{"session", TCS_LEVEL_SESSION, false},
+	{"sequential", TCS_LEVEL_SEQUENTIAL, false},
+	{"causal", TCS_LEVEL_CAUSAL, false},
+	{"strong", TCS_LEVEL_STRONG, false},
+	{"snapshot", TCS_LEVEL_SNAPSHOT, true},
+	{"linearizable", TCS_LEVEL_LINEARIZABLE, true},
+	{NULL, 0, false}
+};
+
+const char *
+tcs_level_name(TcsLevel level)
+{
+	for (const struct config_enum_entry *e = tcs_level_options; e->name; e++)
+	{
+		if (e->val == (int) level)
+			return e->name;
+	}
+	return "unknown";
+}
+
+/* Level of a name; false for unknown ones and those not available yet. */
+bool
+tcs_level_by_name(const char *name, TcsLevel *level)
+{
+	for (const struct config_enum_entry *e = tcs_level_options; e->name; e++)
+	{
+		if (pg_strcasecmp(e->name, name) == 0 && e->val < TCS_LEVEL_COUNT)
+		{
+			*level = (TcsLevel) e->val;
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Strength of a level.  A level is weaker than another if its rank is lower:
+ * whatever it promises, the other promises too.
+ */
+int
+tcs_level_rank(TcsLevel level)
+{
+	switch (level)
+	{
+		case TCS_LEVEL_EVENTUAL:
+		case TCS_LEVEL_CONSISTENT_PREFIX:
+			return 0;
+		case TCS_LEVEL_READ_YOUR_WRITES:
+		case TCS_LEVEL_MONOTONIC_READS:
+			return 1;
+		case TCS_LEVEL_SESSION:
+		case TCS_LEVEL_SEQUENTIAL:
+		case TCS_LEVEL_CAUSAL:
+			return 2;
+		case TCS_LEVEL_BOUNDED:
+			return 3;
+		case TCS_LEVEL_STRONG:
+			return 4;
+		case TCS_LEVEL_SNAPSHOT:
+		case TCS_LEVEL_LINEARIZABLE:
+			break;
+	}
+	return 5;
+}
+
+/* The valid names, for hints. */
+const char *
+tcs_level_names_hint(void)
+{
+	return "eventual, consistent_prefix, bounded, read_your_writes, "
+		"monotonic_reads, session, sequential, causal, strong";
+}
+
+/*
+ * Parse a comma-separated list of steps.
+ *
+ * On failure the offending step is pointed out.  Neither throws nor
+ * allocates, since it runs in a GUC check hook.
+ */
+bool
+tcs_fallback_parse(const char *text, TcsFallback *fallback,
+				   const char **bad_step, int *bad_len)
+{
+	const char *p = text;
+
+	fallback->nsteps = 0;
+	for (;;)
+	{
+		char		name[NAMEDATALEN];
+		TcsStep    *step = &fallback->steps[fallback->nsteps];
+		int			len;
+
+		p += strspn(p, " \t\n\r");
+		len = strcspn(p, ",");
+		while (len > 0 && strchr(" \t\n\r", p[len - 1]))
+			len--;
+		*bad_step = p;
+		*bad_len = Min(len, NAMEDATALEN - 1);
+		if (len == 0 || len >= NAMEDATALEN ||
+			fallback->nsteps >= TCS_MAX_FALLBACK_STEPS - 1)
+			return false;
+		memcpy(name, p, len);
+		name[len] = '\0';
+
+		if (pg_strcasecmp(name, "error") == 0)
+			step->kind = TCS_STEP_ERROR;
+		else if (pg_strcasecmp(name, "redirect") == 0)
+			step->kind = TCS_STEP_REDIRECT;
+		else if (tcs_level_by_name(name, &step->level))
+			step->kind = TCS_STEP_LEVEL;
+		else
+			return false;
+		fallback->nsteps++;
+
+		p += strcspn(p, ",");
+		if (*p == '\0')
+			break;
+		p++;
+	}
+	fallback->steps[fallback->nsteps++].kind = TCS_STEP_ERROR;
+	return true;
+}

@@ -1,0 +1,460 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_queue.c
+ *	  Sessions that wait for replay or for an answer of the primary.
+ *
+ * NOTES
+ *	  A session publishes what it sleeps for, looks once more whether it is
+ *	  there already (the caller's loop does, see tcs_wait.c), and sleeps on its
+ *	  latch.  The worker wakes exactly those whose position replay has come to:
+ *	  it compares one atomic word, the smallest position awaited, and takes the
+ *	  lock only when that is reached.  Waking everybody at each record would
+ *	  make replay several times slower.
+ *
+ *	  Who waits for an answer gets a ticket: the number of the first question
+ *	  that has not been asked yet.  Tickets are given and questions are
+ *	  numbered under the same lock, and the worker reads the clock after it
+ *	  took a number, so the answer was asked for after the session arrived: the
+ *	  rule of Raft's ReadIndex.  When it comes, the worker turns the ticket into
+ *	  a position without waking the session, which has nothing to do yet.
+ *
+ *	  A slot is used by the process whose number it has, or by nobody.  It is
+ *	  given back on normal exit, error and process exit by the same function.
+ *	  Latches are set after the lock is released; setting the latch of a
+ *	  process that has gone on, or away, is harmless.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+
+#include "tcs_compat.h"
+#include "tcs_fresh.h"
+#include "tcs_history.h"
+#include "tcs_queue.h"
+#include "tcs_shmem.h"
+
+/* Latches set per turn of the lock. */
+#define TCS_WAKE_BATCH	16
+
+/* Longest sleep without a look around, should every wake-up have been lost. */
+#define TCS_SAFETY_US	500000
+
+typedef enum TcsSlotState
+{
+	TCS_SLOT_FREE,
+	TCS_SLOT_ASKING,			/* in the list of askers */
+	TCS_SLOT_HEAPED,			/* in the heap */
+	TCS_SLOT_WOKEN				/* taken out by the worker */
+} TcsSlotState;
+
+/* All fields are protected by the LWLock tcs_queue. */
+typedef struct TcsSlot
+{
+	TcsSlotState state;
+	bool		holding;
+	uint64		ticket;			/* while asking */
+	TcsPosition target;			/* while in the heap */
+	TcsAnswer	answer;			/* asked_at 0 until it is there */
+	Latch	   *latch;
+	dlist_node	asker_node;
+	pairingheap_node heap_node;
+} TcsSlot;
+
+typedef struct TcsQueue
+{
+	/* written by the worker, read by anybody as a flag */
+	pg_atomic_uint32 enabled;
+	pg_atomic_uint32 replay_blocked;
+
+	/*
+	 * Smallest LSN in the heap, PG_UINT64_MAX if it is empty.  Written under
+	 * the lock, read without it by tcs_queue_wake_reached().
+	 */
+	pg_atomic_uint64 min_lsn;
+
+	/* all others are protected by the LWLock tcs_queue */
+	pairingheap heap;			/* by LSN, smallest first */
+	dlist_head	askers;			/* by ticket, smallest first */
+	int			nwaiting;
+	int			nholding;
+	uint64		asked;			/* number of the last question asked */
+	uint64		demanded;		/* number of the last question wanted */
+	Latch	   *worker_latch;	/* NULL while no worker runs */
+	TcsSlot		slots[FLEXIBLE_ARRAY_MEMBER];
+} TcsQueue;
+
+static TcsQueue *queue = NULL;
+static LWLock *queue_lock = NULL;
+
+static uint32 wait_event_replay = 0;
+static uint32 wait_event_answer = 0;
+
+Size
+tcs_queue_shmem_size(void)
+{
+	return add_size(offsetof(TcsQueue, slots),
+					mul_size(MaxBackends, sizeof(TcsSlot)));
+}
+
+static int
+compare_slots(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	const TcsSlot *sa = pairingheap_const_container(TcsSlot, heap_node, a);
+	const TcsSlot *sb = pairingheap_const_container(TcsSlot, heap_node, b);
+
+	/* a max-heap: the smallest LSN must compare as the largest */
+	if (sa->target.lsn < sb->target.lsn)
+		return 1;
+	return sa->target.lsn > sb->target.lsn ? -1 : 0;
+}
+
+void
+tcs_queue_shmem_init(void *ptr, bool found)
+{
+	queue = ptr;
+	queue_lock = tcs_shmem_lock("tcs_queue");
+	if (found)
+		return;
+
+	memset(queue, 0, tcs_queue_shmem_size());
+	pg_atomic_init_u32(&queue->enabled, 1);
+	pg_atomic_init_u32(&queue->replay_blocked, 0);
+	pg_atomic_init_u64(&queue->min_lsn, PG_UINT64_MAX);
+	queue->heap.ph_compare = compare_slots;
+	dlist_init(&queue->askers);
+}
+
+static TcsSlot *
+my_slot(void)
+{
+	int			procno = tcs_my_proc_number_compat();
+
+	if (procno < 0 || procno >= MaxBackends)
+		elog(ERROR, "process number %d has no slot in the queue of tcs", procno);
+	return &queue->slots[procno];
+}
+
+static void
+update_min_lsn(void)
+{
+	Assert(LWLockHeldByMeInMode(queue_lock, LW_EXCLUSIVE));
+
+	if (pairingheap_is_empty(&queue->heap))
+		pg_atomic_write_u64(&queue->min_lsn, PG_UINT64_MAX);
+	else
+		pg_atomic_write_u64(&queue->min_lsn,
+							pairingheap_container(TcsSlot, heap_node,
+												  pairingheap_first(&queue->heap))->target.lsn);
+}
+
+/* Put a slot into the heap. */
+static void
+heap_slot(TcsSlot *slot, TcsPosition target)
+{
+	Assert(LWLockHeldByMeInMode(queue_lock, LW_EXCLUSIVE));
+
+	slot->state = TCS_SLOT_HEAPED;
+	slot->target = target;
+	pairingheap_add(&queue->heap, &slot->heap_node);
+	update_min_lsn();
+}
+
+/* Take a slot out of whatever it is in; it stays in use. */
+static void
+detach_slot(TcsSlot *slot)
+{
+	Assert(LWLockHeldByMeInMode(queue_lock, LW_EXCLUSIVE));
+
+	if (slot->state == TCS_SLOT_ASKING)
+		dlist_delete(&slot->asker_node);
+	else if (slot->state == TCS_SLOT_HEAPED)
+	{
+		pairingheap_remove(&queue->heap, &slot->heap_node);
+		update_min_lsn();
+	}
+	slot->state = TCS_SLOT_WOKEN;
+}
+
+/* Publish what this process is about to sleep for. */
+static void
+enter_queue(TcsSlot *slot, const TcsSleep *sleep)
+{
+	Latch	   *worker_latch;
+
+	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
+	Assert(slot->state == TCS_SLOT_FREE);
+	memset(slot, 0, sizeof(*slot));
+	slot->holding = sleep->holding;
+	slot->latch = MyLatch;
+	if (sleep->kind == TCS_SLEEP_ANSWER)
+	{
+		slot->state = TCS_SLOT_ASKING;
+		slot->ticket = queue->asked + 1;
+		queue->demanded = slot->ticket;
+		dlist_push_tail(&queue->askers, &slot->asker_node);
+	}
+	else
+		heap_slot(slot, sleep->target);
+	queue->nwaiting++;
+	if (slot->holding)
+		queue->nholding++;
+	worker_latch = queue->worker_latch;
+	LWLockRelease(queue_lock);
+
+	/* the worker may be asleep without looking at replay, or not asking */
+	if (worker_latch)
+		SetLatch(worker_latch);
+}
+
+/* Give the slot back; also the cleanup on error and exit. */
+static void
+leave_queue(int code, Datum arg)
+{
+	TcsSlot    *slot = (TcsSlot *) DatumGetPointer(arg);
+
+	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
+	if (slot->state != TCS_SLOT_FREE)
+	{
+		detach_slot(slot);
+		slot->state = TCS_SLOT_FREE;
+		queue->nwaiting--;
+		if (slot->holding)
+			queue->nholding--;
+	}
+	LWLockRelease(queue_lock);
+}
+
+/*
+ * Sleep until the worker wakes us, at most timeout_us.
+ *
+ * May return early for any reason; the caller looks itself whether it has
+ * what it wants, and calls again.  The answer that came meanwhile, if any, is
+ * returned in sleep->answer.  Throws what CHECK_FOR_INTERRUPTS() throws.
+ *
+ * Entering the queue comes before the look at replay that decides to sleep:
+ * the worker, who looks at replay first and at the queue second, then either
+ * finds us or had nothing to tell us that we do not find ourselves.
+ */
+void
+tcs_queue_sleep(TcsSleep *sleep, int64 timeout_us)
+{
+	TcsSlot    *slot = my_slot();
+	uint32		wait_event;
+
+	if (wait_event_replay == 0)
+	{
+		wait_event_replay = tcs_wait_event_compat("TcsReplay");
+		wait_event_answer = tcs_wait_event_compat("TcsReadIndex");
+	}
+	wait_event = sleep->kind == TCS_SLEEP_ANSWER ? wait_event_answer : wait_event_replay;
+
+	enter_queue(slot, sleep);
+	PG_ENSURE_ERROR_CLEANUP(leave_queue, PointerGetDatum(slot));
+	{
+		if (sleep->kind == TCS_SLEEP_ANSWER ||
+			!tcs_position_reached(sleep->target, tcs_fresh_position()))
+			(void) WaitLatch(MyLatch,
+							 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 (Min(timeout_us, TCS_SAFETY_US) + 999) / 1000,
+							 wait_event);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(leave_queue, PointerGetDatum(slot));
+
+	LWLockAcquire(queue_lock, LW_SHARED);
+	sleep->answer = slot->answer;
+	LWLockRelease(queue_lock);
+	leave_queue(0, PointerGetDatum(slot));
+}
+
+/* Is tcs switched on, as far as the worker has seen? */
+bool
+tcs_queue_enabled(void)
+{
+	return pg_atomic_read_u32(&queue->enabled) != 0;
+}
+
+/* Does replay stand still because it waits for a session? */
+bool
+tcs_queue_replay_blocked(void)
+{
+	return pg_atomic_read_u32(&queue->replay_blocked) != 0;
+}
+
+int
+tcs_queue_length(void)
+{
+	int			n;
+
+	LWLockAcquire(queue_lock, LW_SHARED);
+	n = queue->nwaiting;
+	LWLockRelease(queue_lock);
+	return n;
+}
+
+static void
+detach_worker(int code, Datum arg)
+{
+	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
+	queue->worker_latch = NULL;
+	LWLockRelease(queue_lock);
+}
+
+/* Tell sessions whose latch to set.  There is one worker. */
+void
+tcs_queue_attach_worker(void)
+{
+	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
+	queue->worker_latch = MyLatch;
+	LWLockRelease(queue_lock);
+	before_shmem_exit(detach_worker, (Datum) 0);
+}
+
+void
+tcs_queue_set_enabled(bool enabled)
+{
+	pg_atomic_write_u32(&queue->enabled, enabled);
+}
+
+/*
+ * Is an answer wanted to a question that has not been asked?  *unserved tells
+ * whether anybody waits for an answer at all: one that was asked for may have
+ * been lost.
+ */
+bool
+tcs_queue_demanded(bool *unserved)
+{
+	bool		demanded;
+
+	LWLockAcquire(queue_lock, LW_SHARED);
+	*unserved = !dlist_is_empty(&queue->askers);
+	demanded = *unserved && queue->demanded > queue->asked;
+	LWLockRelease(queue_lock);
+	return demanded;
+}
+
+/*
+ * Take the number of the question that is about to be asked.  The caller
+ * reads the clock after this.
+ */
+uint64
+tcs_queue_ask(void)
+{
+	uint64		question;
+
+	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
+	question = ++queue->asked;
+	LWLockRelease(queue_lock);
+	return question;
+}
+
+/* Hand an answer to all whose tickets it serves; they wait for replay now. */
+void
+tcs_queue_answer(uint64 question, const TcsAnswer *answer)
+{
+	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
+	while (!dlist_is_empty(&queue->askers))
+	{
+		TcsSlot    *slot = dlist_head_element(TcsSlot, asker_node, &queue->askers);
+
+		if (slot->ticket > question)
+			break;
+		detach_slot(slot);
+		slot->answer = *answer;
+		heap_slot(slot, answer->at);
+	}
+	LWLockRelease(queue_lock);
+}
+
+/* Wake whoever waits for a position up to "reached". */
+void
+tcs_queue_wake_reached(TcsPosition reached)
+{
+	/* pairs with update_min_lsn(); see tcs_queue_sleep() for the order */
+	while (pg_atomic_read_u64(&queue->min_lsn) <= reached.lsn)
+	{
+		Latch	   *latches[TCS_WAKE_BATCH];
+		int			n = 0;
+
+		LWLockAcquire(queue_lock, LW_EXCLUSIVE);
+		while (n < TCS_WAKE_BATCH && !pairingheap_is_empty(&queue->heap))
+		{
+			TcsSlot    *slot = pairingheap_container(TcsSlot, heap_node,
+													 pairingheap_first(&queue->heap));
+
+			if (slot->target.lsn > reached.lsn)
+				break;
+			detach_slot(slot);
+			latches[n++] = slot->latch;
+		}
+		LWLockRelease(queue_lock);
+
+		for (int i = 0; i < n; i++)
+			SetLatch(latches[i]);
+	}
+}
+
+/* Set the latch of everybody who waits, or of those who hold something. */
+static void
+wake_some(bool only_holding)
+{
+	for (int start = 0; start < MaxBackends;)
+	{
+		Latch	   *latches[TCS_WAKE_BATCH];
+		int			n = 0;
+
+		LWLockAcquire(queue_lock, LW_SHARED);
+		for (; start < MaxBackends && n < TCS_WAKE_BATCH; start++)
+		{
+			TcsSlot    *slot = &queue->slots[start];
+
+			if (slot->state != TCS_SLOT_FREE && (slot->holding || !only_holding))
+				latches[n++] = slot->latch;
+		}
+		LWLockRelease(queue_lock);
+
+		for (int i = 0; i < n; i++)
+			SetLatch(latches[i]);
+	}
+}
+
+/* Let everybody look around: promotion, shutdown, tcs switched off. */
+void
+tcs_queue_wake_all(void)
+{
+	wake_some(false);
+}
+
+/* Note whether replay waits for a session, and tell those who may be it. */
+void
+tcs_queue_set_replay_blocked(bool blocked)
+{
+	if ((pg_atomic_read_u32(&queue->replay_blocked) != 0) == blocked)
+		return;
+	pg_atomic_write_u32(&queue->replay_blocked, blocked);
+	if (blocked)
+		wake_some(true);
+}
+
+/* Does anybody wait, and does one of them hold something? */
+bool
+tcs_queue_waiting(bool *holding)
+{
+	bool		waiting;
+
+	LWLockAcquire(queue_lock, LW_SHARED);
+	waiting = queue->nwaiting > 0;
+	*holding = queue->nholding > 0;
+	LWLockRelease(queue_lock);
+	return waiting;
+}

@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_queue.h
+ *	  Sessions that wait for replay or for an answer of the primary.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_QUEUE_H
+#define TCS_QUEUE_H
+
+#include "tcs.h"
+
+/* What a session sleeps for. */
+typedef enum TcsSleepKind
+{
+	TCS_SLEEP_REPLAY,			/* until replay comes to a position */
+	TCS_SLEEP_ANSWER			/* until an answer to a question not yet asked
+								 * is there and replayed */
+} TcsSleepKind;
+
+typedef struct TcsSleep
+{
+	TcsSleepKind kind;
+	TcsPosition target;			/* for TCS_SLEEP_REPLAY */
+	bool		holding;		/* does the session hold what replay may need? */
+	TcsAnswer	answer;			/* out: the answer, asked_at 0 if none yet */
+} TcsSleep;
+
+/* for sessions */
+extern void tcs_queue_sleep(TcsSleep *sleep, int64 timeout_us);
+extern bool tcs_queue_enabled(void);
+extern bool tcs_queue_replay_blocked(void);
+extern int	tcs_queue_length(void);
+
+/* for the worker */
+extern void tcs_queue_attach_worker(void);
+extern void tcs_queue_set_enabled(bool enabled);
+extern void tcs_queue_set_replay_blocked(bool blocked);
+extern bool tcs_queue_demanded(bool *unserved);
+extern uint64 tcs_queue_ask(void);
+extern void tcs_queue_answer(uint64 question, const TcsAnswer *answer);
+extern void tcs_queue_wake_reached(TcsPosition reached);
+extern void tcs_queue_wake_all(void);
+extern bool tcs_queue_waiting(bool *holding);
+
+/* for tcs_shmem.c */
+extern Size tcs_queue_shmem_size(void);
+extern void tcs_queue_shmem_init(void *ptr, bool found);
+
+#endif							/* TCS_QUEUE_H */

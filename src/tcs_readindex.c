@@ -1,0 +1,320 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_readindex.c
+ *	  The read index: made on the primary, told to standbys.
+ *
+ * NOTES
+ *	  The read index is a position that covers every commit acknowledged so
+ *	  far, asynchronous ones included, and that standbys will reach without
+ *	  any further write: the end of inserted WAL, folded back when it points
+ *	  behind a page header that nobody has sent yet, and flushed.  The raw
+ *	  insert position may stay out of reach, and the raw flush position misses
+ *	  asynchronous commits or ends within a record.
+ *
+ *	  An answer is one line of text, since it travels either as the value of a
+ *	  setting over a replication connection (which knows no other statement
+ *	  that could carry it) or as a column:
+ *
+ *		version flags sysid lsn library tli:begin[,tli:begin ...]
+ *
+ *	  Readers must ignore what follows after the fields they know.
+ *
+ *	  Who asks is remembered by process, for the view tcs.standbys.  A slot is
+ *	  written by the process that it belongs to, under the lock, and cleared at
+ *	  its exit.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <inttypes.h>
+
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "common/ip.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "tcs_guc.h"
+#include "tcs_readindex.h"
+#include "tcs_shmem.h"
+
+#define TCS_MAX_ASKERS		64
+#define TCS_ASKER_ANSWERS	64
+
+/* Answers kept for the estimate of an asker's staleness are this far apart. */
+#define TCS_ASKER_SPACING	100000
+
+/* Protected by the LWLock tcs_readindex, as is the whole array. */
+typedef struct TcsAsker
+{
+	TcsAskerInfo info;			/* pid 0: free */
+	int			next;			/* of the ring below */
+	struct
+	{
+		int64		asked_at;
+		XLogRecPtr	lsn;
+	}			answers[TCS_ASKER_ANSWERS];
+} TcsAsker;
+
+static TcsAsker *askers = NULL;
+static LWLock *askers_lock = NULL;
+static TcsAsker *my_asker = NULL;
+
+Size
+tcs_readindex_shmem_size(void)
+{
+	return TCS_MAX_ASKERS * sizeof(TcsAsker);
+}
+
+void
+tcs_readindex_shmem_init(void *ptr, bool found)
+{
+	askers = ptr;
+	askers_lock = tcs_shmem_lock("tcs_readindex");
+	if (!found)
+		memset(askers, 0, tcs_readindex_shmem_size());
+}
+
+/*
+ * Make a read index.  Primary only; may write WAL out, so it may take an fsync.
+ *
+ * The position must be read before it is folded back, and flushed after: the
+ * flush of a position behind the end of the records would be complained about.
+ */
+TcsPosition
+tcs_readindex_make(void)
+{
+	TcsPosition position;
+	XLogRecPtr	lsn = GetXLogInsertRecPtr();
+
+	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
+		lsn -= SizeOfXLogLongPHD;
+	else if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		lsn -= SizeOfXLogShortPHD;
+
+	if (GetFlushRecPtr(NULL) < lsn)
+		XLogFlush(lsn);
+
+	position.lsn = lsn;
+	position.tli = GetWALInsertionTimeLine();
+	return position;
+}
+
+static void
+forget_asker(int code, Datum arg)
+{
+	LWLockAcquire(askers_lock, LW_EXCLUSIVE);
+	my_asker->info.pid = 0;
+	LWLockRelease(askers_lock);
+	my_asker = NULL;
+}
+
+/* The peer's address as pg_stat_replication shows it; "local" for a socket. */
+static void
+copy_client_addr(char *buf, int size)
+{
+	SockAddr   *addr = &MyBEEntry->st_clientaddr;
+
+	if (addr->addr.ss_family == AF_UNIX ||
+		pg_getnameinfo_all(&addr->addr, addr->salen, buf, size, NULL, 0,
+						   NI_NUMERICHOST) != 0)
+		strlcpy(buf, "local", size);
+}
+
+/* Find a slot for this process, which asks for the first time. */
+static void
+register_asker(void)
+{
+	TcsAsker   *slot = NULL;
+	char		library[TCS_VERSION_LEN] = "";
+	int			token_version = 0;
+
+	(void) sscanf(tcs_guc_asker(), "%15s %d", library, &token_version);
+
+	LWLockAcquire(askers_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < TCS_MAX_ASKERS && slot == NULL; i++)
+	{
+		if (askers[i].info.pid == 0)
+			slot = &askers[i];
+	}
+	if (slot)
+	{
+		memset(slot, 0, sizeof(*slot));
+		slot->info.pid = MyProcPid;
+		slot->info.token_version = token_version;
+		strlcpy(slot->info.library, library, TCS_VERSION_LEN);
+		strlcpy(slot->info.application_name,
+				application_name ? application_name : "", NAMEDATALEN);
+		copy_client_addr(slot->info.client_addr, sizeof(slot->info.client_addr));
+	}
+	LWLockRelease(askers_lock);
+
+	if (slot)
+	{
+		my_asker = slot;
+		before_shmem_exit(forget_asker, (Datum) 0);
+	}
+}
+
+/* Note that this process was told a position. */
+static void
+note_asker(XLogRecPtr lsn)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		asked_at = tcs_now();
+	int			last;
+
+	/* only nodes introduce themselves; a person who calls the function does not */
+	if (tcs_guc_asker()[0] == '\0')
+		return;
+	if (my_asker == NULL)
+		register_asker();
+	if (my_asker == NULL)
+		return;					/* more than TCS_MAX_ASKERS: not shown */
+
+	LWLockAcquire(askers_lock, LW_EXCLUSIVE);
+	my_asker->info.last_asked = now;
+	my_asker->info.last_answer = lsn;
+	my_asker->info.questions++;
+	last = (my_asker->next + TCS_ASKER_ANSWERS - 1) % TCS_ASKER_ANSWERS;
+	if (asked_at - my_asker->answers[last].asked_at >= TCS_ASKER_SPACING)
+	{
+		my_asker->answers[my_asker->next].asked_at = asked_at;
+		my_asker->answers[my_asker->next].lsn = lsn;
+		my_asker->next = (my_asker->next + 1) % TCS_ASKER_ANSWERS;
+	}
+	LWLockRelease(askers_lock);
+}
+
+/* Copy what is known of the askers; returns how many. */
+int
+tcs_readindex_askers(TcsAskerInfo *infos, int max)
+{
+	int			n = 0;
+
+	LWLockAcquire(askers_lock, LW_SHARED);
+	for (int i = 0; i < TCS_MAX_ASKERS && n < max; i++)
+	{
+		if (askers[i].info.pid != 0)
+			infos[n++] = askers[i].info;
+	}
+	LWLockRelease(askers_lock);
+	return n;
+}
+
+/*
+ * How stale a standby that has replayed a position can be, by the answers it
+ * was given: the age of the newest one it has replayed.  False if none is
+ * known.
+ */
+bool
+tcs_readindex_asker_staleness(int pid, XLogRecPtr replayed, int64 *staleness)
+{
+	int64		newest = 0;
+
+	LWLockAcquire(askers_lock, LW_SHARED);
+	for (int i = 0; i < TCS_MAX_ASKERS; i++)
+	{
+		if (askers[i].info.pid != pid)
+			continue;
+		for (int j = 0; j < TCS_ASKER_ANSWERS; j++)
+		{
+			if (askers[i].answers[j].asked_at != 0 &&
+				askers[i].answers[j].lsn <= replayed)
+				newest = Max(newest, askers[i].answers[j].asked_at);
+		}
+	}
+	LWLockRelease(askers_lock);
+	*staleness = tcs_now() - newest;
+	return newest != 0;
+}
+
+/* The answer to a standby, as palloc'd text. */
+char *
+tcs_readindex_answer(void)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	if (RecoveryInProgress())
+	{
+		appendStringInfo(&buf, "%d standby %" PRIx64 " 0 %s 0:0",
+						 TCS_ANSWER_VERSION, GetSystemIdentifier(), TCS_VERSION);
+		note_asker(InvalidXLogRecPtr);
+	}
+	else
+	{
+		TcsPosition position = tcs_readindex_make();
+		const TcsHistory *history = tcs_history_get(position.tli);
+
+		appendStringInfo(&buf, "%d primary %" PRIx64 " %" PRIx64 " %s ",
+						 TCS_ANSWER_VERSION, GetSystemIdentifier(), position.lsn,
+						 TCS_VERSION);
+		for (int i = 0; i < history->n && i < TCS_ANSWER_TIMELINES; i++)
+			appendStringInfo(&buf, "%s%x:%" PRIx64, i > 0 ? "," : "",
+							 history->timelines[i].tli, history->timelines[i].begin);
+		note_asker(position.lsn);
+	}
+	return buf.data;
+}
+
+/*
+ * Show hook of tcs.read_index: answers walsenders only.
+ *
+ * For everybody else the setting is empty, so that nobody can make the server
+ * flush WAL by looking at its settings.
+ */
+const char *
+tcs_readindex_show(void)
+{
+	static char answer[TCS_ANSWER_MAXLEN];
+	char	   *text;
+
+	if (MyBackendType != B_WAL_SENDER)
+		return "";
+	text = tcs_readindex_answer();
+	strlcpy(answer, text, sizeof(answer));
+	pfree(text);
+	return answer;
+}
+
+/* Read an answer; false if it is none that this version understands. */
+bool
+tcs_readindex_parse(const char *text, TcsAnswerText *answer)
+{
+	int			version;
+	char		role[16];
+	int			offset = 0;
+	const char *p;
+
+	memset(answer, 0, sizeof(*answer));
+	if (sscanf(text, "%d %15s %" PRIx64 " %" PRIx64 " %15s %n",
+			   &version, role, &answer->system_identifier, &answer->lsn,
+			   answer->library, &offset) < 5 ||
+		version < 1 || offset == 0)
+		return false;
+	answer->standby = strcmp(role, "primary") != 0;
+
+	for (p = text + offset; answer->ntimelines < TCS_ANSWER_TIMELINES; p++)
+	{
+		TcsTimeline *t = &answer->timelines[answer->ntimelines];
+		int			len = 0;
+
+		if (sscanf(p, "%x:%" PRIx64 "%n", &t->tli, &t->begin, &len) < 2 ||
+			len == 0)
+			return false;
+		if (answer->ntimelines > 0)
+			t->end = t[-1].begin;
+		answer->ntimelines++;
+		p += len;
+		if (*p != ',')
+			break;
+	}
+	return true;
+}

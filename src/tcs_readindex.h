@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_readindex.h
+ *	  The read index: made on the primary, told to standbys.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_READINDEX_H
+#define TCS_READINDEX_H
+
+#include "datatype/timestamp.h"
+
+#include "tcs_history.h"
+
+#define TCS_ANSWER_VERSION		1
+#define TCS_ANSWER_MAXLEN		1024
+#define TCS_ANSWER_TIMELINES	16
+#define TCS_VERSION_LEN			16
+
+/* An answer as it was read off the wire. */
+typedef struct TcsAnswerText
+{
+	bool		standby;		/* the asked node is itself in recovery */
+	uint64		system_identifier;
+	XLogRecPtr	lsn;
+	char		library[TCS_VERSION_LEN];
+	int			ntimelines;
+	TcsTimeline timelines[TCS_ANSWER_TIMELINES];	/* newest first */
+} TcsAnswerText;
+
+/* A standby that asks, as the primary knows it. */
+typedef struct TcsAskerInfo
+{
+	int			pid;
+	char		application_name[NAMEDATALEN];
+	char		client_addr[64];
+	char		library[TCS_VERSION_LEN];
+	int			token_version;
+	TimestampTz last_asked;
+	XLogRecPtr	last_answer;
+	uint64		questions;
+} TcsAskerInfo;
+
+extern TcsPosition tcs_readindex_make(void);
+extern char *tcs_readindex_answer(void);
+extern const char *tcs_readindex_show(void);
+extern bool tcs_readindex_parse(const char *text, TcsAnswerText *answer);
+extern int	tcs_readindex_askers(TcsAskerInfo *infos, int max);
+extern bool tcs_readindex_asker_staleness(int pid, XLogRecPtr replayed,
+										  int64 *staleness);
+
+extern Size tcs_readindex_shmem_size(void);
+extern void tcs_readindex_shmem_init(void *ptr, bool found);
+
+#endif							/* TCS_READINDEX_H */

@@ -1,0 +1,169 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_requirement.c
+ *	  What a read asks of its snapshot.
+ *
+ * NOTES
+ *	  Pure: what goes in is in the context, what comes out in the requirement.
+ *	  "bounded" and "strong" are one thing, commits acknowledged before an
+ *	  instant, which lies in the past for the one and is the statement's
+ *	  arrival for the other.
+ *
+ *	  On a primary only what was seen on a standby asks for anything: whatever
+ *	  was acknowledged is visible there, but a commit can be replayed and read
+ *	  elsewhere before its own backend has finished (see tcs_commits.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "tcs_level.h"
+#include "tcs_requirement.h"
+
+/* The part of a token that a level asks for. */
+static XLogRecPtr
+token_part(TcsLevel level, const TcsToken *token)
+{
+	XLogRecPtr	written = token->written;
+	XLogRecPtr	seen = Max(token->seen_primary, token->seen_standby);
+
+	switch (level)
+	{
+		case TCS_LEVEL_EVENTUAL:
+		case TCS_LEVEL_CONSISTENT_PREFIX:
+			return InvalidXLogRecPtr;
+		case TCS_LEVEL_READ_YOUR_WRITES:
+			return written;
+		case TCS_LEVEL_MONOTONIC_READS:
+			return seen;
+		default:
+			return Max(written, seen);
+	}
+}
+
+/* Turn a token into a position on this node's history, or into a refusal. */
+static void
+require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
+{
+	const TcsToken *token = context->token;
+	XLogRecPtr	lsn;
+
+	if (token == NULL || tcs_level_rank(level) == 0)
+		return;
+	if (token->version == 0)
+	{
+		req->reason = TCS_REASON_UNKNOWN;
+		req->detail = "The session token was made by a newer version of tcs.";
+		return;
+	}
+	lsn = token_part(level, token);
+	if (lsn == InvalidXLogRecPtr)
+		return;
+
+	req->needed.tli = token->tli;
+	req->needed.lsn = lsn;
+	if (token->system_identifier != context->system_identifier)
+	{
+		req->reason = TCS_REASON_FOREIGN;
+		return;
+	}
+
+	switch (tcs_history_locate(context->history, token->tli, token->tli_begin,
+							   lsn, &req->fork))
+	{
+		case TCS_HISTORY_FORKED:
+			req->reason = TCS_REASON_LOST;
+			return;
+		case TCS_HISTORY_UNKNOWN:
+			req->reason = TCS_REASON_UNKNOWN;
+			req->detail = "The timeline history file of this node is missing.";
+			return;
+		case TCS_HISTORY_NEWER:
+			/* a standby may yet follow; a primary was deposed */
+			if (!context->in_recovery)
+				req->reason = TCS_REASON_BEHIND;
+			return;
+		case TCS_HISTORY_YES:
+			break;
+	}
+
+	if (context->in_recovery)
+		return;
+	if (token->tli == context->at.tli && lsn > context->at.lsn)
+	{
+		req->reason = TCS_REASON_LOST;
+		return;
+	}
+	/* nothing of an older timeline is still under way */
+	req->needed.lsn = token->tli == context->at.tli &&
+		level != TCS_LEVEL_READ_YOUR_WRITES ?
+		token->seen_standby : InvalidXLogRecPtr;
+}
+
+/*
+ * The lag bound as a position: that far behind the newest answer.
+ *
+ * Called again by the gate once an answer has come, if there was none.
+ */
+void
+tcs_requirement_add_lag(TcsRequirement *req, bool have_newest,
+						const TcsAnswer *newest, int64 max_lag, TcsPosition at)
+{
+	XLogRecPtr	lsn;
+
+	if (max_lag < 0)
+		return;
+	req->need_newest = !have_newest;
+	if (!have_newest)
+		return;
+
+	lsn = newest->at.lsn > max_lag ? newest->at.lsn - max_lag : InvalidXLogRecPtr;
+	if (lsn > req->needed.lsn)
+	{
+		req->needed.lsn = lsn;
+		/* the newest answer may be of a timeline that is still to come */
+		req->needed.tli = Max(req->needed.tli, Min(newest->at.tli, at.tli));
+	}
+}
+
+/* Compute what a read at a level asks for. */
+void
+tcs_requirement_make(TcsLevel level, const TcsContext *context,
+					 TcsRequirement *req)
+{
+	memset(req, 0, sizeof(*req));
+	req->level = level;
+	require_token(level, context, req);
+	if (req->reason != TCS_REASON_NONE || !context->in_recovery)
+		return;
+
+	if (level == TCS_LEVEL_STRONG)
+		req->fresh_after = context->arrival;
+	else if (level == TCS_LEVEL_BOUNDED)
+	{
+		req->fresh_after = Max(context->arrival - context->max_staleness, 1);
+		tcs_requirement_add_lag(req, context->have_newest, &context->newest,
+								context->max_lag, context->at);
+	}
+}
+
+/* Does it ask for nothing at all? */
+bool
+tcs_requirement_is_empty(const TcsRequirement *req)
+{
+	return req->reason == TCS_REASON_NONE &&
+		req->needed.lsn == InvalidXLogRecPtr &&
+		req->fresh_after == 0 && !req->need_newest;
+}
+
+/* Does a snapshot with this proof meet it? */
+bool
+tcs_requirement_met(const TcsRequirement *req, const TcsProof *proof)
+{
+	if (req->reason != TCS_REASON_NONE || req->need_newest)
+		return false;
+	if (req->needed.lsn != InvalidXLogRecPtr &&
+		!tcs_position_reached(req->needed, proof->at))
+		return false;
+	return req->fresh_after == 0 || proof->fresh_at >= req->fresh_after;
+}

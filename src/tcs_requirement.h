@@ -1,0 +1,53 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_requirement.h
+ *	  What a read asks of its snapshot.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_REQUIREMENT_H
+#define TCS_REQUIREMENT_H
+
+#include "tcs_history.h"
+#include "tcs_token.h"
+
+/* What a requirement depends on, besides the level; read once by the gate. */
+typedef struct TcsContext
+{
+	/* the client's side */
+	const TcsToken *token;		/* or NULL */
+	int64		max_staleness;	/* us */
+	int64		max_lag;		/* bytes, -1: off */
+
+	/* this node */
+	bool		in_recovery;
+	uint64		system_identifier;
+	TcsPosition at;				/* replayed, or inserted on a primary */
+	const TcsHistory *history;	/* that ends in at.tli */
+	bool		have_newest;
+	TcsAnswer	newest;			/* the primary's newest answer */
+
+	int64		arrival;		/* the statement's moment */
+} TcsContext;
+
+typedef struct TcsRequirement
+{
+	TcsLevel	level;
+	TcsReason	reason;			/* not NONE: no wait can meet it */
+	const char *detail;			/* for UNKNOWN: why */
+	TcsTimeline fork;			/* for LOST: the timeline left, tli 0: none */
+	TcsPosition needed;			/* lsn 0: none */
+	int64		fresh_after;	/* 0: none */
+	bool		need_newest;	/* a lag bound, and no answer to count from */
+} TcsRequirement;
+
+extern void tcs_requirement_make(TcsLevel level, const TcsContext *context,
+								 TcsRequirement *req);
+extern void tcs_requirement_add_lag(TcsRequirement *req, bool have_newest,
+									const TcsAnswer *newest, int64 max_lag,
+									TcsPosition at);
+extern bool tcs_requirement_is_empty(const TcsRequirement *req);
+extern bool tcs_requirement_met(const TcsRequirement *req,
+								const TcsProof *proof);
+
+#endif							/* TCS_REQUIREMENT_H */

@@ -1,0 +1,303 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_session.c
+ *	  This session's token: what it has written and read on this node.
+ *
+ * NOTES
+ *	  tcs.session_token is the token that the client handed in, raised by what
+ *	  the session does.  On the primary, a transaction that wrote raises its
+ *	  "written" part to the end of its commit record, in the commit callback:
+ *	  ReadyForQuery comes later, and the changed setting is reported before it,
+ *	  so the client has the token without asking.
+ *
+ *	  An ERROR in the commit callback would be a PANIC of the whole server.
+ *	  set_config_option() reports at the level it is told, but itself allocates
+ *	  an entry of the GUC stack, which can throw.  So PRE_COMMIT, where an error
+ *	  is an ordinary rollback, sets the value it has: that makes the entry, and
+ *	  COMMIT finds it.  The entry's state "SET" is also what makes the value
+ *	  survive the commit, over SET LOCAL in the same transaction.
+ *
+ *	  What gets an xid only after PRE_COMMIT (NOTIFY, ON COMMIT DROP) finds no
+ *	  entry; neither does a transaction for whose value memory ran out.  Those
+ *	  are reported at the next statement, and counted.
+ *
+ *	  XactLastCommitEnd also moves for transactions that wrote WAL without an
+ *	  xid (pruning, hint bits); reporting those would make a pooler that tracks
+ *	  the setting inject thousands of SETs.  So only an xid counts, and COMMIT
+ *	  PREPARED, which has none of its own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "miscadmin.h"
+#include "utils/snapmgr.h"
+
+#include "tcs_commits.h"
+#include "tcs_fresh.h"
+#include "tcs_gate.h"
+#include "tcs_guc.h"
+#include "tcs_history.h"
+#include "tcs_readindex.h"
+#include "tcs_session.h"
+
+/* A token to be reported; made in PRE_COMMIT as far as possible. */
+static TcsToken next_token;
+static bool stack_entry_made = false;	/* by PRE_COMMIT of this transaction */
+static bool prepared_transaction_ended = false;
+
+/* End of the last commit of this session that wrote, and its timeline. */
+static TcsPosition last_written;
+
+/* A token that could not be set in the commit callback. */
+static char pending_text[TCS_TOKEN_MAXLEN + 1];
+static bool pending = false;
+static uint64 failed_reports = 0;
+
+/*
+ * Is this a process that reads on behalf of a client?  Autovacuum, walsenders,
+ * parallel and background workers are never held back nor get tokens.
+ */
+bool
+tcs_is_client_backend(void)
+{
+	return MyBackendType == B_BACKEND && !IsParallelWorker();
+}
+
+/*
+ * Begin a token for this node: the one handed in as far as it is of this
+ * history, otherwise an empty one.  May throw (reads the timeline history).
+ */
+static void
+start_token(TcsToken *token, TimeLineID tli)
+{
+	const TcsToken *given = tcs_guc_token();
+	const TcsHistory *history = tcs_history_get(tli);
+
+	memset(token, 0, sizeof(*token));
+	token->version = TCS_TOKEN_VERSION;
+	token->system_identifier = GetSystemIdentifier();
+	token->tli = tli;
+	token->tli_begin = history->known ? history->timelines[0].begin : 0;
+
+	if (given == NULL || given->version == 0 ||
+		given->system_identifier != token->system_identifier)
+		return;
+
+	switch (tcs_history_locate(history, given->tli, given->tli_begin,
+							   Max(given->written,
+								   Max(given->seen_primary, given->seen_standby)),
+							   NULL))
+	{
+		case TCS_HISTORY_YES:
+			tcs_token_raise(token, given);
+			break;
+		case TCS_HISTORY_NEWER:
+
+			/*
+			 * This node has yet to come to that timeline.  What it adds lies
+			 * before the place where that one began, or is not part of it.
+			 */
+			*token = *given;
+			break;
+		case TCS_HISTORY_FORKED:
+		case TCS_HISTORY_UNKNOWN:
+			break;
+	}
+}
+
+/*
+ * The token of all that this session has written and may have read.
+ *
+ * On the primary "read" is covered by a read index; on a standby by the end of
+ * the record that is being replayed, since its effects may be visible before
+ * the position of replay moves.  May throw, and on the primary flush WAL.
+ */
+void
+tcs_session_current_token(TcsToken *token)
+{
+	if (RecoveryInProgress())
+	{
+		TimeLineID	tli;
+		XLogRecPtr	seen;
+
+		seen = GetCurrentReplayRecPtr(&tli);
+		start_token(token, tli);
+		if (token->tli > tli)
+			seen = Min(seen, token->tli_begin);
+		token->seen_standby = Max(token->seen_standby, seen);
+	}
+	else
+	{
+		TcsPosition position = tcs_readindex_make();
+
+		start_token(token, position.tli);
+		token->seen_primary = Max(token->seen_primary, position.lsn);
+		if (last_written.tli == position.tli)
+			token->written = Max(token->written, last_written.lsn);
+	}
+}
+
+/* COMMIT or ROLLBACK PREPARED ran in this transaction. */
+void
+tcs_session_note_prepared(void)
+{
+	prepared_transaction_ended = true;
+}
+
+uint64
+tcs_session_failed_reports(void)
+{
+	return failed_reports;
+}
+
+/*
+ * Set the token by our own doing: it asks for nothing that this session does
+ * not see already, so a gate that was satisfied stays so.
+ */
+static bool
+set_own_token(const char *text)
+{
+	uint64		generation = tcs_settings_generation;
+
+	if (!tcs_guc_set_token(text))
+		return false;
+	tcs_gate_carry_over(generation);
+	return true;
+}
+
+/* Report what a commit callback could not.  May throw. */
+void
+tcs_session_report_pending(void)
+{
+	if (likely(!pending))
+		return;
+	pending = false;
+	if (!set_own_token(pending_text))
+		failed_reports++;
+}
+
+/* Make sure that the commit callback can set the token without allocating. */
+static void
+make_stack_entry(void)
+{
+	stack_entry_made = set_own_token(tcs_session_token);
+}
+
+/* Before the commit record; an error here is an ordinary rollback. */
+static void
+pre_commit(void)
+{
+	TransactionId xid = GetTopTransactionIdIfAny();
+
+	stack_entry_made = false;
+	if (tcs_report_token == TCS_REPORT_OFF || !tcs_is_client_backend())
+		return;
+
+	if (RecoveryInProgress())
+	{
+		if (tcs_report_token == TCS_REPORT_ALL && FirstSnapshotSet)
+		{
+			tcs_session_current_token(&next_token);
+			make_stack_entry();
+		}
+		return;
+	}
+
+	if (TransactionIdIsValid(xid) || prepared_transaction_ended)
+	{
+		start_token(&next_token, GetWALInsertionTimeLine());
+		make_stack_entry();
+	}
+	else if (tcs_report_token == TCS_REPORT_ALL && FirstSnapshotSet)
+	{
+		tcs_session_current_token(&next_token);
+		make_stack_entry();
+	}
+	else
+	{
+		/* for an xid that comes between here and the commit record */
+		start_token(&next_token, GetWALInsertionTimeLine());
+	}
+}
+
+/* After the commit record: nothing here may throw. */
+static void
+committed(bool wrote)
+{
+	char		text[TCS_TOKEN_MAXLEN + 1];
+
+	if (wrote)
+	{
+		next_token.written = Max(next_token.written, XactLastCommitEnd);
+		/* the end of the commit bounds all that was read before it, too */
+		if (tcs_report_token == TCS_REPORT_ALL)
+			next_token.seen_primary = Max(next_token.seen_primary,
+										  XactLastCommitEnd);
+	}
+	tcs_token_format(&next_token, text);
+	if (tcs_session_token && strcmp(text, tcs_session_token) == 0)
+		return;
+
+	if (stack_entry_made && set_own_token(text))
+		return;
+	strlcpy(pending_text, text, sizeof(pending_text));
+	pending = true;
+	failed_reports++;
+}
+
+static void
+tcs_xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			if (!RecoveryInProgress())
+				tcs_commits_enter();
+			pre_commit();
+			break;
+
+		case XACT_EVENT_COMMIT:
+			{
+				bool		wrote = TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
+					prepared_transaction_ended;
+
+				tcs_commits_leave();
+				prepared_transaction_ended = false;
+				if (wrote && !RecoveryInProgress())
+				{
+					last_written.tli = GetWALInsertionTimeLine();
+					last_written.lsn = XactLastCommitEnd;
+				}
+				if (tcs_report_token == TCS_REPORT_OFF || !tcs_is_client_backend())
+					break;
+				if ((wrote && !RecoveryInProgress()) || stack_entry_made)
+					committed(wrote);
+				stack_entry_made = false;
+				break;
+			}
+
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_PRE_PREPARE:
+			break;
+
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			tcs_commits_leave();
+			prepared_transaction_ended = false;
+			stack_entry_made = false;
+			break;
+	}
+}
+
+void
+tcs_session_init(void)
+{
+	RegisterXactCallback(tcs_xact_callback, NULL);
+}

@@ -1,0 +1,314 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_swap.c
+ *	  Giving back a statement's snapshot and locks, and taking new ones.
+ *
+ * NOTES
+ *	  A statement reaches the gate with a snapshot taken already: by
+ *	  PortalStart() for a query, by PortalRunUtility() for a utility statement,
+ *	  by the protocol code for planning.  Waiting with it would be useless (it
+ *	  does not get fresher) and harmful (its xmin can hold up the replay that is
+ *	  waited for).  So it is given back, and a new one is put into each place
+ *	  that the old one was recorded in.
+ *
+ *	  A query that was planned before its new snapshot may have a stale plan:
+ *	  ATTACH PARTITION and CREATE OR REPLACE FUNCTION are replayed without any
+ *	  lock that would conflict with the statement's.  Their invalidations are
+ *	  sent before the position of replay moves past the commit, so they are in
+ *	  the queue when the requirement is met.  We watch them from before the old
+ *	  snapshot goes until the new one is taken; what touches the plan makes us
+ *	  plan anew from the statement's text, and fail with 40001 where that would
+ *	  give other columns than the client was promised.  Utility statements are
+ *	  planned after the gate.
+ *
+ *	  In REPEATABLE READ the one statement of its own transaction may also
+ *	  change snapshots, since nobody has seen anything of the old one.  The
+ *	  transaction's snapshot is replaced by taking one as READ COMMITTED would;
+ *	  all that follows in the transaction then uses it.  The first one stays
+ *	  registered, so xmin is held, and the wait counts as holding.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "nodes/plannodes.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
+#include "utils/inval.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "tcs_compat.h"
+#include "tcs_swap.h"
+
+/* What the invalidation callbacks compare with; NULL: nobody watches. */
+static const PlannedStmt *watched_plan = NULL;
+static bool plan_is_stale = false;
+
+static void
+watch_relcache(Datum arg, Oid relid)
+{
+	if (watched_plan == NULL)
+		return;
+	if (relid == InvalidOid || list_member_oid(watched_plan->relationOids, relid))
+		plan_is_stale = true;
+}
+
+static void
+watch_syscache(Datum arg, int cacheid, uint32 hashvalue)
+{
+	ListCell   *lc;
+
+	if (watched_plan == NULL)
+		return;
+	foreach(lc, watched_plan->invalItems)
+	{
+		PlanInvalItem *item = (PlanInvalItem *) lfirst(lc);
+
+		if (item->cacheId == cacheid &&
+			(hashvalue == 0 || item->hashValue == hashvalue))
+			plan_is_stale = true;
+	}
+}
+
+static void
+watch_plan(const PlannedStmt *plan)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		CacheRegisterRelcacheCallback(watch_relcache, (Datum) 0);
+		CacheRegisterSyscacheCallback(PROCOID, watch_syscache, (Datum) 0);
+		CacheRegisterSyscacheCallback(TYPEOID, watch_syscache, (Datum) 0);
+		registered = true;
+	}
+	/* what is due by now was due before the plan's own snapshot, too */
+	AcceptInvalidationMessages();
+	plan_is_stale = false;
+	watched_plan = plan;
+}
+
+/* After an error: the plan may go away. */
+void
+tcs_swap_stop_watching(void)
+{
+	watched_plan = NULL;
+}
+
+/*
+ * Can this site's snapshot be replaced?  Not if it is not where we know it to
+ * be, which means that something else runs the statement than we think.
+ */
+bool
+tcs_swap_is_possible(const TcsSite *site)
+{
+	switch (site->kind)
+	{
+		case TCS_SITE_BARE:
+			return true;
+		case TCS_SITE_QUERY:
+			return ActivePortal != NULL && ActiveSnapshotSet() &&
+				site->query_desc->snapshot == GetActiveSnapshot() &&
+				list_member_ptr(ActivePortal->stmts, site->query_desc->plannedstmt);
+		case TCS_SITE_UTILITY:
+			return ActivePortal != NULL && ActiveSnapshotSet() &&
+				ActivePortal->portalSnapshot == GetActiveSnapshot();
+		case TCS_SITE_PLANNER:
+			return ActivePortal == NULL && ActiveSnapshotSet();
+		case TCS_SITE_NESTED:
+			break;
+	}
+	return false;
+}
+
+/* Give the snapshot back. */
+void
+tcs_swap_drop_snapshot(TcsSite *site)
+{
+	if (site->kind == TCS_SITE_QUERY)
+	{
+		watch_plan(site->query_desc->plannedstmt);
+		UnregisterSnapshot(site->query_desc->snapshot);
+		site->query_desc->snapshot = InvalidSnapshot;
+	}
+	if (site->kind != TCS_SITE_BARE)
+		PopActiveSnapshot();
+	if (site->kind == TCS_SITE_UTILITY)
+	{
+		Portal		portal = ActivePortal;
+
+		portal->portalSnapshot = NULL;
+		if (portal->holdSnapshot)
+		{
+			UnregisterSnapshotFromOwner(portal->holdSnapshot, portal->resowner);
+			portal->holdSnapshot = NULL;
+			site->had_hold_snapshot = true;
+		}
+	}
+	InvalidateCatalogSnapshot();
+}
+
+/*
+ * Plan a query anew from its text.
+ *
+ * Right for a plain SELECT that came from the client; anything else (an
+ * INSERT turned into a SELECT by a rule, say) is left to a retry.
+ */
+static PlannedStmt *
+replan(QueryDesc *query_desc)
+{
+	const PlannedStmt *old = query_desc->plannedstmt;
+	ParamListInfo params = query_desc->params;
+	Oid		   *types = NULL;
+	int			ntypes = params ? params->numParams : 0;
+	const char *text = query_desc->sourceText;
+	List	   *parsetrees;
+	List	   *queries;
+	PlannedStmt *plan = NULL;
+
+	if (old->stmt_location >= 0 && old->stmt_len > 0)
+		text = pnstrdup(text + old->stmt_location, old->stmt_len);
+	else if (old->stmt_location > 0)
+		text = pstrdup(text + old->stmt_location);
+
+	if (ntypes > 0)
+	{
+		types = palloc(ntypes * sizeof(Oid));
+		for (int i = 0; i < ntypes; i++)
+			types[i] = params->params[i].ptype;
+	}
+
+	parsetrees = pg_parse_query(text);
+	if (list_length(parsetrees) == 1 &&
+		IsA(linitial_node(RawStmt, parsetrees)->stmt, SelectStmt))
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		queries = pg_analyze_and_rewrite_fixedparams(linitial_node(RawStmt, parsetrees),
+													 text, types, ntypes, NULL);
+		if (list_length(queries) == 1 &&
+			linitial_node(Query, queries)->commandType == CMD_SELECT)
+			plan = tcs_plan_query_compat(linitial_node(Query, queries), text,
+										 CURSOR_OPT_PARALLEL_OK, params);
+		PopActiveSnapshot();
+	}
+
+	if (plan == NULL || !equalTupleDescs(ExecCleanTypeFromTL(old->planTree->targetlist),
+										 ExecCleanTypeFromTL(plan->planTree->targetlist)))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to a concurrent schema change"),
+				 errdetail("While the statement waited for replay, an object that it uses was changed."),
+				 errhint("Retry the statement.")));
+
+	/* slices of the source text are counted from its own begin */
+	plan->stmt_location = old->stmt_location;
+	plan->stmt_len = old->stmt_len;
+	return plan;
+}
+
+/* Take a snapshot; in REPEATABLE READ, replace the transaction's. */
+static Snapshot
+new_snapshot(void)
+{
+	int			isolation = XactIsoLevel;
+	Snapshot	snapshot;
+
+	if (IsolationUsesXactSnapshot() && FirstSnapshotSet)
+		XactIsoLevel = XACT_READ_COMMITTED;
+	snapshot = GetTransactionSnapshot();
+	XactIsoLevel = isolation;
+	return snapshot;
+}
+
+/*
+ * Take a new snapshot and put it wherever the old one was recorded.
+ *
+ * The position that proves it fresh has been read before this call.
+ */
+void
+tcs_swap_take_snapshot(TcsSite *site)
+{
+	/* while our plan is still watched */
+	AcceptInvalidationMessages();
+	watched_plan = NULL;
+
+	switch (site->kind)
+	{
+		case TCS_SITE_QUERY:
+			if (plan_is_stale)
+				site->query_desc->plannedstmt = replan(site->query_desc);
+			PushCopiedSnapshot(new_snapshot());
+			site->query_desc->snapshot = RegisterSnapshot(GetActiveSnapshot());
+			break;
+
+		case TCS_SITE_UTILITY:
+			{
+				Portal		portal = ActivePortal;
+				Snapshot	snapshot = new_snapshot();
+
+				if (site->had_hold_snapshot)
+				{
+					snapshot = RegisterSnapshotOnOwner(snapshot, portal->resowner);
+					portal->holdSnapshot = snapshot;
+				}
+				PushActiveSnapshotWithLevel(snapshot, portal->createLevel);
+				portal->portalSnapshot = GetActiveSnapshot();
+				break;
+			}
+
+		case TCS_SITE_PLANNER:
+			PushActiveSnapshot(new_snapshot());
+			break;
+
+		case TCS_SITE_BARE:
+		case TCS_SITE_NESTED:
+			break;
+	}
+}
+
+/*
+ * Give back all locks of the statement, which is the first of its transaction
+ * and has a transaction of its own, so that there are no others.  Locks of the
+ * session (advisory ones) have no resource owner and stay.
+ */
+void
+tcs_swap_release_locks(const TcsSite *site)
+{
+	ResourceOwner saved = CurrentResourceOwner;
+
+	CurrentResourceOwner = TopTransactionResourceOwner;
+	LockReleaseCurrentOwner(NULL, 0);
+	if (ActivePortal && ActivePortal->resowner)
+	{
+		CurrentResourceOwner = ActivePortal->resowner;
+		LockReleaseCurrentOwner(NULL, 0);
+	}
+	CurrentResourceOwner = saved;
+}
+
+/* Take again the locks that a plan runs under, as plancache.c does. */
+void
+tcs_swap_retake_locks(const TcsSite *site)
+{
+	ResourceOwner saved = CurrentResourceOwner;
+	ListCell   *lc;
+
+	CurrentResourceOwner = TopTransactionResourceOwner;
+	foreach(lc, site->query_desc->plannedstmt->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_RELATION ||
+			(rte->rtekind == RTE_SUBQUERY && OidIsValid(rte->relid)))
+			LockRelationOid(rte->relid, rte->rellockmode);
+	}
+	CurrentResourceOwner = saved;
+}

@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_swap.h
+ *	  Giving back a statement's snapshot and locks, and taking new ones.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_SWAP_H
+#define TCS_SWAP_H
+
+#include "tcs_gate.h"
+
+extern bool tcs_swap_is_possible(const TcsSite *site);
+extern void tcs_swap_drop_snapshot(TcsSite *site);
+extern void tcs_swap_take_snapshot(TcsSite *site);
+extern void tcs_swap_release_locks(const TcsSite *site);
+extern void tcs_swap_retake_locks(const TcsSite *site);
+extern void tcs_swap_stop_watching(void);
+
+#endif							/* TCS_SWAP_H */

@@ -1,0 +1,158 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_token.c
+ *	  Text form of session tokens, and their maximum.
+ *
+ * NOTES
+ *	  A token is
+ *
+ *		version.sysid.timeline.begin.written.seen_primary.seen_standby.check
+ *
+ *	  in hexadecimal digits.  Every choice serves poolers: PgBouncer compares
+ *	  values without regard to case, so the alphabet has none to lose; quotes
+ *	  and backslashes do not occur; 125 bytes are never exceeded.  The check
+ *	  digits are the CRC-32C of everything before the last dot.  That rule, the
+ *	  leading version and the alphabet hold for all versions, so that a node
+ *	  can tell a token of a later release from garbage.
+ *
+ *	  Nothing here throws, allocates or looks at shared state: the parser runs
+ *	  in a GUC check hook and the formatter in a commit callback.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <inttypes.h>
+
+#include "port/pg_crc32c.h"
+
+#include "tcs_token.h"
+
+#define TCS_TOKEN_NFIELDS	8
+#define TCS_HEX	"%" PRIx64
+
+/* CRC of the text with upper-case digits taken as lower-case ones. */
+static uint32
+tcs_token_check_digits(const char *text, int len)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	for (int i = 0; i < len; i++)
+	{
+		char		c = pg_ascii_tolower((unsigned char) text[i]);
+
+		COMP_CRC32C(crc, &c, 1);
+	}
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+/*
+ * Read up to 16 hexadecimal digits that end at a dot or at the end of the
+ * text; returns the place after them, or NULL.
+ */
+static const char *
+tcs_token_read_hex(const char *p, uint64 *value)
+{
+	int			digits = 0;
+
+	*value = 0;
+	for (; *p != '\0' && *p != '.'; p++)
+	{
+		char		c = pg_ascii_tolower((unsigned char) *p);
+		int			digit;
+
+		if (c >= '0' && c <= '9')
+			digit = c - '0';
+		else if (c >= 'a' && c <= 'f')
+			digit = c - 'a' + 10;
+		else
+			return NULL;
+		if (++digits > 16)
+			return NULL;
+		*value = (*value << 4) | digit;
+	}
+	return digits > 0 ? p : NULL;
+}
+
+/*
+ * Parse the text of a token.
+ *
+ * Returns false for what is no token of any version.  A token of an unknown
+ * version is accepted with version 0: refusing it at SET would cost a pooler
+ * its server connection during a rolling upgrade, so it is refused when a
+ * statement depends on it.
+ */
+bool
+tcs_token_parse(const char *text, TcsToken *token)
+{
+	uint64		field[TCS_TOKEN_NFIELDS];
+	uint64		version;
+	uint64		check;
+	const char *last_dot = strrchr(text, '.');
+	const char *p;
+
+	memset(token, 0, sizeof(*token));
+
+	if (last_dot == NULL ||
+		strnlen(text, TCS_TOKEN_MAXLEN + 1) > TCS_TOKEN_MAXLEN ||
+		strspn(text, "0123456789abcdefABCDEF.:-") != strlen(text))
+		return false;
+
+	p = tcs_token_read_hex(last_dot + 1, &check);
+	if (p == NULL || *p != '\0' ||
+		check != tcs_token_check_digits(text, last_dot - text))
+		return false;
+
+	p = tcs_token_read_hex(text, &version);
+	if (p == NULL || version == 0)
+		return false;
+	if (version != TCS_TOKEN_VERSION)
+		return true;
+
+	p = text;
+	for (int i = 0; i < TCS_TOKEN_NFIELDS; i++)
+	{
+		p = tcs_token_read_hex(p, &field[i]);
+		if (p == NULL || *p != (i == TCS_TOKEN_NFIELDS - 1 ? '\0' : '.'))
+			return false;
+		p++;
+	}
+	if (field[2] == 0 || field[2] > PG_UINT32_MAX)
+		return false;
+
+	token->version = TCS_TOKEN_VERSION;
+	token->system_identifier = field[1];
+	token->tli = (TimeLineID) field[2];
+	token->tli_begin = field[3];
+	token->written = field[4];
+	token->seen_primary = field[5];
+	token->seen_standby = field[6];
+	return true;
+}
+
+/* Write the text of a token. */
+void
+tcs_token_format(const TcsToken *token, char buf[TCS_TOKEN_MAXLEN + 1])
+{
+	int			len;
+
+	len = snprintf(buf, TCS_TOKEN_MAXLEN + 1,
+				   "%x." TCS_HEX ".%x." TCS_HEX "."
+				   TCS_HEX "." TCS_HEX "." TCS_HEX,
+				   TCS_TOKEN_VERSION, token->system_identifier, token->tli,
+				   token->tli_begin, token->written,
+				   token->seen_primary, token->seen_standby);
+	snprintf(buf + len, TCS_TOKEN_MAXLEN + 1 - len, ".%x",
+			 tcs_token_check_digits(buf, len));
+}
+
+/* Raise each position of token to that of other; both on one history. */
+void
+tcs_token_raise(TcsToken *token, const TcsToken *other)
+{
+	token->written = Max(token->written, other->written);
+	token->seen_primary = Max(token->seen_primary, other->seen_primary);
+	token->seen_standby = Max(token->seen_standby, other->seen_standby);
+}

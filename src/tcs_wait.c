@@ -1,0 +1,183 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_wait.c
+ *	  Waiting until a requirement is met.
+ *
+ * NOTES
+ *	  The mechanism only: it says how a wait ended and throws nothing but what
+ *	  CHECK_FOR_INTERRUPTS() throws.  What to do about it is decided in
+ *	  tcs_gate.c.
+ *
+ *	  The caller holds no snapshot, or says that it is "holding": then replay
+ *	  may come to need what the session has (a lock, a snapshot, a pin), and
+ *	  the wait would be for itself, unseen by the deadlock detector.  Such a
+ *	  wait is capped, and ends as soon as the worker sees that replay waits for
+ *	  a session.
+ *
+ *	  A wait ends at its deadline, by an interrupt, when the position is
+ *	  reached, at promotion, when tcs is switched off, and with the postmaster.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+
+#include "tcs_commits.h"
+#include "tcs_compat.h"
+#include "tcs_fresh.h"
+#include "tcs_guc.h"
+#include "tcs_queue.h"
+#include "tcs_wait.h"
+
+#ifdef TCS_HAVE_WAIT_FOR_LSN
+#include "access/xlogwait.h"
+#endif
+
+/* Longest wait while holding something, whatever tcs.max_wait says. */
+#define TCS_HOLDING_CAP_US		10000000
+
+/* Longest sleep where nobody will wake us, in us. */
+#define TCS_POLL_US				20000
+
+/* Longest stay in core's queue without a look at what it does not know. */
+#define TCS_CORE_SLICE_US		1000000
+
+/*
+ * Sleep until replay comes to a position, or for a while.
+ *
+ * From 19 on, core's own queue wakes us without the detour over the worker;
+ * but it does not know that a holding session must give way.
+ */
+static void
+sleep_for_position(TcsPosition target, bool holding, int64 timeout_us,
+				   TcsSleep *sleep)
+{
+	TcsPosition at = tcs_fresh_position();
+	TcsLinkInfo link;
+
+	if (target.lsn <= at.lsn)
+	{
+		/*
+		 * The number is reached, the timeline is not: nothing to compare
+		 * with, so look again soon.
+		 */
+		target.lsn = PG_UINT64_MAX - 1;
+		timeout_us = Min(timeout_us, TCS_POLL_US);
+	}
+#ifdef TCS_HAVE_WAIT_FOR_LSN
+	else if (!holding)
+	{
+		/* core throws on interrupts and cleans up after itself */
+		(void) WaitForLSN(WAIT_LSN_TYPE_STANDBY_REPLAY, target.lsn,
+						  (int) ((Min(timeout_us, TCS_CORE_SLICE_US) + 999) / 1000));
+		return;
+	}
+#endif
+
+	/* without a worker nobody wakes us */
+	tcs_fresh_get_link(&link);
+	if (link.worker_pid == 0)
+		timeout_us = Min(timeout_us, TCS_POLL_US);
+
+	sleep->kind = TCS_SLEEP_REPLAY;
+	sleep->target = target;
+	sleep->holding = holding;
+	tcs_queue_sleep(sleep, timeout_us);
+}
+
+/*
+ * Wait until this standby has replayed what a requirement asks for.
+ *
+ * deadline is an instant of tcs_now(); PG_INT64_MAX: none.  On return *proof
+ * is what can be proved of any snapshot taken from now on, however the wait
+ * ended.  The proof is read before it is compared and the caller takes its
+ * snapshot after, so nothing slips in between.
+ */
+TcsWaitResult
+tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
+					TcsProof *proof)
+{
+	TcsAnswer	own = {0};		/* an answer handed to us */
+	bool		waited = false;
+
+	if (holding)
+		deadline = Min(deadline, tcs_now() + TCS_HOLDING_CAP_US);
+
+	for (;;)
+	{
+		TcsSleep	sleep = {0};
+		TcsAnswer	target;
+		int64		timeout_us;
+
+		if (!RecoveryInProgress())
+			return TCS_WAIT_NOT_IN_RECOVERY;
+
+		tcs_fresh_prove(own.asked_at ? &own : NULL, proof);
+		if (req->need_newest && tcs_fresh_newest(&target))
+			tcs_requirement_add_lag(req, true, &target,
+									(int64) tcs_max_lag * 1024, proof->at);
+		if (tcs_requirement_met(req, proof))
+			return TCS_WAIT_MET;
+		if (!tcs_queue_enabled())
+			return TCS_WAIT_DISABLED;
+		timeout_us = deadline - tcs_now();
+		if (timeout_us <= 0)
+			return TCS_WAIT_TIMEOUT;
+		if (holding && waited && tcs_queue_replay_blocked())
+			return TCS_WAIT_BLOCKING;
+
+		if (req->needed.lsn != InvalidXLogRecPtr &&
+			!tcs_position_reached(req->needed, proof->at))
+			sleep_for_position(req->needed, holding, timeout_us, &sleep);
+		else if (own.asked_at >= req->fresh_after && own.asked_at != 0)
+			sleep_for_position(own.at, holding, timeout_us, &sleep);
+		else if (tcs_fresh_target(req->fresh_after, &target))
+			sleep_for_position(target.at, holding, timeout_us, &sleep);
+		else
+		{
+			sleep.kind = TCS_SLEEP_ANSWER;
+			sleep.holding = holding;
+			tcs_queue_sleep(&sleep, timeout_us);
+		}
+
+		if (sleep.answer.asked_at != 0)
+			own = sleep.answer;
+		waited = true;
+	}
+}
+
+/* Sleep a millisecond, for what nobody will wake us for. */
+void
+tcs_wait_briefly(void)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = tcs_wait_event_compat("TcsCommit");
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 1, wait_event);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * On a primary: wait until no commit record below a position can belong to a
+ * transaction that is not visible yet.
+ *
+ * Commits take microseconds, or as long as a synchronous standby lets them
+ * wait; there is nobody to wake us, and few to ask.
+ */
+TcsWaitResult
+tcs_wait_for_commits(XLogRecPtr upto, int64 deadline)
+{
+	while (tcs_commits_under_way(upto))
+	{
+		if (tcs_now() >= deadline)
+			return TCS_WAIT_TIMEOUT;
+		tcs_wait_briefly();
+	}
+	return TCS_WAIT_MET;
+}

@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_wait.h
+ *	  Waiting until a requirement is met.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_WAIT_H
+#define TCS_WAIT_H
+
+#include "tcs_requirement.h"
+
+typedef enum TcsWaitResult
+{
+	TCS_WAIT_MET,
+	TCS_WAIT_TIMEOUT,
+	TCS_WAIT_BLOCKING,			/* replay waits for what this session holds */
+	TCS_WAIT_NOT_IN_RECOVERY,	/* promoted: decide anew */
+	TCS_WAIT_DISABLED			/* tcs was switched off */
+} TcsWaitResult;
+
+extern TcsWaitResult tcs_wait_for_replay(TcsRequirement *req, int64 deadline,
+										 bool holding, TcsProof *proof);
+extern TcsWaitResult tcs_wait_for_commits(XLogRecPtr upto, int64 deadline);
+extern void tcs_wait_briefly(void);
+
+#endif							/* TCS_WAIT_H */

@@ -1,0 +1,577 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_worker.c
+ *	  The background worker of a standby: asks the primary, wakes sessions.
+ *
+ * NOTES
+ *	  One worker per standby.  It runs from the moment that the standby is
+ *	  consistent until promotion, and has no database connection.  Each turn it
+ *
+ *		takes what the primary has sent, and asks again if that is due;
+ *		reads the position of replay, publishes what it proves, and wakes
+ *		those sessions whose position is reached;
+ *		looks whether replay waits for a session that waits for replay;
+ *		sleeps until something of this can have changed.
+ *
+ *	  Replay does not tell extensions how far it is before PostgreSQL 16, so
+ *	  there the worker looks often while somebody waits, less often the longer
+ *	  nothing moves, and not at all while nobody does.  From 16 on it sleeps on
+ *	  the condition variable that replay broadcasts for each record.
+ *
+ *	  At most one question is on its way; whoever comes meanwhile is served by
+ *	  the next one.  That is what makes one round trip serve many.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <poll.h>
+
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/condition_variable.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/pmsignal.h"
+#include "storage/proc.h"
+#include "storage/procsignal.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "tcs_compat.h"
+#include "tcs_conn.h"
+#include "tcs_fresh.h"
+#include "tcs_guc.h"
+#include "tcs_history.h"
+#include "tcs_queue.h"
+#include "tcs_stats.h"
+#include "tcs_worker.h"
+
+/* All in us. */
+#define TCS_CONNECT_TIMEOUT		5000000
+#define TCS_STALL_AFTER			1000000 /* without an answer: say so */
+#define TCS_GIVE_UP_AFTER		5000000 /* without an answer: connect anew */
+#define TCS_BACKOFF_MIN			100000
+#define TCS_BACKOFF_MAX			60000000
+#define TCS_BACKOFF_WANTED		1000000 /* while somebody waits for an answer */
+#define TCS_REPEAT_AFTER		100000	/* a question whose answer was lost */
+#define TCS_BLOCKED_AFTER		50000	/* replay waits for a session */
+#define TCS_SUMMARY_INTERVAL	10000000
+#define TCS_IDLE_SLEEP			500000
+#define TCS_WATCH_SLEEP			20000	/* while somebody waits */
+
+static struct
+{
+	int64		attempt_at;		/* when the connection was last begun */
+	int64		backoff;
+	int64		asked_at;		/* of the question on its way */
+	uint64		question;
+	int64		last_asked;		/* of any question */
+	TimeLineID	tli;			/* replayed when last looked */
+	int64		blocked_since;	/* 0: replay does not wait for a session */
+	int64		moved_at;		/* when replay was last seen to move */
+	XLogRecPtr	moved_to;
+	int64		summary_at;
+	uint64		summary_count;
+	int64		mirror_at;
+}			worker;
+
+static uint32 wait_event_main = 0;
+
+void
+tcs_worker_register(void)
+{
+	BackgroundWorker bgw;
+
+	memset(&bgw, 0, sizeof(bgw));
+	snprintf(bgw.bgw_name, BGW_MAXLEN, "tcs worker");
+	snprintf(bgw.bgw_type, BGW_MAXLEN, "tcs worker");
+	snprintf(bgw.bgw_library_name, BGW_MAXLEN, "tcs");
+	snprintf(bgw.bgw_function_name, BGW_MAXLEN, "tcs_worker_main");
+	bgw.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	bgw.bgw_start_time = BgWorkerStart_ConsistentState;
+	bgw.bgw_restart_time = 1;
+	RegisterBackgroundWorker(&bgw);
+}
+
+/* Publish a state of the link; a change goes to the server log. */
+static void
+set_link(TcsLinkState state, const char *reason)
+{
+	static TcsLinkState logged = TCS_LINK_NONE;
+	bool		changed = tcs_fresh_set_link(state, reason);
+
+	if (!changed || state == TCS_LINK_CONNECTING)
+		return;
+	if (state == TCS_LINK_UP)
+	{
+		if (logged != TCS_LINK_UP)
+			ereport(LOG, (errmsg("tcs: connected to the primary")));
+	}
+	else
+		ereport(LOG,
+				(errmsg("tcs: no usable answer from the primary: %s", reason)));
+	logged = state;
+}
+
+/* The connection failed or is given up. */
+static void
+lose_connection(const char *reason)
+{
+	tcs_conn_close();
+	set_link(TCS_LINK_DOWN, reason);
+	worker.backoff = Min(Max(worker.backoff * 2, TCS_BACKOFF_MIN), TCS_BACKOFF_MAX);
+}
+
+/* Begin to connect, if it is time to. */
+static void
+connect_if_due(int64 now, bool wanted)
+{
+	char		reason[TCS_REASON_LEN] = "";
+	bool		own = tcs_primary_conninfo && tcs_primary_conninfo[0];
+	const char *conninfo = own ? tcs_primary_conninfo : PrimaryConnInfo;
+	int64		backoff = wanted ? Min(worker.backoff, TCS_BACKOFF_WANTED) : worker.backoff;
+	TcsLinkInfo link;
+
+	if (now - worker.attempt_at < backoff)
+		return;
+	if (conninfo == NULL || conninfo[0] == '\0')
+	{
+		set_link(TCS_LINK_DOWN,
+				 "neither tcs.primary_conninfo nor primary_conninfo is set");
+		return;
+	}
+	worker.attempt_at = now;
+
+	/* keep the reason of the last failure until there is news */
+	tcs_fresh_get_link(&link);
+	if (link.state == TCS_LINK_NONE)
+		set_link(TCS_LINK_CONNECTING, "connecting to the primary");
+	if (!tcs_conn_start(conninfo, !own, reason))
+		lose_connection(reason);
+}
+
+/*
+ * May an answer be used?
+ *
+ * Only from a primary of this cluster, on the timeline that is replayed or on
+ * one that descends from it beyond what is replayed.  An older timeline is that
+ * of a deposed primary, which does not know what its successor acknowledged.
+ */
+static bool
+answer_is_usable(const TcsAnswerText *answer, TcsPosition at, const char **reason)
+{
+	const TcsHistory *history;
+
+	if (answer->system_identifier != GetSystemIdentifier())
+	{
+		*reason = "the server asked is of another database cluster";
+		return false;
+	}
+	if (answer->standby)
+	{
+		*reason = "the server asked is itself a standby; set tcs.primary_conninfo to the primary";
+		return false;
+	}
+	if (answer->timelines[0].tli < at.tli)
+	{
+		*reason = "the server asked is on an older timeline: it was deposed as primary";
+		return false;
+	}
+	history = tcs_history_get(at.tli);
+	if (!history->known)
+	{
+		*reason = "the timeline history file of this standby is missing";
+		return false;
+	}
+	for (int i = 0; i < answer->ntimelines; i++)
+	{
+		const TcsTimeline *t = &answer->timelines[i];
+
+		if (t->tli == at.tli && t->begin == history->timelines[0].begin &&
+			(t->end == InvalidXLogRecPtr || at.lsn <= t->end))
+			return true;
+	}
+	*reason = "the timeline of the server asked does not descend from what this standby has replayed";
+	return false;
+}
+
+/* An answer has come. */
+static void
+take_answer(const TcsAnswerText *text)
+{
+	TcsAnswer	answer;
+	const char *reason;
+
+	worker.backoff = 0;
+	if (!answer_is_usable(text, tcs_fresh_position(), &reason))
+	{
+		set_link(TCS_LINK_REFUSED, reason);
+		return;
+	}
+	set_link(TCS_LINK_UP, "");
+	answer.asked_at = worker.asked_at;
+	answer.at.tli = text->timelines[0].tli;
+	answer.at.lsn = text->lsn;
+	tcs_fresh_add_answer(&answer);
+	tcs_queue_answer(worker.question, &answer);
+}
+
+/* Ask, if it is time to or somebody waits for it. */
+static void
+ask_if_due(int64 now, bool demanded, bool unserved)
+{
+	int64		interval = (int64) tcs_probe_interval * 1000;
+	char		reason[TCS_REASON_LEN] = "";
+
+	if (!demanded &&
+		!(unserved && now - worker.last_asked >= TCS_REPEAT_AFTER) &&
+		!(interval > 0 && now - worker.last_asked >= interval))
+		return;
+
+	/* the number first, the clock second: see tcs_queue.c */
+	worker.question = tcs_queue_ask();
+	worker.asked_at = worker.last_asked = tcs_now();
+	if (!tcs_conn_ask(reason))
+		lose_connection(reason);
+}
+
+/* Whatever is to be done about the connection. */
+static void
+tend_connection(void)
+{
+	TcsAnswerText text;
+	char		reason[TCS_REASON_LEN] = "";
+	bool		answered;
+	bool		unserved;
+	bool		demanded = tcs_queue_demanded(&unserved);
+	int64		now = tcs_now();
+
+	if (!tcs_conn_advance(&answered, &text, reason))
+	{
+		lose_connection(reason);
+		return;
+	}
+	if (answered)
+		take_answer(&text);
+
+	switch (tcs_conn_state())
+	{
+		case TCS_CONN_CLOSED:
+			connect_if_due(now, unserved);
+			break;
+		case TCS_CONN_CONNECTING:
+			if (now - worker.attempt_at > TCS_CONNECT_TIMEOUT)
+				lose_connection("the connection attempt timed out");
+			break;
+		case TCS_CONN_IDLE:
+			ask_if_due(now, demanded, unserved);
+			break;
+		case TCS_CONN_ASKED:
+			if (now - worker.asked_at > TCS_GIVE_UP_AFTER)
+				lose_connection("the primary did not answer within 5 s");
+			else if (now - worker.asked_at > TCS_STALL_AFTER)
+				set_link(TCS_LINK_STALLED, "the primary has not answered for more than 1 s");
+			break;
+	}
+}
+
+/*
+ * Find the startup process, once.  Its PGPROC stays where it is while the
+ * server runs: if it dies, all processes start anew.
+ */
+static volatile PGPROC *
+startup_proc(void)
+{
+	static PGPROC *proc = NULL;
+	int			n;
+
+	if (proc)
+		return proc;
+	pgstat_clear_backend_activity_snapshot();
+	n = pgstat_fetch_stat_numbackends();
+	for (int i = 1; i <= n && proc == NULL; i++)
+	{
+		LocalPgBackendStatus *local = tcs_local_beentry_compat(i);
+
+		if (local && local->backendStatus.st_backendType == B_STARTUP)
+			proc = AuxiliaryPidGetProc(local->backendStatus.st_procpid);
+	}
+	pgstat_clear_backend_activity_snapshot();
+	return proc;
+}
+
+/* Does the startup process wait for a session right now? */
+static bool
+replay_waits_for_session(void)
+{
+	volatile PGPROC *proc = startup_proc();
+	uint32		wait_event;
+
+	if (proc == NULL)
+		return false;
+	wait_event = proc->wait_event_info;
+	return (wait_event & 0xFF000000) == PG_WAIT_LOCK ||
+		(wait_event & 0xFF000000) == TCS_WAIT_BUFFER_PIN_CLASS ||
+		wait_event == WAIT_EVENT_RECOVERY_CONFLICT_SNAPSHOT ||
+		wait_event == WAIT_EVENT_RECOVERY_CONFLICT_TABLESPACE;
+}
+
+/* Tell sessions that hold something if replay waits for one, and keeps doing so. */
+static void
+watch_replay(bool holding)
+{
+	int64		now = tcs_now();
+
+	if (!holding || !replay_waits_for_session())
+	{
+		worker.blocked_since = 0;
+		tcs_queue_set_replay_blocked(false);
+		return;
+	}
+	if (worker.blocked_since == 0)
+		worker.blocked_since = now;
+	if (now - worker.blocked_since >= TCS_BLOCKED_AFTER)
+		tcs_queue_set_replay_blocked(true);
+}
+
+/* Look at replay: publish what it proves, wake whom it frees. */
+static void
+tend_replay(bool waiting, bool holding)
+{
+	TcsPosition at = tcs_fresh_position();
+	int64		now = tcs_now();
+
+	if (at.tli != worker.tli)
+	{
+		if (worker.tli != 0)
+		{
+			tcs_fresh_forget();
+			ereport(LOG,
+					(errmsg("tcs: this standby has followed the primary to timeline %u",
+							at.tli)));
+		}
+		worker.tli = at.tli;
+	}
+	if (at.lsn != worker.moved_to)
+	{
+		worker.moved_to = at.lsn;
+		worker.moved_at = now;
+	}
+	tcs_queue_wake_reached(at);
+	watch_replay(holding);
+
+	/* while it looks often, the mirror need not keep up with every look */
+	if (!waiting || now - worker.mirror_at >= TCS_WATCH_SLEEP)
+	{
+		tcs_fresh_publish_mirror();
+		worker.mirror_at = now;
+	}
+}
+
+/* One line for what would otherwise be one per read. */
+static void
+summarize(void)
+{
+	TcsLevelStats stats[TCS_LEVEL_COUNT];
+	TimestampTz reset_time;
+	uint64		total = 0;
+	int64		now = tcs_now();
+
+	if (now - worker.summary_at < TCS_SUMMARY_INTERVAL)
+		return;
+	tcs_stats_get(stats, &reset_time);
+	for (int level = 0; level < TCS_LEVEL_COUNT; level++)
+	{
+		total += stats[level].errors;
+		for (int i = 0; i < TCS_LEVEL_COUNT; i++)
+			for (int j = 0; j < TCS_REASON_COUNT; j++)
+				total += stats[level].downgraded[i][j];
+	}
+	if (total > worker.summary_count && worker.summary_at != 0)
+		ereport(LOG,
+				(errmsg("tcs: " UINT64_FORMAT " reads were refused or served below their level in the last %d s",
+						total - worker.summary_count,
+						(int) ((now - worker.summary_at) / 1000000))));
+	worker.summary_at = now;
+	worker.summary_count = total;
+}
+
+/* How long nothing will happen by itself, in us. */
+static int64
+time_to_sleep(bool waiting)
+{
+	int64		now = tcs_now();
+	int64		sleep = waiting ? TCS_WATCH_SLEEP : TCS_IDLE_SLEEP;
+	bool		unserved;
+
+	switch (tcs_conn_state())
+	{
+		case TCS_CONN_CLOSED:
+			sleep = Min(sleep, worker.attempt_at + worker.backoff - now);
+			break;
+		case TCS_CONN_IDLE:
+			if (tcs_queue_demanded(&unserved))
+				return 0;
+			if (tcs_probe_interval > 0)
+				sleep = Min(sleep, worker.last_asked +
+							(int64) tcs_probe_interval * 1000 - now);
+			break;
+		case TCS_CONN_CONNECTING:
+		case TCS_CONN_ASKED:
+			break;
+	}
+	return Max(sleep, 0);
+}
+
+/* Sleep on latch and socket. */
+static void
+sleep_on_latch(int64 timeout_us)
+{
+	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+
+	if (tcs_conn_socket() != PGINVALID_SOCKET)
+		events |= tcs_conn_wait_events();
+	(void) WaitLatchOrSocket(MyLatch, events, tcs_conn_socket(),
+							 (timeout_us + 999) / 1000, wait_event_main);
+	ResetLatch(MyLatch);
+}
+
+#ifdef TCS_HAVE_REPLAY_CV
+
+/*
+ * Somebody waits for replay: be woken by it.  The position is read after we
+ * are on the list of the condition variable, so no record is missed.
+ */
+static void
+sleep_on_replay(int64 timeout_us)
+{
+	if (max_wal_senders <= 0)
+	{
+		/* replay broadcasts only where cascading is possible */
+		sleep_on_latch(Min(timeout_us, 1000));
+		return;
+	}
+	ConditionVariablePrepareToSleep(&WalSndCtl->wal_replay_cv);
+	tcs_queue_wake_reached(tcs_fresh_position());
+	sleep_on_latch(timeout_us);
+	ConditionVariableCancelSleep();
+}
+
+#else
+
+/*
+ * Somebody waits for replay: look again soon, and less soon the longer it has
+ * not moved.  A latch cannot sleep for less than a millisecond.
+ */
+static void
+sleep_on_replay(int64 timeout_us)
+{
+	int64		still = tcs_now() - worker.moved_at;
+	int64		pause = still < 20000 ? 100 : still < 200000 ? 500 : 2000;
+	struct pollfd fd;
+	struct timespec ts;
+
+	pause = Min(pause, timeout_us);
+	fd.fd = tcs_conn_socket();
+	fd.events = tcs_conn_wait_events() == WL_SOCKET_WRITEABLE ? POLLOUT : POLLIN;
+	ts.tv_sec = 0;
+	ts.tv_nsec = pause * 1000;
+	(void) ppoll(&fd, fd.fd == PGINVALID_SOCKET ? 0 : 1, &ts, NULL);
+	if (MyLatch->is_set)
+	{
+		ResetLatch(MyLatch);
+		/* somebody new: begin to look often again */
+		worker.moved_at = tcs_now();
+	}
+	if (!PostmasterIsAlive())
+		proc_exit(1);
+}
+
+#endif
+
+static void
+reload_configuration(void)
+{
+	char	   *conninfo = pstrdup(tcs_primary_conninfo ? tcs_primary_conninfo : "");
+	char	   *derived = pstrdup(PrimaryConnInfo ? PrimaryConnInfo : "");
+
+	ProcessConfigFile(PGC_SIGHUP);
+
+	if (strcmp(conninfo, tcs_primary_conninfo) != 0 ||
+		strcmp(derived, PrimaryConnInfo ? PrimaryConnInfo : "") != 0)
+	{
+		tcs_conn_close();
+		worker.backoff = 0;
+	}
+	pfree(conninfo);
+	pfree(derived);
+
+	tcs_queue_set_enabled(tcs_enabled);
+	if (!tcs_enabled)
+		tcs_queue_wake_all();
+}
+
+static void
+worker_exit(int code, Datum arg)
+{
+	tcs_conn_close();
+	tcs_fresh_set_worker(0);
+	tcs_queue_set_replay_blocked(false);
+	tcs_queue_wake_all();
+}
+
+void
+tcs_worker_main(Datum arg)
+{
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+
+	/* a primary has nobody to ask; after promotion there is no way back */
+	if (!RecoveryInProgress())
+		proc_exit(0);
+
+	wait_event_main = tcs_wait_event_compat("TcsWorkerMain");
+	tcs_fresh_forget();
+	tcs_fresh_set_worker(MyProcPid);
+	tcs_queue_attach_worker();
+	tcs_queue_set_enabled(tcs_enabled);
+	before_shmem_exit(worker_exit, (Datum) 0);
+	ereport(LOG, (errmsg("tcs: worker started")));
+
+	while (!ShutdownRequestPending && RecoveryInProgress())
+	{
+		bool		holding;
+		bool		waiting;
+		int64		timeout_us;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			reload_configuration();
+		}
+		waiting = tcs_queue_waiting(&holding);
+		tend_connection();
+		tend_replay(waiting, holding);
+		summarize();
+
+		timeout_us = time_to_sleep(waiting);
+		if (waiting && timeout_us > 0)
+			sleep_on_replay(timeout_us);
+		else
+			sleep_on_latch(timeout_us);
+	}
+
+	if (!ShutdownRequestPending)
+		ereport(LOG, (errmsg("tcs: this server is no standby any more, worker ends")));
+	proc_exit(0);
+}
