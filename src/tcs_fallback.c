@@ -26,12 +26,19 @@
 static emit_log_hook_type prev_emit_log_hook = NULL;
 static bool client_only = false;
 
-/* Keep our own warnings out of the server log. */
+/*
+ * Keep our own warnings out of the server log, and passwords: on reload, core
+ * logs the new value of a changed setting.
+ */
 static void
 tcs_emit_log(ErrorData *edata)
 {
 	if (client_only)
 		edata->output_to_server = false;
+	if (edata->elevel == LOG && edata->message_id && edata->message &&
+		strcmp(edata->message_id, "parameter \"%s\" changed to \"%s\"") == 0 &&
+		strstr(edata->message, "tcs.primary_conninfo"))
+		edata->message = pstrdup("parameter \"tcs.primary_conninfo\" changed");
 	if (prev_emit_log_hook)
 		prev_emit_log_hook(edata);
 }

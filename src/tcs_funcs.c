@@ -656,6 +656,7 @@ Datum
 tcs_askers(PG_FUNCTION_ARGS)
 {
 	TcsAskerInfo infos[64];
+	bool		may_see_addresses = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 	int			n;
 
 	require_preloaded();
@@ -669,6 +670,7 @@ tcs_askers(PG_FUNCTION_ARGS)
 		values[0] = Int32GetDatum(infos[i].pid);
 		values[1] = CStringGetTextDatum(infos[i].application_name);
 		values[2] = CStringGetTextDatum(infos[i].client_addr);
+		nulls[2] = !may_see_addresses;
 		values[3] = CStringGetTextDatum(infos[i].library);
 		values[4] = Int32GetDatum(infos[i].token_version);
 		values[5] = TimestampTzGetDatum(infos[i].last_asked);

@@ -198,11 +198,26 @@ pass(const TcsSite *site, TcsUnmet *facts)
 	facts->now = tcs_now();
 	if (waited)
 		tcs_stats_count_wait(facts->req.level, facts->waited_us);
-	if (site_is_read(site))
-		tcs_stats_count_read(facts->req.level);
+
+	/* BEGIN and SET count where they have waited in place of a read */
 	if (site_is_read(site) || waited)
+	{
+		tcs_stats_count_read(facts->req.level);
 		note_last(facts, waited ? TCS_OUTCOME_WAITED : TCS_OUTCOME_AT_ONCE,
 				  facts->req.level);
+	}
+}
+
+/* Refuse the statement. */
+static void
+refuse(const TcsSite *site, TcsUnmet *facts)
+{
+	facts->now = tcs_now();
+	if (site->kind != TCS_SITE_NESTED)
+		tcs_stats_count_read(facts->req.level);
+	tcs_stats_count_error(facts->req.level);
+	note_last(facts, TCS_OUTCOME_ERROR, facts->req.level);
+	tcs_fallback_error(facts);
 }
 
 /* A requirement is not met: serve a weaker level or refuse. */
@@ -210,24 +225,19 @@ static void
 fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
 {
 	TcsLevel	served_at;
-	TcsLevel	level = facts->req.level;
 
+	if (!tcs_fallback_decide(tcs_guc_fallback(), context, facts, &served_at))
+		refuse(site, facts);
+
+	/* after BEGIN, SET and planning the statement to come will say so itself */
+	if (site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER)
+		return;
 	facts->now = tcs_now();
 	if (site_is_read(site))
-		tcs_stats_count_read(level);
-	if (tcs_fallback_decide(tcs_guc_fallback(), context, facts, &served_at))
-	{
-		/* the statement to come will say so itself */
-		if (site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER)
-			return;
-		tcs_stats_count_downgrade(level, served_at, facts->reason);
-		note_last(facts, TCS_OUTCOME_DOWNGRADED, served_at);
-		tcs_fallback_warn(facts, served_at);
-		return;
-	}
-	tcs_stats_count_error(level);
-	note_last(facts, TCS_OUTCOME_ERROR, level);
-	tcs_fallback_error(facts);
+		tcs_stats_count_read(facts->req.level);
+	tcs_stats_count_downgrade(facts->req.level, served_at, facts->reason);
+	note_last(facts, TCS_OUTCOME_DOWNGRADED, served_at);
+	tcs_fallback_warn(facts, served_at);
 }
 
 /* Why a wait that has not met its requirement failed. */
@@ -350,6 +360,18 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 		if (releasing)
 			tcs_swap_release_locks(site);
 		result = wait_for(facts, holding, deadline);
+		if (result == TCS_WAIT_TIMEOUT || result == TCS_WAIT_BLOCKING)
+		{
+			TcsLevel	served_at;
+
+			/*
+			 * Refuse before locks are taken again: replay may have stopped
+			 * while it holds one of them.
+			 */
+			facts->reason = reason_for(facts, result);
+			if (!tcs_fallback_decide(tcs_guc_fallback(), context, facts, &served_at))
+				refuse(site, facts);
+		}
 		if (releasing)
 			tcs_swap_retake_locks(site);
 
@@ -378,7 +400,6 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 			break;
 		case TCS_WAIT_TIMEOUT:
 		case TCS_WAIT_BLOCKING:
-			facts->reason = reason_for(facts, result);
 			fail(site, context, facts);
 			break;
 	}

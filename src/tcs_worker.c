@@ -81,6 +81,7 @@ static struct
 	int64		summary_at;
 	uint64		summary_count;
 	int64		mirror_at;
+	bool		socket_ready;	/* as the last sleep has seen it */
 }			worker;
 
 static uint32 wait_event_main = 0;
@@ -254,13 +255,17 @@ tend_connection(void)
 	bool		demanded = tcs_queue_demanded(&unserved);
 	int64		now = tcs_now();
 
-	if (!tcs_conn_advance(&answered, &text, reason))
+	/* the socket is looked at no more often than it has something to say */
+	if (worker.socket_ready)
 	{
-		lose_connection(reason);
-		return;
+		if (!tcs_conn_advance(&answered, &text, reason))
+		{
+			lose_connection(reason);
+			return;
+		}
+		if (answered)
+			take_answer(&text);
 	}
-	if (answered)
-		take_answer(&text);
 
 	switch (tcs_conn_state())
 	{
@@ -439,8 +444,10 @@ sleep_on_latch(int64 timeout_us)
 
 	if (tcs_conn_socket() != PGINVALID_SOCKET)
 		events |= tcs_conn_wait_events();
-	(void) WaitLatchOrSocket(MyLatch, events, tcs_conn_socket(),
-							 (timeout_us + 999) / 1000, wait_event_main);
+	worker.socket_ready =
+		(WaitLatchOrSocket(MyLatch, events, tcs_conn_socket(),
+						   (timeout_us + 999) / 1000, wait_event_main) &
+		 (WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE)) != 0;
 	ResetLatch(MyLatch);
 }
 
@@ -484,7 +491,8 @@ sleep_on_replay(int64 timeout_us)
 	fd.events = tcs_conn_wait_events() == WL_SOCKET_WRITEABLE ? POLLOUT : POLLIN;
 	ts.tv_sec = 0;
 	ts.tv_nsec = pause * 1000;
-	(void) ppoll(&fd, fd.fd == PGINVALID_SOCKET ? 0 : 1, &ts, NULL);
+	worker.socket_ready =
+		ppoll(&fd, fd.fd == PGINVALID_SOCKET ? 0 : 1, &ts, NULL) > 0;
 	if (MyLatch->is_set)
 	{
 		ResetLatch(MyLatch);
