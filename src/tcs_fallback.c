@@ -14,13 +14,12 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "access/xlogrecovery.h"
-#include "replication/walreceiver.h"
 
 #include "tcs_compat.h"
 #include "tcs_error.h"
 #include "tcs_fallback.h"
 #include "tcs_fresh.h"
+#include "tcs_replay.h"
 #include "tcs_stats.h"
 
 static emit_log_hook_type prev_emit_log_hook = NULL;
@@ -82,24 +81,11 @@ tcs_fallback_decide(const TcsFallback *fallback, const TcsContext *context,
 	return false;
 }
 
-/* Why replay does not advance, in words; NULL if nothing is known to stop it. */
-const char *
-tcs_fallback_stall_reason(void)
-{
-	if (GetRecoveryPauseState() != RECOVERY_NOT_PAUSED)
-		return "Replay is paused (pg_wal_replay_pause() or a recovery target).";
-	if (recovery_min_apply_delay > 0)
-		return "Replay is delayed by recovery_min_apply_delay.";
-	if (!WalRcvStreaming())
-		return "This standby receives no WAL: its WAL receiver is not streaming.";
-	return NULL;
-}
-
 /* How the standby gets on, for a detail line: an estimate or the obstacle. */
 static char *
 describe_progress(XLogRecPtr needed, XLogRecPtr reached)
 {
-	const char *stalled = tcs_fallback_stall_reason();
+	const char *stalled = tcs_replay_stall_reason();
 	double		rate = tcs_fresh_replay_rate();
 
 	if (stalled)

@@ -28,7 +28,6 @@ extern bool tcs_fallback_decide(const TcsFallback *fallback,
 								const TcsUnmet *unmet, TcsLevel *served_at);
 extern void tcs_fallback_error(const TcsUnmet *unmet);
 extern void tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at);
-extern const char *tcs_fallback_stall_reason(void);
 extern void tcs_fallback_install_hooks(void);
 
 #endif							/* TCS_FALLBACK_H */

@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
+#include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -26,13 +27,13 @@
 
 #include "tcs_compat.h"
 #include "tcs_error.h"
-#include "tcs_fallback.h"
 #include "tcs_fresh.h"
 #include "tcs_gate.h"
 #include "tcs_guc.h"
 #include "tcs_history.h"
 #include "tcs_queue.h"
 #include "tcs_readindex.h"
+#include "tcs_replay.h"
 #include "tcs_session.h"
 #include "tcs_stats.h"
 #include "tcs_token.h"
@@ -317,8 +318,13 @@ tcs_wait_for(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("tcs.wait_for() cannot be used in a transaction with isolation level REPEATABLE READ"),
 				 errhint("SET tcs.session_token before the first query of the transaction waits for it.")));
-	if (ActiveSnapshotSet())
+	if (call != NULL && ActiveSnapshotSet())
+	{
+		/* the portal takes a new one when it needs it */
+		if (ActivePortal && ActivePortal->portalSnapshot == GetActiveSnapshot())
+			ActivePortal->portalSnapshot = NULL;
 		PopActiveSnapshot();
+	}
 	InvalidateCatalogSnapshot();
 	if (call == NULL || ActiveSnapshotSet())
 		ereport(ERROR,
@@ -377,7 +383,7 @@ bound_state(const TcsProof *proof, int64 now)
 static const char *
 replay_state(void)
 {
-	const char *stalled = tcs_fallback_stall_reason();
+	const char *stalled = tcs_replay_stall_reason();
 
 	return stalled ? stalled : "replaying";
 }

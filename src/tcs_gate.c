@@ -292,7 +292,9 @@ wait_for(TcsUnmet *facts, bool holding, int64 deadline)
 	}
 	if (result == TCS_WAIT_TIMEOUT)
 		tcs_stats_count_timeout(facts->req.level);
-	facts->waited_us += tcs_now() - start;
+	/* a look that found nothing to wait for, or had no time to, is no wait */
+	if (deadline > start)
+		facts->waited_us += tcs_now() - start;
 	return result;
 }
 

@@ -42,11 +42,18 @@
 #include "tcs_queue.h"
 #include "tcs_shmem.h"
 
+#ifdef TCS_HAVE_WAIT_FOR_LSN
+#include "access/xlogwait.h"
+#endif
+
 /* Latches set per turn of the lock. */
 #define TCS_WAKE_BATCH	16
 
 /* Longest sleep without a look around, should every wake-up have been lost. */
 #define TCS_SAFETY_US	500000
+
+/* Longest stay in core's queue without a look at what core does not know. */
+#define TCS_CORE_SLICE_US	1000000
 
 typedef enum TcsSlotState
 {
@@ -74,6 +81,9 @@ typedef struct TcsQueue
 	/* written by the worker, read by anybody as a flag */
 	pg_atomic_uint32 enabled;
 	pg_atomic_uint32 replay_blocked;
+
+	/* sessions in core's queue; atomic */
+	pg_atomic_uint32 nin_core;
 
 	/*
 	 * Smallest LSN in the heap, PG_UINT64_MAX if it is empty.  Written under
@@ -128,6 +138,7 @@ tcs_queue_shmem_init(void *ptr, bool found)
 	memset(queue, 0, tcs_queue_shmem_size());
 	pg_atomic_init_u32(&queue->enabled, 1);
 	pg_atomic_init_u32(&queue->replay_blocked, 0);
+	pg_atomic_init_u32(&queue->nin_core, 0);
 	pg_atomic_init_u64(&queue->min_lsn, PG_UINT64_MAX);
 	queue->heap.ph_compare = compare_slots;
 	dlist_init(&queue->askers);
@@ -277,6 +288,34 @@ tcs_queue_sleep(TcsSleep *sleep, int64 timeout_us)
 	leave_queue(0, PointerGetDatum(slot));
 }
 
+#ifdef TCS_HAVE_WAIT_FOR_LSN
+
+static void
+leave_core(int code, Datum arg)
+{
+	pg_atomic_fetch_sub_u32(&queue->nin_core, 1);
+}
+
+/*
+ * Sleep in core's queue until replay comes to a position, or for a while.  The
+ * startup process wakes us itself.  Core throws on interrupts, returns on
+ * promotion, and cleans up after itself.
+ */
+void
+tcs_queue_sleep_in_core(TcsPosition target, int64 timeout_us)
+{
+	pg_atomic_fetch_add_u32(&queue->nin_core, 1);
+	PG_ENSURE_ERROR_CLEANUP(leave_core, (Datum) 0);
+	{
+		(void) WaitForLSN(WAIT_LSN_TYPE_STANDBY_REPLAY, target.lsn,
+						  (int) ((Min(timeout_us, TCS_CORE_SLICE_US) + 999) / 1000));
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(leave_core, (Datum) 0);
+	leave_core(0, (Datum) 0);
+}
+
+#endif
+
 /* Is tcs switched on, as far as the worker has seen? */
 bool
 tcs_queue_enabled(void)
@@ -299,7 +338,7 @@ tcs_queue_length(void)
 	LWLockAcquire(queue_lock, LW_SHARED);
 	n = queue->nwaiting;
 	LWLockRelease(queue_lock);
-	return n;
+	return n + (int) pg_atomic_read_u32(&queue->nin_core);
 }
 
 static void

@@ -28,6 +28,7 @@ typedef struct TcsSleep
 
 /* for sessions */
 extern void tcs_queue_sleep(TcsSleep *sleep, int64 timeout_us);
+extern void tcs_queue_sleep_in_core(TcsPosition target, int64 timeout_us);
 extern bool tcs_queue_enabled(void);
 extern bool tcs_queue_replay_blocked(void);
 extern int	tcs_queue_length(void);

@@ -47,6 +47,7 @@
 
 /* A token to be reported; made in PRE_COMMIT as far as possible. */
 static TcsToken next_token;
+static bool ending = false;		/* PRE_COMMIT ran, and left something to do */
 static bool stack_entry_made = false;	/* by PRE_COMMIT of this transaction */
 static bool prepared_transaction_ended = false;
 
@@ -188,46 +189,52 @@ make_stack_entry(void)
 	stack_entry_made = set_own_token(tcs_session_token);
 }
 
-/* Before the commit record; an error here is an ordinary rollback. */
+/*
+ * Before the commit record; an error here is an ordinary rollback.
+ *
+ * What is to be reported is made here as far as it can be.
+ */
 static void
 pre_commit(void)
 {
-	TransactionId xid = GetTopTransactionIdIfAny();
-
-	stack_entry_made = false;
-	if (tcs_report_token == TCS_REPORT_OFF || !tcs_is_client_backend())
-		return;
+	bool		writes;
 
 	if (RecoveryInProgress())
 	{
-		if (tcs_report_token == TCS_REPORT_ALL && FirstSnapshotSet)
-		{
-			tcs_session_current_token(&next_token);
-			make_stack_entry();
-		}
+		/* the usual read on a standby ends here */
+		if (likely(tcs_report_token != TCS_REPORT_ALL) ||
+			!FirstSnapshotSet || !tcs_is_client_backend())
+			return;
+		tcs_session_current_token(&next_token);
+		make_stack_entry();
+		ending = true;
 		return;
 	}
 
-	if (TransactionIdIsValid(xid) || prepared_transaction_ended)
-	{
-		start_token(&next_token, GetWALInsertionTimeLine());
-		make_stack_entry();
-	}
-	else if (tcs_report_token == TCS_REPORT_ALL && FirstSnapshotSet)
+	ending = true;
+	tcs_commits_enter();
+	if (tcs_report_token == TCS_REPORT_OFF || !tcs_is_client_backend())
+		return;
+
+	writes = TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
+		prepared_transaction_ended;
+	if (!writes && tcs_report_token == TCS_REPORT_ALL && FirstSnapshotSet)
 	{
 		tcs_session_current_token(&next_token);
 		make_stack_entry();
 	}
 	else
 	{
-		/* for an xid that comes between here and the commit record */
+		/* even if it does not write: an xid may still come */
 		start_token(&next_token, GetWALInsertionTimeLine());
+		if (writes)
+			make_stack_entry();
 	}
 }
 
-/* After the commit record: nothing here may throw. */
+/* Set the token that pre_commit() made; nothing here may throw. */
 static void
-committed(bool wrote)
+report(bool wrote)
 {
 	char		text[TCS_TOKEN_MAXLEN + 1];
 
@@ -242,12 +249,42 @@ committed(bool wrote)
 	tcs_token_format(&next_token, text);
 	if (tcs_session_token && strcmp(text, tcs_session_token) == 0)
 		return;
-
 	if (stack_entry_made && set_own_token(text))
 		return;
+
 	strlcpy(pending_text, text, sizeof(pending_text));
 	pending = true;
 	failed_reports++;
+}
+
+/* After the commit record: nothing here may throw. */
+static void
+committed(void)
+{
+	bool		wrote = false;
+
+	if (!RecoveryInProgress())
+	{
+		tcs_commits_leave();
+		wrote = TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
+			prepared_transaction_ended;
+		if (wrote)
+		{
+			last_written.tli = GetWALInsertionTimeLine();
+			last_written.lsn = XactLastCommitEnd;
+		}
+	}
+	if (tcs_report_token != TCS_REPORT_OFF && (wrote || stack_entry_made) &&
+		tcs_is_client_backend())
+		report(wrote);
+}
+
+static void
+forget_transaction(void)
+{
+	ending = false;
+	prepared_transaction_ended = false;
+	stack_entry_made = false;
 }
 
 static void
@@ -256,42 +293,27 @@ tcs_xact_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			if (!RecoveryInProgress())
-				tcs_commits_enter();
 			pre_commit();
 			break;
 
 		case XACT_EVENT_COMMIT:
+			if (ending)
 			{
-				bool		wrote = TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
-					prepared_transaction_ended;
-
-				tcs_commits_leave();
-				prepared_transaction_ended = false;
-				if (wrote && !RecoveryInProgress())
-				{
-					last_written.tli = GetWALInsertionTimeLine();
-					last_written.lsn = XactLastCommitEnd;
-				}
-				if (tcs_report_token == TCS_REPORT_OFF || !tcs_is_client_backend())
-					break;
-				if ((wrote && !RecoveryInProgress()) || stack_entry_made)
-					committed(wrote);
-				stack_entry_made = false;
-				break;
+				committed();
+				forget_transaction();
 			}
-
-		case XACT_EVENT_PARALLEL_COMMIT:
-		case XACT_EVENT_PARALLEL_PRE_COMMIT:
-		case XACT_EVENT_PARALLEL_ABORT:
-		case XACT_EVENT_PRE_PREPARE:
 			break;
 
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			tcs_commits_leave();
-			prepared_transaction_ended = false;
-			stack_entry_made = false;
+			forget_transaction();
+			break;
+
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_PRE_PREPARE:
 			break;
 	}
 }

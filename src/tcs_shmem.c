@@ -20,6 +20,7 @@
 #include "tcs_fresh.h"
 #include "tcs_queue.h"
 #include "tcs_readindex.h"
+#include "tcs_replay.h"
 #include "tcs_shmem.h"
 #include "tcs_stats.h"
 
@@ -35,6 +36,7 @@ static const TcsShmemModule modules[] = {
 	{"tcs_queue", tcs_queue_shmem_size, tcs_queue_shmem_init},
 	{"tcs_commits", tcs_commits_shmem_size, tcs_commits_shmem_init},
 	{"tcs_readindex", tcs_readindex_shmem_size, tcs_readindex_shmem_init},
+	{"tcs_replay", tcs_replay_shmem_size, tcs_replay_shmem_init},
 	{"tcs_stats", tcs_stats_shmem_size, tcs_stats_shmem_init},
 };
 

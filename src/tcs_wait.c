@@ -32,18 +32,11 @@
 #include "tcs_queue.h"
 #include "tcs_wait.h"
 
-#ifdef TCS_HAVE_WAIT_FOR_LSN
-#include "access/xlogwait.h"
-#endif
-
 /* Longest wait while holding something, whatever tcs.max_wait says. */
 #define TCS_HOLDING_CAP_US		10000000
 
 /* Longest sleep where nobody will wake us, in us. */
 #define TCS_POLL_US				20000
-
-/* Longest stay in core's queue without a look at what it does not know. */
-#define TCS_CORE_SLICE_US		1000000
 
 /*
  * Sleep until replay comes to a position, or for a while.
@@ -70,9 +63,7 @@ sleep_for_position(TcsPosition target, bool holding, int64 timeout_us,
 #ifdef TCS_HAVE_WAIT_FOR_LSN
 	else if (!holding)
 	{
-		/* core throws on interrupts and cleans up after itself */
-		(void) WaitForLSN(WAIT_LSN_TYPE_STANDBY_REPLAY, target.lsn,
-						  (int) ((Min(timeout_us, TCS_CORE_SLICE_US) + 999) / 1000));
+		tcs_queue_sleep_in_core(target, timeout_us);
 		return;
 	}
 #endif

@@ -30,7 +30,6 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "replication/walsender.h"
@@ -41,7 +40,6 @@
 #include "storage/pmsignal.h"
 #include "storage/proc.h"
 #include "storage/procsignal.h"
-#include "utils/backend_status.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
@@ -51,6 +49,7 @@
 #include "tcs_guc.h"
 #include "tcs_history.h"
 #include "tcs_queue.h"
+#include "tcs_replay.h"
 #include "tcs_stats.h"
 #include "tcs_worker.h"
 
@@ -288,54 +287,13 @@ tend_connection(void)
 	}
 }
 
-/*
- * Find the startup process, once.  Its PGPROC stays where it is while the
- * server runs: if it dies, all processes start anew.
- */
-static volatile PGPROC *
-startup_proc(void)
-{
-	static PGPROC *proc = NULL;
-	int			n;
-
-	if (proc)
-		return proc;
-	pgstat_clear_backend_activity_snapshot();
-	n = pgstat_fetch_stat_numbackends();
-	for (int i = 1; i <= n && proc == NULL; i++)
-	{
-		LocalPgBackendStatus *local = tcs_local_beentry_compat(i);
-
-		if (local && local->backendStatus.st_backendType == B_STARTUP)
-			proc = AuxiliaryPidGetProc(local->backendStatus.st_procpid);
-	}
-	pgstat_clear_backend_activity_snapshot();
-	return proc;
-}
-
-/* Does the startup process wait for a session right now? */
-static bool
-replay_waits_for_session(void)
-{
-	volatile PGPROC *proc = startup_proc();
-	uint32		wait_event;
-
-	if (proc == NULL)
-		return false;
-	wait_event = proc->wait_event_info;
-	return (wait_event & 0xFF000000) == PG_WAIT_LOCK ||
-		(wait_event & 0xFF000000) == TCS_WAIT_BUFFER_PIN_CLASS ||
-		wait_event == WAIT_EVENT_RECOVERY_CONFLICT_SNAPSHOT ||
-		wait_event == WAIT_EVENT_RECOVERY_CONFLICT_TABLESPACE;
-}
-
 /* Tell sessions that hold something if replay waits for one, and keeps doing so. */
 static void
 watch_replay(bool holding)
 {
 	int64		now = tcs_now();
 
-	if (!holding || !replay_waits_for_session())
+	if (!holding || !tcs_replay_waits_for_session())
 	{
 		worker.blocked_since = 0;
 		tcs_queue_set_replay_blocked(false);
@@ -371,6 +329,7 @@ tend_replay(bool waiting, bool holding)
 		worker.moved_at = now;
 	}
 	tcs_queue_wake_reached(at);
+	tcs_replay_find_startup();
 	watch_replay(holding);
 
 	/* while it looks often, the mirror need not keep up with every look */

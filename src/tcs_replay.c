@@ -1,0 +1,103 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_replay.c
+ *	  The startup process, looked at from outside.
+ *
+ * NOTES
+ *	  Replay can stand still for a reason that waiting does not cure.  A user
+ *	  who is told that a standby is behind wants to know it, and a session that
+ *	  holds what replay waits for must not wait for replay.
+ *
+ *	  The worker finds the startup process's PGPROC once, and publishes its
+ *	  number.  It stays the same as long as the server runs: if the startup
+ *	  process dies, shared memory is set up anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlogrecovery.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "replication/walreceiver.h"
+#include "storage/proc.h"
+#include "utils/backend_status.h"
+
+#include "tcs_compat.h"
+#include "tcs_replay.h"
+
+#define TCS_NO_PROC		PG_UINT32_MAX
+
+/* Number of the startup process's PGPROC; written by the worker. */
+static pg_atomic_uint32 *startup_procno = NULL;
+
+Size
+tcs_replay_shmem_size(void)
+{
+	return sizeof(pg_atomic_uint32);
+}
+
+void
+tcs_replay_shmem_init(void *ptr, bool found)
+{
+	startup_procno = ptr;
+	if (!found)
+		pg_atomic_init_u32(startup_procno, TCS_NO_PROC);
+}
+
+/* Find the startup process, unless that was done.  Worker only. */
+void
+tcs_replay_find_startup(void)
+{
+	int			n;
+
+	if (pg_atomic_read_u32(startup_procno) != TCS_NO_PROC)
+		return;
+	pgstat_clear_backend_activity_snapshot();
+	n = pgstat_fetch_stat_numbackends();
+	for (int i = 1; i <= n; i++)
+	{
+		LocalPgBackendStatus *local = tcs_local_beentry_compat(i);
+		PGPROC	   *proc;
+
+		if (local == NULL || local->backendStatus.st_backendType != B_STARTUP)
+			continue;
+		proc = AuxiliaryPidGetProc(local->backendStatus.st_procpid);
+		if (proc)
+			pg_atomic_write_u32(startup_procno, proc - ProcGlobal->allProcs);
+	}
+	pgstat_clear_backend_activity_snapshot();
+}
+
+/* Does replay wait for a lock, snapshot or buffer pin of a session right now? */
+bool
+tcs_replay_waits_for_session(void)
+{
+	uint32		procno = pg_atomic_read_u32(startup_procno);
+	volatile PGPROC *proc;
+	uint32		wait_event;
+
+	if (procno == TCS_NO_PROC)
+		return false;
+	proc = &ProcGlobal->allProcs[procno];
+	wait_event = proc->wait_event_info;
+	return (wait_event & 0xFF000000) == PG_WAIT_LOCK ||
+		(wait_event & 0xFF000000) == TCS_WAIT_BUFFER_PIN_CLASS ||
+		wait_event == WAIT_EVENT_RECOVERY_CONFLICT_SNAPSHOT ||
+		wait_event == WAIT_EVENT_RECOVERY_CONFLICT_TABLESPACE;
+}
+
+/* Why replay does not advance, in words; NULL if nothing is known to stop it. */
+const char *
+tcs_replay_stall_reason(void)
+{
+	if (GetRecoveryPauseState() != RECOVERY_NOT_PAUSED)
+		return "Replay is paused (pg_wal_replay_pause() or a recovery target).";
+	if (tcs_replay_waits_for_session())
+		return "Replay waits for a lock, snapshot or buffer pin of a session on this standby (see max_standby_streaming_delay).";
+	if (recovery_min_apply_delay > 0)
+		return "Replay is delayed by recovery_min_apply_delay.";
+	if (!WalRcvStreaming())
+		return "This standby receives no WAL: its WAL receiver is not streaming.";
+	return NULL;
+}

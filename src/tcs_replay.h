@@ -1,0 +1,18 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_replay.h
+ *	  The startup process, looked at from outside.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_REPLAY_H
+#define TCS_REPLAY_H
+
+extern void tcs_replay_find_startup(void);
+extern bool tcs_replay_waits_for_session(void);
+extern const char *tcs_replay_stall_reason(void);
+
+extern Size tcs_replay_shmem_size(void);
+extern void tcs_replay_shmem_init(void *ptr, bool found);
+
+#endif							/* TCS_REPLAY_H */
