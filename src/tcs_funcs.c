@@ -392,8 +392,8 @@ Datum
 tcs_status(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc = result_desc(fcinfo);
-	Datum		values[16];
-	bool		nulls[16] = {false};
+	Datum		values[17];
+	bool		nulls[17] = {false};
 	bool		standby = RecoveryInProgress();
 	int64		now = tcs_now();
 	TcsContext	context;
@@ -413,7 +413,8 @@ tcs_status(PG_FUNCTION_ARGS)
 		memset(nulls + 4, true, sizeof(nulls) - 4);
 		values[10] = CStringGetTextDatum("ok");
 		values[14] = CStringGetTextDatum("not needed on a primary");
-		nulls[10] = nulls[14] = false;
+		values[16] = Int64GetDatum((int64) tcs_stats_late_reports());
+		nulls[10] = nulls[14] = nulls[16] = false;
 		return one_row(desc, values, nulls);
 	}
 
@@ -436,6 +437,7 @@ tcs_status(PG_FUNCTION_ARGS)
 	values[14] = CStringGetTextDatum(link.worker_pid != 0 ? "running" :
 									 "not running: see the server log; max_worker_processes may be too low");
 	values[15] = Int32GetDatum(tcs_queue_length());
+	values[16] = Int64GetDatum((int64) tcs_stats_late_reports());
 	return one_row(desc, values, nulls);
 }
 

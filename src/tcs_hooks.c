@@ -303,6 +303,8 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		tcs_session_note_prepared();
 		tcs_commits_enter();
 	}
+	if (IsA(statement, NotifyStmt))
+		tcs_session_note_notify();
 
 	depth = outer + 1;
 	if (prev_ProcessUtility)

@@ -17,9 +17,11 @@
  *	  COMMIT finds it.  The entry's state "SET" is also what makes the value
  *	  survive the commit, over SET LOCAL in the same transaction.
  *
- *	  What gets an xid only after PRE_COMMIT (NOTIFY, ON COMMIT DROP) finds no
- *	  entry; neither does a transaction for whose value memory ran out.  Those
- *	  are reported at the next statement, and counted.
+ *	  A transaction can get its xid after PRE_COMMIT: by NOTIFY, which we see
+ *	  coming, by ON COMMIT DROP, which we take any use of temporary tables for,
+ *	  and by pg_notify(), which we do not see.  That one finds no entry, and
+ *	  neither does a transaction for whose value memory ran out.  Those are
+ *	  reported at the next statement, and counted.
  *
  *	  XactLastCommitEnd also moves for transactions that wrote WAL without an
  *	  xid (pruning, hint bits); reporting those would make a pooler that tracks
@@ -44,12 +46,15 @@
 #include "tcs_history.h"
 #include "tcs_readindex.h"
 #include "tcs_session.h"
+#include "tcs_stats.h"
 
 /* A token to be reported; made in PRE_COMMIT as far as possible. */
 static TcsToken next_token;
 static bool ending = false;		/* PRE_COMMIT ran, and left something to do */
 static bool stack_entry_made = false;	/* by PRE_COMMIT of this transaction */
+static bool reads_to_report = false;	/* next_token was raised by reads */
 static bool prepared_transaction_ended = false;
+static bool xid_to_come = false;	/* NOTIFY gets its xid only at commit */
 
 /* End of the last commit of this session that wrote, and its timeline. */
 static TcsPosition last_written;
@@ -57,7 +62,6 @@ static TcsPosition last_written;
 /* A token that could not be set in the commit callback. */
 static char pending_text[TCS_TOKEN_MAXLEN + 1];
 static bool pending = false;
-static uint64 failed_reports = 0;
 
 /*
  * Is this a process that reads on behalf of a client?  Autovacuum, walsenders,
@@ -150,10 +154,11 @@ tcs_session_note_prepared(void)
 	prepared_transaction_ended = true;
 }
 
-uint64
-tcs_session_failed_reports(void)
+/* NOTIFY ran in this transaction. */
+void
+tcs_session_note_notify(void)
 {
-	return failed_reports;
+	xid_to_come = true;
 }
 
 /*
@@ -178,8 +183,7 @@ tcs_session_report_pending(void)
 	if (likely(!pending))
 		return;
 	pending = false;
-	if (!set_own_token(pending_text))
-		failed_reports++;
+	(void) set_own_token(pending_text);
 }
 
 /* Make sure that the commit callback can set the token without allocating. */
@@ -207,6 +211,7 @@ pre_commit(void)
 			return;
 		tcs_session_current_token(&next_token);
 		make_stack_entry();
+		reads_to_report = true;
 		ending = true;
 		return;
 	}
@@ -222,12 +227,14 @@ pre_commit(void)
 	{
 		tcs_session_current_token(&next_token);
 		make_stack_entry();
+		reads_to_report = true;
 	}
 	else
 	{
 		/* even if it does not write: an xid may still come */
 		start_token(&next_token, GetWALInsertionTimeLine());
-		if (writes)
+		if (writes || xid_to_come ||
+			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0)
 			make_stack_entry();
 	}
 }
@@ -254,7 +261,7 @@ report(bool wrote)
 
 	strlcpy(pending_text, text, sizeof(pending_text));
 	pending = true;
-	failed_reports++;
+	tcs_stats_count_late_report();
 }
 
 /* After the commit record: nothing here may throw. */
@@ -274,7 +281,7 @@ committed(void)
 			last_written.lsn = XactLastCommitEnd;
 		}
 	}
-	if (tcs_report_token != TCS_REPORT_OFF && (wrote || stack_entry_made) &&
+	if (tcs_report_token != TCS_REPORT_OFF && (wrote || reads_to_report) &&
 		tcs_is_client_backend())
 		report(wrote);
 }
@@ -284,6 +291,8 @@ forget_transaction(void)
 {
 	ending = false;
 	prepared_transaction_ended = false;
+	xid_to_come = false;
+	reads_to_report = false;
 	stack_entry_made = false;
 }
 

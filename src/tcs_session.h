@@ -13,8 +13,8 @@
 extern bool tcs_is_client_backend(void);
 extern void tcs_session_current_token(TcsToken *token);
 extern void tcs_session_note_prepared(void);
+extern void tcs_session_note_notify(void);
 extern void tcs_session_report_pending(void);
-extern uint64 tcs_session_failed_reports(void);
 extern void tcs_session_init(void);
 
 #endif							/* TCS_SESSION_H */

@@ -53,6 +53,7 @@ typedef struct TcsRareCounters
 typedef struct TcsStats
 {
 	TcsRareCounters rare[TCS_LEVEL_COUNT];	/* atomic */
+	pg_atomic_uint64 late_reports;	/* tokens; atomic */
 	TcsLevelStats baseline[TCS_LEVEL_COUNT];	/* LWLock tcs_stats */
 	TimestampTz reset_time;		/* LWLock tcs_stats */
 	TcsReadCounters process[FLEXIBLE_ARRAY_MEMBER];
@@ -94,6 +95,7 @@ tcs_stats_shmem_init(void *ptr, bool found)
 		for (int i = 0; i < MaxBackends; i++)
 			pg_atomic_init_u64(&stats->process[i].reads[level], 0);
 	}
+	pg_atomic_init_u64(&stats->late_reports, 0);
 	stats->reset_time = GetCurrentTimestamp();
 }
 
@@ -137,6 +139,19 @@ void
 tcs_stats_count_error(TcsLevel level)
 {
 	pg_atomic_fetch_add_u64(&stats->rare[level].errors, 1);
+}
+
+/* A token could not be reported with its commit.  Must not throw. */
+void
+tcs_stats_count_late_report(void)
+{
+	pg_atomic_fetch_add_u64(&stats->late_reports, 1);
+}
+
+uint64
+tcs_stats_late_reports(void)
+{
+	return pg_atomic_read_u64(&stats->late_reports);
 }
 
 /* Sums since the server started. */

@@ -47,6 +47,8 @@ extern void tcs_stats_count_timeout(TcsLevel level);
 extern void tcs_stats_count_downgrade(TcsLevel level, TcsLevel served_at,
 									  TcsReason reason);
 extern void tcs_stats_count_error(TcsLevel level);
+extern void tcs_stats_count_late_report(void);
+extern uint64 tcs_stats_late_reports(void);
 extern void tcs_stats_get(TcsLevelStats stats[TCS_LEVEL_COUNT],
 						  TimestampTz *reset_time);
 extern void tcs_stats_reset(void);

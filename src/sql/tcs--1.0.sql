@@ -82,7 +82,8 @@ CREATE FUNCTION status(
 	OUT link_reason text,
 	OUT worker_pid int,
 	OUT worker_state text,
-	OUT waiting_sessions int)
+	OUT waiting_sessions int,
+	OUT late_token_reports bigint)
 AS 'MODULE_PATHNAME', 'tcs_status'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
