@@ -26,6 +26,7 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_language.h"
+#include "catalog/pg_type.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -119,13 +120,67 @@ may_read(Oid funcid, void *context)
 	return !harmless;
 }
 
+/*
+ * Does showing a value of this type read a catalog, or run what we do not know?
+ * Output functions run when the row is sent, and are in no plan.
+ */
+static bool
+type_is_shown_by_reading(Oid type)
+{
+	Oid			element = get_element_type(type);
+
+	if (OidIsValid(element))
+		type = element;
+	switch (type)
+	{
+		case REGPROCOID:
+		case REGPROCEDUREOID:
+		case REGOPEROID:
+		case REGOPERATOROID:
+		case REGCLASSOID:
+		case REGTYPEOID:
+		case REGCONFIGOID:
+		case REGDICTIONARYOID:
+		case REGNAMESPACEOID:
+		case REGROLEOID:
+		case REGCOLLATIONOID:
+		case ACLITEMOID:
+			return true;
+		default:
+			return type >= FirstNormalObjectId;
+	}
+}
+
+/* The type of a node that makes a value to be shown, or InvalidOid. */
+static Oid
+shown_type(Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_TargetEntry:
+			return exprType((Node *) ((TargetEntry *) node)->expr);
+		case T_Const:
+		case T_Param:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_RelabelType:
+		case T_ArrayExpr:
+		case T_CoerceToDomain:
+		case T_CoerceViaIO:
+			return exprType(node);
+		default:
+			return InvalidOid;
+	}
+}
+
 /* Does an expression or a subquery read anything that may be stale? */
 static bool
 reads_walker(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
-	if (check_functions_in_node(node, may_read, context))
+	if (check_functions_in_node(node, may_read, context) ||
+		type_is_shown_by_reading(shown_type(node)))
 		return true;
 	if (IsA(node, Query))
 	{
@@ -141,7 +196,10 @@ reads_walker(Node *node, void *context)
 			switch (rte->rtekind)
 			{
 				case RTE_RELATION:
-					return true;
+					/* 15: OLD and NEW; a view that is read became a subquery */
+					if (rte->relkind != RELKIND_VIEW)
+						return true;
+					break;
 				case RTE_SUBQUERY:
 					if (OidIsValid(rte->relid) && is_node_local_view(rte->relid))
 						continue;
@@ -189,6 +247,13 @@ tcs_exempt_query(Query *query)
 	return !reads_walker((Node *) query, NULL);
 }
 
+/* The same for a function that is called without any statement. */
+bool
+tcs_exempt_function(Oid funcid)
+{
+	return !may_read(funcid, NULL);
+}
+
 /* Keep the verdict in the plan. */
 void
 tcs_exempt_mark(PlannedStmt *plan)
@@ -214,22 +279,35 @@ tcs_exempt_plan(const PlannedStmt *plan)
 
 /* check_functions_in_node() callback: true for what planning evaluates. */
 static bool
-is_user_immutable(Oid funcid, void *context)
+planning_may_run(Oid funcid, void *context)
 {
-	return funcid >= FirstNormalObjectId &&
-		func_volatile(funcid) == PROVOLATILE_IMMUTABLE;
+	HeapTuple	tuple;
+	Form_pg_proc proc;
+	bool		result;
+
+	if (funcid < FirstNormalObjectId)
+		return false;
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
+	if (!HeapTupleIsValid(tuple))
+		return true;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	/* SQL functions may be inlined, and what is in them evaluated */
+	result = proc->provolatile == PROVOLATILE_IMMUTABLE ||
+		proc->prolang == SQLlanguageId;
+	ReleaseSysCache(tuple);
+	return result;
 }
 
 static bool
-user_immutable_walker(Node *node, void *context)
+planning_may_run_walker(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
-	if (check_functions_in_node(node, is_user_immutable, context))
+	if (check_functions_in_node(node, planning_may_run, context))
 		return true;
 	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, user_immutable_walker, context, 0);
-	return expression_tree_walker(node, user_immutable_walker, context);
+		return query_tree_walker((Query *) node, planning_may_run_walker, context, 0);
+	return expression_tree_walker(node, planning_may_run_walker, context);
 }
 
 /*
@@ -239,5 +317,5 @@ user_immutable_walker(Node *node, void *context)
 bool
 tcs_query_may_evaluate_reads(Query *query)
 {
-	return user_immutable_walker((Node *) query, NULL);
+	return planning_may_run_walker((Node *) query, NULL);
 }

@@ -12,6 +12,7 @@
 #include "nodes/plannodes.h"
 
 extern bool tcs_exempt_query(Query *query);
+extern bool tcs_exempt_function(Oid funcid);
 extern void tcs_exempt_mark(PlannedStmt *plan);
 extern bool tcs_exempt_plan(const PlannedStmt *plan);
 extern bool tcs_query_may_evaluate_reads(Query *query);

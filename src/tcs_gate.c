@@ -23,7 +23,8 @@
  *		Simple and extended protocol, generic plans: the snapshot is taken in
  *		PortalStart(), just before ExecutorStart().  EXECUTE, DECLARE, EXPLAIN
  *		ANALYZE, COPY, CALL, DO: in PortalRunUtility(), just before the utility
- *		hook.  FETCH reads on with the cursor's.  Statements inside functions
+ *		hook.  The protocol's function call: in HandleFunctionRequest(), just
+ *		before the object access hook.  FETCH reads on with the cursor's.  Statements inside functions
  *		do not wait: the requirement was checked for the statement that calls
  *		them, and one that was raised since is an error if it is not met.
  *
@@ -165,7 +166,8 @@ raise_proof(TcsProof *proof, const TcsProof *newer)
 static bool
 site_is_read(const TcsSite *site)
 {
-	return site->kind == TCS_SITE_QUERY || site->kind == TCS_SITE_UTILITY;
+	return site->kind == TCS_SITE_QUERY || site->kind == TCS_SITE_UTILITY ||
+		site->kind == TCS_SITE_CALL;
 }
 
 /* Keep the facts for tcs.last_read(). */

@@ -21,6 +21,7 @@ typedef enum TcsSiteKind
 {
 	TCS_SITE_QUERY,				/* ExecutorStart of a top-level statement */
 	TCS_SITE_UTILITY,			/* a utility statement that reads */
+	TCS_SITE_CALL,				/* a function called without a statement */
 	TCS_SITE_PLANNER,			/* planning, which may evaluate functions */
 	TCS_SITE_BARE,				/* no snapshot in use: BEGIN, SET, wait_for() */
 	TCS_SITE_NESTED				/* below another statement */

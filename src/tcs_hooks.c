@@ -21,12 +21,14 @@
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/objectaccess.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "optimizer/planner.h"
 #include "tcop/pquery.h"
 #include "tcop/utility.h"
+#include "utils/backend_status.h"
 #include "utils/snapmgr.h"
 
 #include "tcs_commits.h"
@@ -40,6 +42,7 @@ static ExecutorStart_hook_type prev_ExecutorStart = NULL;
 static ExecutorRun_hook_type prev_ExecutorRun = NULL;
 static ProcessUtility_hook_type prev_ProcessUtility = NULL;
 static planner_hook_type prev_planner = NULL;
+static object_access_hook_type prev_object_access = NULL;
 
 /* Frames of ExecutorRun, utility statements and the planner around us. */
 static int	depth = 0;
@@ -79,7 +82,11 @@ tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 {
 	if (gate_is_open_here() && (eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
 	{
-		if (depth > 0)
+		/*
+		 * What runs without a portal is part of something: of a function call
+		 * of the protocol, of a deferred trigger, of an input function.
+		 */
+		if (depth > 0 || ActivePortal == NULL)
 			check_nested(queryDesc);
 		else if (queryDesc->plannedstmt->invalItems == NIL ||
 				 !tcs_exempt_plan(queryDesc->plannedstmt))
@@ -109,6 +116,40 @@ tcs_ExecutorRun(TCS_RUN_ARGS)
 	else
 		standard_ExecutorRun(TCS_RUN_PASS);
 	depth = outer;
+}
+
+/*
+ * Is a function call of the protocol being served, with no frame of ours around
+ * it?  Deferred triggers at commit have no portal either; where the state of
+ * the backend is not kept, they are taken for one, and looked at once too often.
+ */
+static bool
+in_protocol_call(void)
+{
+	return ActivePortal == NULL && depth == 0 &&
+		(!pgstat_track_activities || MyBEEntry->st_state == STATE_FASTPATH);
+}
+
+/*
+ * The protocol's function call (libpq's PQfn(), large objects) has neither plan
+ * nor portal, but lets this hook know, right after it took its snapshot.
+ */
+static void
+tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
+				  int subId, void *arg)
+{
+	if (prev_object_access)
+		prev_object_access(access, classId, objectId, subId, arg);
+
+	if (access == OAT_FUNCTION_EXECUTE && in_protocol_call() &&
+		gate_is_open_here() && !tcs_exempt_function(objectId))
+	{
+		TcsSite		site = {.kind = TCS_SITE_CALL};
+
+		tcs_session_report_pending();
+		tcs_gate_pass(&site);
+		statement_generation = tcs_settings_generation;
+	}
 }
 
 /*
@@ -354,6 +395,8 @@ tcs_hooks_install(void)
 	ProcessUtility_hook = tcs_ProcessUtility;
 	prev_planner = planner_hook;
 	planner_hook = tcs_planner;
+	prev_object_access = object_access_hook;
+	object_access_hook = tcs_object_access;
 	RegisterXactCallback(hooks_xact_callback, NULL);
 	RegisterSubXactCallback(hooks_subxact_callback, NULL);
 }

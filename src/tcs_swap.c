@@ -121,6 +121,7 @@ tcs_swap_is_possible(const TcsSite *site)
 		case TCS_SITE_UTILITY:
 			return ActivePortal != NULL && ActiveSnapshotSet() &&
 				ActivePortal->portalSnapshot == GetActiveSnapshot();
+		case TCS_SITE_CALL:
 		case TCS_SITE_PLANNER:
 			return ActivePortal == NULL && ActiveSnapshotSet();
 		case TCS_SITE_NESTED:
@@ -264,6 +265,7 @@ tcs_swap_take_snapshot(TcsSite *site)
 				break;
 			}
 
+		case TCS_SITE_CALL:
 		case TCS_SITE_PLANNER:
 			PushActiveSnapshot(new_snapshot());
 			break;
