@@ -82,7 +82,9 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 	const char *keywords[64];
 	const char *values[64];
 	static char server_options[1024];
+	static char name[NAMEDATALEN + 8];
 	const char *own_options = "";
+	const char *own_name = cluster_name[0] ? cluster_name : "walreceiver";
 	int			n = 0;
 
 	Assert(conn == NULL);
@@ -102,9 +104,12 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 			continue;
 		if (strcmp(option->keyword, "options") == 0)
 			own_options = option->val;
+		if (strcmp(option->keyword, "application_name") == 0)
+			own_name = option->val;
 		/* those are ours */
 		if (strcmp(option->keyword, "replication") == 0 ||
 			strcmp(option->keyword, "options") == 0 ||
+			strcmp(option->keyword, "application_name") == 0 ||
 			(replication && strcmp(option->keyword, "dbname") == 0))
 			continue;
 		keywords[n] = option->keyword;
@@ -122,9 +127,10 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 		keywords[n] = "dbname";
 		values[n++] = "replication";
 	}
-	/* the name that the WAL receiver goes by, so that the primary can match us */
-	keywords[n] = "fallback_application_name";
-	values[n++] = cluster_name[0] ? cluster_name : "walreceiver";
+	/* the name of the WAL receiver, marked so that nobody takes us for it */
+	snprintf(name, sizeof(name), TCS_ASKER_PREFIX "%s", own_name);
+	keywords[n] = "application_name";
+	values[n++] = name;
 	keywords[n] = NULL;
 	values[n] = NULL;
 

@@ -54,6 +54,10 @@ static const Oid harmless_functions[] = {
 	F_INET_SERVER_PORT, F_PG_CURRENT_WAL_LSN, F_PG_CURRENT_WAL_INSERT_LSN,
 	F_PG_CURRENT_WAL_FLUSH_LSN, F_PG_BLOCKING_PIDS, F_PG_LOCK_STATUS,
 	F_PG_SHOW_ALL_SETTINGS, F_GEN_RANDOM_UUID,
+	/* to show the above; what they convert is looked at by itself */
+	F_TEXTANYCAT, F_ANYTEXTCAT, F_CONCAT, F_CONCAT_WS, F_FORMAT_TEXT,
+	F_FORMAT_TEXT_ANY, F_TO_JSON, F_TO_JSONB, F_ROW_TO_JSON_RECORD,
+	F_TO_CHAR_TIMESTAMPTZ_TEXT, F_TO_CHAR_INTERVAL_TEXT,
 };
 
 /* Is this name of ours, or of the statistics that a node keeps of itself? */

@@ -32,8 +32,9 @@ static bool client_only = false;
 static void
 tcs_emit_log(ErrorData *edata)
 {
-	if (client_only)
+	if (client_only && edata->elevel == WARNING)
 		edata->output_to_server = false;
+	client_only = false;
 	if (edata->elevel == LOG && edata->message_id && edata->message &&
 		strcmp(edata->message_id, "parameter \"%s\" changed to \"%s\"") == 0 &&
 		strstr(edata->message, "tcs.primary_conninfo"))
@@ -105,43 +106,47 @@ describe_staleness(const TcsUnmet *unmet)
 	return psprintf("%.0f ms", (unmet->now - unmet->proof.fresh_at) / 1000.0);
 }
 
+/* What is behind: the token's position, or the primary's answer. */
+static TcsPosition
+needed_position(const TcsUnmet *unmet)
+{
+	const TcsRequirement *req = &unmet->req;
+	TcsAnswer	target;
+
+	if (req->fresh_after != 0 &&
+		(req->needed.lsn == InvalidXLogRecPtr ||
+		 tcs_position_reached(req->needed, unmet->proof.at)) &&
+		tcs_fresh_target(req->fresh_after, &target))
+		return target.at;
+	return req->needed;
+}
+
 static int
 report_behind(const TcsUnmet *unmet)
 {
 	const TcsRequirement *req = &unmet->req;
 	double		waited = unmet->waited_us / 1000.0;
-	XLogRecPtr	needed = req->needed.lsn;
-	TimeLineID	needed_tli = req->needed.tli;
-	TcsAnswer	target;
+	TcsPosition needed = needed_position(unmet);
 
 	if (!unmet->in_recovery)
 	{
 		errmsg("this server is on an older timeline than the session token");
 		errdetail("The token is of timeline %u, this server writes timeline %u: it is not the primary any more.",
-				  needed_tli, unmet->proof.at.tli);
+				  needed.tli, unmet->proof.at.tli);
 		return errhint("Connect to the present primary or one of its standbys.");
-	}
-
-	/* what is behind may be the token's position or the primary's answer */
-	if ((needed == InvalidXLogRecPtr ||
-		 tcs_position_reached(req->needed, unmet->proof.at)) &&
-		tcs_fresh_target(req->fresh_after, &target))
-	{
-		needed = target.at.lsn;
-		needed_tli = target.at.tli;
 	}
 
 	errmsg("this standby is behind what a read at level \"%s\" needs",
 		   tcs_level_name(req->level));
-	if (needed_tli != unmet->proof.at.tli && needed_tli > unmet->proof.at.tli)
+	if (needed.tli > unmet->proof.at.tli)
 		errdetail("Needed " TCS_LSN_FMT " of timeline %u, reached " TCS_LSN_FMT " of timeline %u after waiting %.0f ms.",
-				  LSN_FORMAT_ARGS(needed), needed_tli,
+				  LSN_FORMAT_ARGS(needed.lsn), needed.tli,
 				  LSN_FORMAT_ARGS(unmet->proof.at.lsn), unmet->proof.at.tli, waited);
 	else
 		errdetail("Needed " TCS_LSN_FMT ", reached " TCS_LSN_FMT " (staleness %s) after waiting %.0f ms. %s",
-				  LSN_FORMAT_ARGS(needed), LSN_FORMAT_ARGS(unmet->proof.at.lsn),
+				  LSN_FORMAT_ARGS(needed.lsn), LSN_FORMAT_ARGS(unmet->proof.at.lsn),
 				  describe_staleness(unmet), waited,
-				  describe_progress(needed, unmet->proof.at.lsn));
+				  describe_progress(needed.lsn, unmet->proof.at.lsn));
 	return errhint("Retry, ask another node, raise tcs.max_wait, or allow a weaker level in tcs.fallback.");
 }
 
@@ -256,34 +261,24 @@ tcs_fallback_error(const TcsUnmet *unmet)
 void
 tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at)
 {
+	TcsPosition needed = needed_position(unmet);
+	bool		unknown = unmet->reason == TCS_REASON_UNKNOWN;
+
 	client_only = true;
-	PG_TRY();
-	{
-		switch (unmet->reason)
-		{
-			case TCS_REASON_UNKNOWN:
-				ereport(WARNING,
-						(errcode(ERRCODE_TCS_FRESHNESS_UNKNOWN),
-						 errmsg("read served at level \"%s\" instead of \"%s\"",
-								tcs_level_name(served_at), tcs_level_name(unmet->req.level)),
-						 errdetail("The freshness of this standby is not known.")));
-				break;
-			default:
-				ereport(WARNING,
-						(errcode(ERRCODE_TCS_BEHIND),
-						 errmsg("read served at level \"%s\" instead of \"%s\"",
-								tcs_level_name(served_at), tcs_level_name(unmet->req.level)),
-						 errdetail("Reason: %s. Needed " TCS_LSN_FMT ", reached " TCS_LSN_FMT " after waiting %.0f ms.",
-								   tcs_reason_name(unmet->reason),
-								   LSN_FORMAT_ARGS(unmet->req.needed.lsn),
-								   LSN_FORMAT_ARGS(unmet->proof.at.lsn),
-								   unmet->waited_us / 1000.0)));
-				break;
-		}
-	}
-	PG_FINALLY();
-	{
-		client_only = false;
-	}
-	PG_END_TRY();
+	ereport(WARNING,
+			(errcode(unknown ? ERRCODE_TCS_FRESHNESS_UNKNOWN : ERRCODE_TCS_BEHIND),
+			 errmsg("read served at level \"%s\" instead of \"%s\"",
+					tcs_level_name(served_at), tcs_level_name(unmet->req.level)),
+			 !unknown ?
+			 errdetail("Reason: %s. Needed " TCS_LSN_FMT ", reached " TCS_LSN_FMT " after waiting %.0f ms.",
+					   tcs_reason_name(unmet->reason),
+					   LSN_FORMAT_ARGS(needed.lsn),
+					   LSN_FORMAT_ARGS(unmet->proof.at.lsn),
+					   unmet->waited_us / 1000.0) :
+			 unmet->proof.fresh_at != 0 ?
+			 errdetail("The primary did not answer in time; the read is at most %s stale.",
+					   describe_staleness(unmet)) :
+			 errdetail("The freshness of this standby is not known.")));
+	/* if nobody was to see it, the hook was not called */
+	client_only = false;
 }

@@ -182,7 +182,7 @@ note_last(const TcsUnmet *facts, TcsOutcome outcome, TcsLevel served_at)
 	last->level_source = tcs_guc_level_source();
 	last->reason = facts->reason;
 	last->on_primary = !facts->in_recovery;
-	last->needed = facts->req.needed;
+	last->needed = tcs_requirement_position(&facts->req);
 	last->proof = facts->proof;
 	last->waited_us = facts->waited_us;
 	last->at = facts->now;

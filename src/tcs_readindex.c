@@ -132,8 +132,12 @@ static void
 register_asker(void)
 {
 	TcsAsker   *slot = NULL;
+	const char *name = application_name ? application_name : "";
 	char		library[TCS_VERSION_LEN] = "";
 	int			token_version = 0;
+
+	if (strncmp(name, TCS_ASKER_PREFIX, strlen(TCS_ASKER_PREFIX)) == 0)
+		name += strlen(TCS_ASKER_PREFIX);
 
 	(void) sscanf(tcs_guc_asker(), "%15s %d", library, &token_version);
 
@@ -149,8 +153,7 @@ register_asker(void)
 		slot->info.pid = MyProcPid;
 		slot->info.token_version = token_version;
 		strlcpy(slot->info.library, library, TCS_VERSION_LEN);
-		strlcpy(slot->info.application_name,
-				application_name ? application_name : "", NAMEDATALEN);
+		strlcpy(slot->info.application_name, name, NAMEDATALEN);
 		copy_client_addr(slot->info.client_addr, sizeof(slot->info.client_addr));
 	}
 	LWLockRelease(askers_lock);

@@ -17,6 +17,9 @@
 #define TCS_ANSWER_TIMELINES	16
 #define TCS_VERSION_LEN			16
 
+/* application_name of an asker: this, and the name of its WAL receiver */
+#define TCS_ASKER_PREFIX		"tcs:"
+
 /* An answer as it was read off the wire. */
 typedef struct TcsAnswerText
 {

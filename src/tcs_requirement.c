@@ -156,6 +156,15 @@ tcs_requirement_is_empty(const TcsRequirement *req)
 		req->fresh_after == 0 && !req->need_newest;
 }
 
+/* The position to show for it; lsn 0 if there is none. */
+TcsPosition
+tcs_requirement_position(const TcsRequirement *req)
+{
+	if (req->target.lsn > req->needed.lsn)
+		return req->target;
+	return req->needed;
+}
+
 /* Does a snapshot with this proof meet it? */
 bool
 tcs_requirement_met(const TcsRequirement *req, const TcsProof *proof)

@@ -38,6 +38,7 @@ typedef struct TcsRequirement
 	TcsTimeline fork;			/* for LOST: the timeline left, tli 0: none */
 	TcsPosition needed;			/* lsn 0: none */
 	int64		fresh_after;	/* 0: none */
+	TcsPosition target;			/* that a wait for fresh_after chose; for show */
 	bool		need_newest;	/* a lag bound, and no answer to count from */
 } TcsRequirement;
 
@@ -47,6 +48,7 @@ extern void tcs_requirement_add_lag(TcsRequirement *req, bool have_newest,
 									const TcsAnswer *newest, int64 max_lag,
 									TcsPosition at);
 extern bool tcs_requirement_is_empty(const TcsRequirement *req);
+extern TcsPosition tcs_requirement_position(const TcsRequirement *req);
 extern bool tcs_requirement_met(const TcsRequirement *req,
 								const TcsProof *proof);
 

@@ -124,9 +124,15 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 			!tcs_position_reached(req->needed, proof->at))
 			sleep_for_position(req->needed, holding, timeout_us, &sleep);
 		else if (own.asked_at >= req->fresh_after && own.asked_at != 0)
+		{
+			req->target = own.at;
 			sleep_for_position(own.at, holding, timeout_us, &sleep);
+		}
 		else if (tcs_fresh_target(req->fresh_after, &target))
+		{
+			req->target = target.at;
 			sleep_for_position(target.at, holding, timeout_us, &sleep);
+		}
 		else
 		{
 			sleep.kind = TCS_SLEEP_ANSWER;
@@ -135,7 +141,10 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 		}
 
 		if (sleep.answer.asked_at != 0)
+		{
 			own = sleep.answer;
+			req->target = own.at;
+		}
 		waited = true;
 	}
 }
