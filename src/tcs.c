@@ -14,7 +14,6 @@
 #include "tcs_fallback.h"
 #include "tcs_guc.h"
 #include "tcs_hooks.h"
-#include "tcs_session.h"
 #include "tcs_shmem.h"
 #include "tcs_worker.h"
 
@@ -44,7 +43,6 @@ _PG_init(void)
 	if (IsBinaryUpgrade)
 		return;
 	tcs_shmem_install_hooks();
-	tcs_session_init();
 	tcs_hooks_install();
 	tcs_fallback_install_hooks();
 	tcs_worker_register();

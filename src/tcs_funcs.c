@@ -537,11 +537,13 @@ Datum
 tcs_last_read(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc = result_desc(fcinfo);
-	const TcsLastRead *last = &tcs_gate.last;
+	TcsLastRead facts;
+	const TcsLastRead *last = &facts;
 	Datum		values[9];
 	bool		nulls[9] = {false};
 
 	require_preloaded();
+	tcs_gate_get_last(&facts);
 	if (last->outcome == TCS_OUTCOME_NONE)
 	{
 		memset(nulls, true, sizeof(nulls));
@@ -555,10 +557,9 @@ tcs_last_read(PG_FUNCTION_ARGS)
 	nulls[3] = last->proof.at.lsn == InvalidXLogRecPtr;
 	values[4] = Int32GetDatum((int32) last->proof.at.tli);
 	nulls[4] = last->proof.at.tli == 0;
-	values[5] = Float8GetDatum((last->at - last->proof.fresh_at) / 1000.0);
+	values[5] = Float8GetDatum(Max(last->at - last->proof.fresh_at, 0) / 1000.0);
 	nulls[5] = last->proof.fresh_at == 0 || last->at == 0;
-	values[6] = Float8GetDatum(last->outcome == TCS_OUTCOME_AT_ONCE ? 0 :
-							   last->waited_us / 1000.0);
+	values[6] = Float8GetDatum(last->waited_us / 1000.0);
 	values[7] = CStringGetTextDatum(describe_outcome(last));
 	values[8] = CStringGetTextDatum(tcs_reason_name(last->reason));
 	nulls[8] = last->reason == TCS_REASON_NONE;

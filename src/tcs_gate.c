@@ -17,8 +17,9 @@
  *		REPEATABLE READ: the snapshot of the transaction is fixed by its first
  *		query, so the requirement is compared with what was proved before that,
  *		and what is not met is an error, 40001.  BEGIN and SET come to the gate
- *		while there is no snapshot yet, and wait.  A statement that is its whole
- *		transaction may still change snapshots (see tcs_swap.c).
+ *		while there is no snapshot yet, and wait.  The first statement of a
+ *		transaction may still change snapshots (see tcs_swap.c): in autocommit,
+ *		and after COMMIT AND CHAIN, no hook comes before the snapshot is taken.
  *
  *		Simple and extended protocol, generic plans: the snapshot is taken in
  *		PortalStart(), just before ExecutorStart().  EXECUTE, DECLARE, EXPLAIN
@@ -48,7 +49,7 @@
 #include "tcs_swap.h"
 #include "tcs_wait.h"
 
-TcsGate		tcs_gate;
+TcsGate		tcs_gate = {.at_once_level = -1};
 
 /* What is known of the snapshot of the present REPEATABLE READ transaction. */
 static struct
@@ -56,6 +57,7 @@ static struct
 	LocalTransactionId lxid;	/* which one; 0: none */
 	TcsProof	proof;			/* noted before its snapshot was taken */
 	int64		arrival;		/* the transaction's moment */
+	LocalTransactionId used_in; /* in which its snapshot was used */
 } xact;
 
 /*
@@ -76,15 +78,53 @@ tcs_gate_snapshot_imported(void)
 	xact.lxid = tcs_my_lxid_compat();
 	memset(&xact.proof, 0, sizeof(xact.proof));
 	xact.arrival = tcs_now();
+	xact.used_in = xact.lxid;
 	tcs_gate.settled = 0;
+}
+
+/*
+ * A statement of the client uses the snapshot of its REPEATABLE READ
+ * transaction, which is fixed from now on.
+ */
+void
+tcs_gate_note_snapshot_use(void)
+{
+	xact.used_in = tcs_my_lxid_compat();
+}
+
+/* As tcs_gate_pass_at_once(), but for what is not counted as a read. */
+bool
+tcs_gate_is_satisfied(void)
+{
+	if (tcs_gate.settled != tcs_settings_generation)
+		return false;
+	return tcs_gate.max_age == 0 ||
+		(!IsolationUsesXactSnapshot() &&
+		 tcs_now() - tcs_gate.proof.fresh_at <= tcs_gate.max_age);
+}
+
+/* The facts of the last read, however it passed. */
+void
+tcs_gate_get_last(TcsLastRead *last)
+{
+	*last = tcs_gate.last;
+	if (tcs_gate.at_once_level < 0)
+		return;
+	last->outcome = TCS_OUTCOME_AT_ONCE;
+	last->level = (TcsLevel) tcs_gate.at_once_level;
+	last->reason = TCS_REASON_NONE;
+	last->waited_us = 0;
+	last->at = tcs_gate.max_age != 0 ? tcs_gate.at_once_at : 0;
+	if (tcs_gate.max_age == 0 || !tcs_gate.at_once_proof_kept)
+		last->proof = tcs_gate.proof;
 }
 
 /*
  * Is the statement at hand the first and only one of its transaction?  In a
  * pipeline without Sync earlier ones may have left locks behind.
  */
-bool
-tcs_gate_statement_is_sole(void)
+static bool
+statement_is_sole(void)
 {
 	return !IsTransactionBlock() && GetCurrentTransactionNestLevel() == 1 &&
 		(MyXactFlags & XACT_FLAGS_PIPELINING) == 0;
@@ -176,6 +216,7 @@ note_last(const TcsUnmet *facts, TcsOutcome outcome, TcsLevel served_at)
 {
 	TcsLastRead *last = &tcs_gate.last;
 
+	tcs_gate.at_once_level = -1;
 	last->outcome = outcome;
 	last->level = facts->req.level;
 	last->served_at = served_at;
@@ -342,7 +383,7 @@ decide_after_promotion(const TcsSite *site, TcsContext *context, TcsUnmet *facts
 static void
 renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 {
-	bool		sole = tcs_gate_statement_is_sole();
+	bool		sole = statement_is_sole();
 	int64		deadline = deadline_after(tcs_guc_max_wait());
 	TcsWaitResult result;
 
@@ -429,14 +470,17 @@ tcs_gate_pass_slowly(TcsSite *site)
 		note_transaction(&context);
 		context.arrival = xact.arrival;
 	}
-	else if (site->kind == TCS_SITE_NESTED && tcs_gate.arrival != 0)
+	else if (site->kind == TCS_SITE_NESTED && tcs_gate.at_once_level < 0)
 		context.arrival = tcs_gate.arrival;
 	if (site_is_read(site))
+	{
+		tcs_gate.at_once_level = -1;
 		tcs_gate.arrival = context.arrival;
+	}
 
-	/* whose snapshot is there and stays, but for the sole statement's */
+	/* a snapshot that nobody has used yet may still be replaced */
 	fixed = IsolationUsesXactSnapshot() && FirstSnapshotSet &&
-		!(site_is_read(site) && tcs_gate_statement_is_sole());
+		!(site_is_read(site) && xact.used_in != tcs_my_lxid_compat());
 
 	facts.in_recovery = context.in_recovery;
 	facts.nested = site->kind == TCS_SITE_NESTED;

@@ -56,8 +56,8 @@ typedef struct TcsLastRead
 	bool		on_primary;
 	TcsPosition needed;			/* lsn 0: none */
 	TcsProof	proof;
-	int64		waited_us;		/* unless served at once */
-	int64		at;				/* when; 0: not looked at the clock */
+	int64		waited_us;
+	int64		at;				/* when; 0: the clock was not looked at */
 } TcsLastRead;
 
 /*
@@ -66,11 +66,18 @@ typedef struct TcsLastRead
  */
 typedef struct TcsGate
 {
-	bool		armed;			/* client backend, tcs enabled, attached */
 	uint64		settled;		/* settings generation that proof satisfies */
-	int64		max_age;		/* us; as long as proof is no older; 0: for good */
+	int64		max_age;		/* us; while proof is no older; 0: for good */
 	TcsProof	proof;			/* of every snapshot taken after it was noted */
-	int64		arrival;		/* of the statement at hand; 0: not looked at */
+
+	/*
+	 * The statement at hand: if it took the fast path, its level, and what is
+	 * needed to tell what it was served on; else -1, and what follows.
+	 */
+	int			at_once_level;
+	int64		at_once_at;		/* for a bound */
+	bool		at_once_proof_kept; /* in last.proof, as proof was renewed */
+	int64		arrival;
 	TcsLastRead last;
 } TcsGate;
 
@@ -79,53 +86,45 @@ extern TcsGate tcs_gate;
 extern void tcs_gate_pass_slowly(TcsSite *site);
 extern void tcs_gate_carry_over(uint64 generation);
 extern void tcs_gate_snapshot_imported(void);
-extern bool tcs_gate_statement_is_sole(void);
+extern void tcs_gate_note_snapshot_use(void);
+extern bool tcs_gate_is_satisfied(void);
+extern void tcs_gate_get_last(TcsLastRead *last);
 extern void tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms);
 extern void tcs_gate_build_context(TcsContext *context, const TcsToken *token);
 
 /*
- * Is the requirement in force satisfied by what was proved before this
- * statement's snapshot was taken?
+ * The fast path: is the requirement in force satisfied by what was proved
+ * before this statement's snapshot was taken?  Counts the read if so.
  *
  * A token stays satisfied: positions only grow, and the proof was noted before
  * the snapshots of all later statements.  A bound is satisfied as long as the
- * proof is young enough.  In REPEATABLE READ age counts from the start of the
- * transaction, which the slow way knows.
+ * proof is young enough; when it gets old, it is renewed for the statements to
+ * come, whose snapshots will be newer.  In REPEATABLE READ age counts from the
+ * start of the transaction, which the slow way knows.
  */
 static inline bool
-tcs_gate_is_satisfied(void)
+tcs_gate_pass_at_once(void)
 {
-	if (tcs_gate.settled != tcs_settings_generation)
+	if (unlikely(tcs_gate.settled != tcs_settings_generation))
 		return false;
-	if (tcs_gate.max_age == 0)
-		return true;
-	if (IsolationUsesXactSnapshot() ||
-		tcs_now() - tcs_gate.proof.fresh_at > tcs_gate.max_age)
-		return false;
-	return true;
-}
-
-/* A top-level statement comes to the gate.  The fast path. */
-static inline void
-tcs_gate_pass(TcsSite *site)
-{
-	if (likely(tcs_gate_is_satisfied()))
+	if (tcs_gate.max_age != 0)
 	{
-		tcs_stats_count_read((TcsLevel) tcs_read_level);
-		tcs_gate.last.outcome = TCS_OUTCOME_AT_ONCE;
-		tcs_gate.last.level = (TcsLevel) tcs_read_level;
-		tcs_gate.last.at = 0;
-		tcs_gate.arrival = 0;
-		if (tcs_gate.max_age != 0)
+		int64		now = tcs_now();
+		int64		age = now - tcs_gate.proof.fresh_at;
+
+		if (IsolationUsesXactSnapshot() || age > tcs_gate.max_age)
+			return false;
+		tcs_gate.at_once_at = now;
+		tcs_gate.at_once_proof_kept = age > tcs_gate.max_age / 8;
+		if (tcs_gate.at_once_proof_kept)
 		{
 			tcs_gate.last.proof = tcs_gate.proof;
-			tcs_gate.last.at = tcs_now();
-			/* for the next statement: its snapshot will be newer than this */
 			tcs_fresh_read_mirror(&tcs_gate.proof);
 		}
-		return;
 	}
-	tcs_gate_pass_slowly(site);
+	tcs_stats_count_read((TcsLevel) tcs_read_level);
+	tcs_gate.at_once_level = tcs_read_level;
+	return true;
 }
 
 #endif							/* TCS_GATE_H */

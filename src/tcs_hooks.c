@@ -6,13 +6,15 @@
  * NOTES
  *	  The gate is for statements of the client, not for those that functions
  *	  run.  ExecutorRun, utility statements and the planner can run functions,
- *	  so a depth is counted around them.  For the executor and utilities it is
- *	  restored on the normal way out only: a PG_TRY around each execution would
- *	  cost more than all the rest of the gate.  After an error the depth is too
- *	  high until the next frame outside returns normally, or, if the error goes
- *	  to the client, until the abort callback: no portal runs any more then,
- *	  which ActivePortal shows.  Too high is harmless, since what is inside of a
- *	  statement is then taken to be inside, as it is.
+ *	  so a depth is counted around them.  It is restored on the normal way out
+ *	  only: a PG_TRY around each execution would cost more than all the rest of
+ *	  the gate.  After an error the depth is too high until the next frame
+ *	  outside returns normally, or, if the error goes to the client, until the
+ *	  abort callback: no portal runs any more then, which ActivePortal shows.
+ *	  Too high is harmless, since what is inside of a statement is then taken to
+ *	  be inside, as it is.  Where a function that planning evaluates has caught
+ *	  an error there is no portal either, and the depth gets too low; so what
+ *	  runs without a portal is taken to be inside as well.
  *
  *-------------------------------------------------------------------------
  */
@@ -50,30 +52,61 @@ static int	depth = 0;
 /* Settings that the statement of the client was checked against. */
 static uint64 statement_generation = 0;
 
-/* Is this process one that comes to the gate?  Decided once. */
-static bool
+/* Is this process one that comes to the gate? */
+static enum
+{
+	TCS_ATTACH_UNDECIDED,
+	TCS_ATTACHED,
+	TCS_NOT_ATTACHED
+}			attachment = TCS_ATTACH_UNDECIDED;
+
+static void
+decide_attachment(void)
+{
+	attachment = tcs_is_client_backend() && tcs_stats_attach() ?
+		TCS_ATTACHED : TCS_NOT_ATTACHED;
+}
+
+static pg_attribute_always_inline bool
 gate_is_open_here(void)
 {
-	static enum
-	{
-		UNDECIDED, YES, NO
-	}			attached = UNDECIDED;
+	if (unlikely(attachment == TCS_ATTACH_UNDECIDED))
+		decide_attachment();
+	return attachment == TCS_ATTACHED && tcs_enabled;
+}
 
-	if (unlikely(attached == UNDECIDED))
-		attached = tcs_is_client_backend() && tcs_stats_attach() ? YES : NO;
-	return attached == YES && tcs_enabled;
+/* A top-level statement comes to the gate. */
+static pg_attribute_always_inline void
+pass_gate(TcsSiteKind kind, QueryDesc *query_desc, bool holding)
+{
+	if (unlikely(tcs_session_report_is_pending))
+		tcs_session_report_pending();
+	if (unlikely(!tcs_gate_pass_at_once()))
+	{
+		TcsSite		site = {0};
+
+		site.kind = kind;
+		site.query_desc = query_desc;
+		site.holding = holding;
+		tcs_gate_pass_slowly(&site);
+	}
+	statement_generation = tcs_settings_generation;
 }
 
 /* A statement below another: compare only, and only if settings changed. */
 static void
 check_nested(QueryDesc *query_desc)
 {
-	TcsSite		site = {.kind = TCS_SITE_NESTED, .query_desc = query_desc};
+	TcsSite		site = {0};
 
 	if (statement_generation == tcs_settings_generation)
 		return;
 	if (!tcs_gate_is_satisfied())
+	{
+		site.kind = TCS_SITE_NESTED;
+		site.query_desc = query_desc;
 		tcs_gate_pass_slowly(&site);
+	}
 	statement_generation = tcs_settings_generation;
 }
 
@@ -88,14 +121,13 @@ tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 		 */
 		if (depth > 0 || ActivePortal == NULL)
 			check_nested(queryDesc);
-		else if (queryDesc->plannedstmt->invalItems == NIL ||
-				 !tcs_exempt_plan(queryDesc->plannedstmt))
+		else
 		{
-			TcsSite		site = {.kind = TCS_SITE_QUERY, .query_desc = queryDesc};
-
-			tcs_session_report_pending();
-			tcs_gate_pass(&site);
-			statement_generation = tcs_settings_generation;
+			if (queryDesc->plannedstmt->invalItems == NIL ||
+				!tcs_exempt_plan(queryDesc->plannedstmt))
+				pass_gate(TCS_SITE_QUERY, queryDesc, false);
+			if (IsolationUsesXactSnapshot())
+				tcs_gate_note_snapshot_use();
 		}
 	}
 
@@ -144,11 +176,9 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 	if (access == OAT_FUNCTION_EXECUTE && in_protocol_call() &&
 		gate_is_open_here() && !tcs_exempt_function(objectId))
 	{
-		TcsSite		site = {.kind = TCS_SITE_CALL};
-
-		tcs_session_report_pending();
-		tcs_gate_pass(&site);
-		statement_generation = tcs_settings_generation;
+		pass_gate(TCS_SITE_CALL, NULL, false);
+		if (IsolationUsesXactSnapshot())
+			tcs_gate_note_snapshot_use();
 	}
 }
 
@@ -159,7 +189,7 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 static bool
 before_planning(Query *query)
 {
-	TcsSite		site = {.kind = TCS_SITE_PLANNER};
+	TcsSite		site = {0};
 
 	if (!gate_is_open_here() || depth > 0)
 		return false;
@@ -168,6 +198,7 @@ before_planning(Query *query)
 	if (ActivePortal == NULL && !tcs_gate_is_satisfied() &&
 		tcs_query_may_evaluate_reads(query))
 	{
+		site.kind = TCS_SITE_PLANNER;
 		/* locks of parse analysis are held, and the query stays as it is */
 		site.holding = true;
 		tcs_gate_pass_slowly(&site);
@@ -183,16 +214,9 @@ tcs_planner(TCS_PLANNER_ARGS)
 	PlannedStmt *plan;
 
 	depth = outer + 1;
-	PG_TRY();
-	{
-		plan = prev_planner ? prev_planner(TCS_PLANNER_PASS) :
-			standard_planner(TCS_PLANNER_PASS);
-	}
-	PG_FINALLY();
-	{
-		depth = outer;
-	}
-	PG_END_TRY();
+	plan = prev_planner ? prev_planner(TCS_PLANNER_PASS) :
+		standard_planner(TCS_PLANNER_PASS);
+	depth = outer;
 
 	if (exempt)
 		tcs_exempt_mark(plan);
@@ -248,14 +272,12 @@ utility_holds_locks(Node *statement)
 static void
 before_utility(Node *statement)
 {
-	tcs_session_report_pending();
 	if (utility_reads(statement))
-	{
-		TcsSite		site = {.kind = TCS_SITE_UTILITY,
-		.holding = utility_holds_locks(statement)};
-
-		tcs_gate_pass(&site);
-	}
+		pass_gate(TCS_SITE_UTILITY, NULL, utility_holds_locks(statement));
+	else if (tcs_session_report_is_pending)
+		tcs_session_report_pending();
+	if (IsolationUsesXactSnapshot() && ActiveSnapshotSet())
+		tcs_gate_note_snapshot_use();
 	statement_generation = tcs_settings_generation;
 }
 
@@ -298,8 +320,9 @@ decide_afterwards(Node *statement)
 static void
 after_utility(TcsAfterwards afterwards)
 {
-	TcsSite		site = {.kind = TCS_SITE_BARE};
+	TcsSite		site = {0};
 
+	site.kind = TCS_SITE_BARE;
 	switch (afterwards)
 	{
 		case TCS_AFTER_NOTHING:
@@ -369,15 +392,17 @@ forget_depth(void)
 		depth = 0;
 }
 
+/* The only such callback of tcs: the list is gone through at each commit. */
 static void
-hooks_xact_callback(XactEvent event, void *arg)
+tcs_xact_callback(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_ABORT)
 		forget_depth();
+	tcs_session_at_xact_event(event);
 }
 
 static void
-hooks_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+tcs_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 					   SubTransactionId parentSubid, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
@@ -397,6 +422,6 @@ tcs_hooks_install(void)
 	planner_hook = tcs_planner;
 	prev_object_access = object_access_hook;
 	object_access_hook = tcs_object_access;
-	RegisterXactCallback(hooks_xact_callback, NULL);
-	RegisterSubXactCallback(hooks_subxact_callback, NULL);
+	RegisterXactCallback(tcs_xact_callback, NULL);
+	RegisterSubXactCallback(tcs_subxact_callback, NULL);
 }

@@ -37,6 +37,7 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/snapmgr.h"
 
 #include "tcs_commits.h"
@@ -61,7 +62,7 @@ static TcsPosition last_written;
 
 /* A token that could not be set in the commit callback. */
 static char pending_text[TCS_TOKEN_MAXLEN + 1];
-static bool pending = false;
+bool		tcs_session_report_is_pending = false;
 
 /*
  * Is this a process that reads on behalf of a client?  Autovacuum, walsenders,
@@ -180,9 +181,7 @@ set_own_token(const char *text)
 void
 tcs_session_report_pending(void)
 {
-	if (likely(!pending))
-		return;
-	pending = false;
+	tcs_session_report_is_pending = false;
 	(void) set_own_token(pending_text);
 }
 
@@ -205,9 +204,8 @@ pre_commit(void)
 
 	if (RecoveryInProgress())
 	{
-		/* the usual read on a standby ends here */
-		if (likely(tcs_report_token != TCS_REPORT_ALL) ||
-			!FirstSnapshotSet || !tcs_is_client_backend())
+		if (tcs_report_token != TCS_REPORT_ALL || !FirstSnapshotSet ||
+			!tcs_is_client_backend())
 			return;
 		tcs_session_current_token(&next_token);
 		make_stack_entry();
@@ -260,7 +258,7 @@ report(bool wrote)
 		return;
 
 	strlcpy(pending_text, text, sizeof(pending_text));
-	pending = true;
+	tcs_session_report_is_pending = true;
 	tcs_stats_count_late_report();
 }
 
@@ -296,12 +294,22 @@ forget_transaction(void)
 	stack_entry_made = false;
 }
 
-static void
-tcs_xact_callback(XactEvent event, void *arg)
+/*
+ * Called at each transaction event.
+ *
+ * A transaction that cannot have written and whose reads are not reported has
+ * nothing to do here.  That is nearly all there are on a standby, where all
+ * transactions are read-only.
+ */
+void
+tcs_session_at_xact_event(XactEvent event)
 {
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
+			if (XactReadOnly && !TransactionIdIsValid(MyProc->xid) &&
+				tcs_report_token != TCS_REPORT_ALL)
+				break;
 			pre_commit();
 			break;
 
@@ -325,10 +333,4 @@ tcs_xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			break;
 	}
-}
-
-void
-tcs_session_init(void)
-{
-	RegisterXactCallback(tcs_xact_callback, NULL);
 }

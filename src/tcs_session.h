@@ -8,13 +8,18 @@
 #ifndef TCS_SESSION_H
 #define TCS_SESSION_H
 
+#include "access/xact.h"
+
 #include "tcs_token.h"
+
+/* Is a token waiting for tcs_session_report_pending()? */
+extern bool tcs_session_report_is_pending;
 
 extern bool tcs_is_client_backend(void);
 extern void tcs_session_current_token(TcsToken *token);
 extern void tcs_session_note_prepared(void);
 extern void tcs_session_note_notify(void);
 extern void tcs_session_report_pending(void);
-extern void tcs_session_init(void);
+extern void tcs_session_at_xact_event(XactEvent event);
 
 #endif							/* TCS_SESSION_H */

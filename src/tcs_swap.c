@@ -21,7 +21,7 @@
  *	  give other columns than the client was promised.  Utility statements are
  *	  planned after the gate.
  *
- *	  In REPEATABLE READ the one statement of its own transaction may also
+ *	  In REPEATABLE READ the first statement of the transaction may also
  *	  change snapshots, since nobody has seen anything of the old one.  The
  *	  transaction's snapshot is replaced by taking one as READ COMMITTED would;
  *	  all that follows in the transaction then uses it.  The first one stays

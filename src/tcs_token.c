@@ -31,21 +31,43 @@
 #define TCS_TOKEN_NFIELDS	8
 #define TCS_HEX	"%" PRIx64
 
-/* CRC of the text with upper-case digits taken as lower-case ones. */
+/* CRC of a text in lower case. */
 static uint32
 tcs_token_check_digits(const char *text, int len)
 {
 	pg_crc32c	crc;
 
 	INIT_CRC32C(crc);
-	for (int i = 0; i < len; i++)
-	{
-		char		c = pg_ascii_tolower((unsigned char) text[i]);
-
-		COMP_CRC32C(crc, &c, 1);
-	}
+	COMP_CRC32C(crc, text, len);
 	FIN_CRC32C(crc);
 	return crc;
+}
+
+/*
+ * Copy a text in lower case, if it is short enough and of the alphabet.
+ * Returns its length, or -1.
+ *
+ * All characters of the alphabet have bit 0x20 set, or are its upper-case
+ * letters, which get it; what is below 0x20 is not part of it.
+ */
+static int
+tcs_token_fold(const char *text, char folded[TCS_TOKEN_MAXLEN + 1])
+{
+	int			len;
+
+	for (len = 0; text[len] != '\0'; len++)
+	{
+		unsigned char c = (unsigned char) text[len];
+		unsigned char lower = c | 0x20;
+
+		if (len == TCS_TOKEN_MAXLEN || c < 0x20 ||
+			!((lower >= '0' && lower <= ':') || (lower >= 'a' && lower <= 'f') ||
+			  c == '.' || c == '-'))
+			return -1;
+		folded[len] = (char) lower;
+	}
+	folded[len] = '\0';
+	return len;
 }
 
 /*
@@ -55,25 +77,16 @@ tcs_token_check_digits(const char *text, int len)
 static const char *
 tcs_token_read_hex(const char *p, uint64 *value)
 {
-	int			digits = 0;
+	const char *start = p;
 
 	*value = 0;
 	for (; *p != '\0' && *p != '.'; p++)
 	{
-		char		c = pg_ascii_tolower((unsigned char) *p);
-		int			digit;
-
-		if (c >= '0' && c <= '9')
-			digit = c - '0';
-		else if (c >= 'a' && c <= 'f')
-			digit = c - 'a' + 10;
-		else
+		if (*p == ':' || *p == '-')
 			return NULL;
-		if (++digits > 16)
-			return NULL;
-		*value = (*value << 4) | digit;
+		*value = (*value << 4) | (*p <= '9' ? *p - '0' : *p - 'a' + 10);
 	}
-	return digits > 0 ? p : NULL;
+	return p > start && p - start <= 16 ? p : NULL;
 }
 
 /*
@@ -87,35 +100,33 @@ tcs_token_read_hex(const char *p, uint64 *value)
 bool
 tcs_token_parse(const char *text, TcsToken *token)
 {
+	char		folded[TCS_TOKEN_MAXLEN + 1];
 	uint64		field[TCS_TOKEN_NFIELDS];
-	uint64		version;
 	uint64		check;
-	const char *last_dot = strrchr(text, '.');
-	const char *p;
+	const char *last_dot;
+	const char *p = folded;
+	int			len = tcs_token_fold(text, folded);
 
 	memset(token, 0, sizeof(*token));
-
-	if (last_dot == NULL ||
-		strnlen(text, TCS_TOKEN_MAXLEN + 1) > TCS_TOKEN_MAXLEN ||
-		strspn(text, "0123456789abcdefABCDEF.:-") != strlen(text))
+	if (len < 0)
+		return false;
+	last_dot = strrchr(folded, '.');
+	if (last_dot == NULL)
 		return false;
 
 	p = tcs_token_read_hex(last_dot + 1, &check);
-	if (p == NULL || *p != '\0' ||
-		check != tcs_token_check_digits(text, last_dot - text))
+	if (p == NULL || check != tcs_token_check_digits(folded, last_dot - folded))
 		return false;
 
-	p = tcs_token_read_hex(text, &version);
-	if (p == NULL || version == 0)
-		return false;
-	if (version != TCS_TOKEN_VERSION)
-		return true;
-
-	p = text;
+	p = folded;
 	for (int i = 0; i < TCS_TOKEN_NFIELDS; i++)
 	{
 		p = tcs_token_read_hex(p, &field[i]);
-		if (p == NULL || *p != (i == TCS_TOKEN_NFIELDS - 1 ? '\0' : '.'))
+		if (p == NULL || (i == 0 && field[0] == 0))
+			return false;
+		if (i == 0 && field[0] != TCS_TOKEN_VERSION)
+			return true;
+		if (*p != (i == TCS_TOKEN_NFIELDS - 1 ? '\0' : '.'))
 			return false;
 		p++;
 	}
