@@ -185,7 +185,8 @@ report_lost(const TcsUnmet *unmet)
 		errdetail("The token names " TCS_LSN_FMT " of timeline %u, which this server's history left at " TCS_LSN_FMT ": the write was lost in a failover.",
 				  LSN_FORMAT_ARGS(req->needed.lsn), req->needed.tli,
 				  LSN_FORMAT_ARGS(req->fork.end));
-	else if (!unmet->in_recovery && req->needed.tli == unmet->proof.at.tli)
+	else if (!unmet->in_recovery && req->needed.tli == unmet->proof.at.tli &&
+			 req->needed.lsn > unmet->proof.at.lsn)
 		errdetail("The token names " TCS_LSN_FMT ", but this server has written WAL only up to " TCS_LSN_FMT ": the write was lost in a crash, or the token is not genuine.",
 				  LSN_FORMAT_ARGS(req->needed.lsn),
 				  LSN_FORMAT_ARGS(unmet->proof.at.lsn));
@@ -200,13 +201,11 @@ report_snapshot(const TcsUnmet *unmet)
 {
 	if (unmet->nested && !IsolationUsesXactSnapshot())
 	{
-		errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
 		errmsg("a read inside a function asks for more freshness than the statement that called it");
 		errdetail("The function's read is at level \"%s\"; a wait inside a statement would come too late for its snapshot.",
 				  tcs_level_name(unmet->req.level));
 		return errhint("Set level and token before the calling statement.");
 	}
-	errcode(ERRCODE_T_R_SERIALIZATION_FAILURE);
 	errmsg("could not serialize access: the transaction's snapshot is older than what a read at level \"%s\" needs",
 		   tcs_level_name(unmet->req.level));
 	if (unmet->req.needed.lsn != InvalidXLogRecPtr)
@@ -216,45 +215,65 @@ report_snapshot(const TcsUnmet *unmet)
 	return errhint("Retry the transaction, with level and token set before its first query.");
 }
 
-/* Refuse the read. */
-void
-tcs_fallback_error(const TcsUnmet *unmet)
+/* SQLSTATE of a reason. */
+static int
+sqlstate_of(const TcsUnmet *unmet)
 {
 	switch (unmet->reason)
 	{
 		case TCS_REASON_BEHIND:
-			ereport(ERROR, (errcode(ERRCODE_TCS_BEHIND), report_behind(unmet)));
-			break;
+			return ERRCODE_TCS_BEHIND;
 		case TCS_REASON_FOREIGN:
-			ereport(ERROR,
-					(errcode(ERRCODE_TCS_FOREIGN_CLUSTER),
-					 errmsg("the session token is of another database cluster"),
-					 errdetail("The token was made by a cluster with another system identifier."),
-					 errhint("Hand a token only to the cluster that it came from, or set tcs.session_token to ''.")));
-			break;
+			return ERRCODE_TCS_FOREIGN_CLUSTER;
 		case TCS_REASON_LOST:
-			ereport(ERROR,
-					(errcode(ERRCODE_TCS_LOST_IN_FAILOVER), report_lost(unmet)));
-			break;
+			return ERRCODE_TCS_LOST_IN_FAILOVER;
 		case TCS_REASON_SNAPSHOT:
-			ereport(ERROR, (report_snapshot(unmet)));
-			break;
+			return unmet->nested && !IsolationUsesXactSnapshot() ?
+				ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE :
+				ERRCODE_T_R_SERIALIZATION_FAILURE;
 		case TCS_REASON_BLOCKING:
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
-					 errmsg("deadlock detected between this session and replay"),
-					 errdetail("The session waits for replay, which waits for a lock, snapshot or buffer pin of a session that holds one."),
-					 errhint("Retry the transaction, with the session token set before its first query.")));
-			break;
+			return ERRCODE_T_R_DEADLOCK_DETECTED;
 		case TCS_REASON_UNKNOWN:
 		case TCS_REASON_NONE:
 		case TCS_REASON_COUNT:
-			ereport(ERROR,
-					(errcode(ERRCODE_TCS_FRESHNESS_UNKNOWN),
-					 report_unknown(unmet)));
 			break;
 	}
-	pg_unreachable();
+	return ERRCODE_TCS_FRESHNESS_UNKNOWN;
+}
+
+/* Message, detail and hint of a reason. */
+static int
+report_reason(const TcsUnmet *unmet)
+{
+	switch (unmet->reason)
+	{
+		case TCS_REASON_BEHIND:
+			return report_behind(unmet);
+		case TCS_REASON_FOREIGN:
+			errmsg("the session token is of another database cluster");
+			errdetail("The token was made by a cluster with another system identifier.");
+			return errhint("Hand a token only to the cluster that it came from, or set tcs.session_token to ''.");
+		case TCS_REASON_LOST:
+			return report_lost(unmet);
+		case TCS_REASON_SNAPSHOT:
+			return report_snapshot(unmet);
+		case TCS_REASON_BLOCKING:
+			errmsg("deadlock detected between this session and replay");
+			errdetail("The session waits for replay, which waits for a lock, snapshot or buffer pin of a session that holds one.");
+			return errhint("Retry the transaction, with the session token set before its first query.");
+		case TCS_REASON_UNKNOWN:
+		case TCS_REASON_NONE:
+		case TCS_REASON_COUNT:
+			break;
+	}
+	return report_unknown(unmet);
+}
+
+/* Refuse the read. */
+void
+tcs_fallback_error(const TcsUnmet *unmet)
+{
+	ereport(ERROR, (errcode(sqlstate_of(unmet)), report_reason(unmet)));
 }
 
 /* Tell the client that it gets less than it asked for. */
@@ -266,7 +285,7 @@ tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at)
 
 	client_only = true;
 	ereport(WARNING,
-			(errcode(unknown ? ERRCODE_TCS_FRESHNESS_UNKNOWN : ERRCODE_TCS_BEHIND),
+			(errcode(sqlstate_of(unmet)),
 			 errmsg("read served at level \"%s\" instead of \"%s\"",
 					tcs_level_name(served_at), tcs_level_name(unmet->req.level)),
 			 !unknown ?

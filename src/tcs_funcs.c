@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
@@ -94,8 +95,8 @@ parse_token_argument(text *argument, TcsToken *token)
 	if (!tcs_token_parse(str, token))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid session token: \"%s\"",
-						strlen(str) > 40 ? psprintf("%.40s...", str) : str),
+				 errmsg("invalid session token: \"%.*s\"",
+						pg_mbcliplen(str, strlen(str), TCS_TOKEN_MAXLEN), str),
 				 errdetail("This is not a session token, or it was damaged on its way.")));
 }
 
@@ -665,7 +666,7 @@ Datum
 tcs_askers(PG_FUNCTION_ARGS)
 {
 	TcsAskerInfo infos[64];
-	bool		may_see_addresses = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+	bool		may_see_names = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 	int			n;
 
 	require_preloaded();
@@ -679,7 +680,7 @@ tcs_askers(PG_FUNCTION_ARGS)
 		values[0] = Int32GetDatum(infos[i].pid);
 		values[1] = CStringGetTextDatum(infos[i].application_name);
 		values[2] = CStringGetTextDatum(infos[i].client_addr);
-		nulls[2] = !may_see_addresses;
+		nulls[1] = nulls[2] = !may_see_names;
 		values[3] = CStringGetTextDatum(infos[i].library);
 		values[4] = Int32GetDatum(infos[i].token_version);
 		values[5] = TimestampTzGetDatum(infos[i].last_asked);

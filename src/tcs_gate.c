@@ -61,6 +61,17 @@ static struct
 } xact;
 
 /*
+ * A wait at BEGIN or SET that ended in vain: the statement to come refuses
+ * without waiting again, unless something else is asked for by then.
+ */
+static struct
+{
+	LocalTransactionId lxid;
+	uint64		generation;
+	int64		waited_us;
+} gave_up;
+
+/*
  * Our own doing changed tcs.session_token, without asking for more: a gate
  * that was satisfied before the change still is.
  */
@@ -235,7 +246,8 @@ pass(const TcsSite *site, TcsUnmet *facts)
 {
 	bool		waited = facts->waited_us > 0;
 
-	if (!site->token_only)
+	/* a nested check says something of the outer statement's snapshot only */
+	if (!site->token_only && site->kind != TCS_SITE_NESTED)
 		settle(&facts->req);
 	facts->reason = TCS_REASON_NONE;
 	facts->now = tcs_now();
@@ -269,12 +281,20 @@ fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
 {
 	TcsLevel	served_at;
 
+	/*
+	 * After BEGIN, SET and planning the statement to come will say so itself.
+	 * An error of BEGIN would make a script go on in autocommit.
+	 */
+	if (site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER)
+	{
+		gave_up.lxid = tcs_my_lxid_compat();
+		gave_up.generation = tcs_settings_generation;
+		gave_up.waited_us = facts->waited_us;
+		return;
+	}
+
 	if (!tcs_fallback_decide(tcs_guc_fallback(), context, facts, &served_at))
 		refuse(site, facts);
-
-	/* after BEGIN, SET and planning the statement to come will say so itself */
-	if (site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER)
-		return;
 	facts->now = tcs_now();
 	if (site_is_read(site))
 		tcs_stats_count_read(facts->req.level);
@@ -387,6 +407,13 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 	int64		deadline = deadline_after(tcs_guc_max_wait());
 	TcsWaitResult result;
 
+	if (gave_up.lxid == tcs_my_lxid_compat() &&
+		gave_up.generation == tcs_settings_generation)
+	{
+		facts->waited_us = gave_up.waited_us;
+		deadline = 0;
+	}
+
 	do
 	{
 		bool		holding;
@@ -414,7 +441,8 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 			 * while it holds one of them.
 			 */
 			facts->reason = reason_for(facts, result);
-			if (!tcs_fallback_decide(tcs_guc_fallback(), context, facts, &served_at))
+			if (site_is_read(site) &&
+				!tcs_fallback_decide(tcs_guc_fallback(), context, facts, &served_at))
 				refuse(site, facts);
 		}
 		if (releasing)
@@ -470,7 +498,8 @@ tcs_gate_pass_slowly(TcsSite *site)
 		note_transaction(&context);
 		context.arrival = xact.arrival;
 	}
-	else if (site->kind == TCS_SITE_NESTED && tcs_gate.at_once_level < 0)
+	else if (site->kind == TCS_SITE_NESTED && tcs_gate.at_once_level < 0 &&
+			 tcs_gate.arrival != 0)
 		context.arrival = tcs_gate.arrival;
 	if (site_is_read(site))
 	{
@@ -480,7 +509,8 @@ tcs_gate_pass_slowly(TcsSite *site)
 
 	/* a snapshot that nobody has used yet may still be replaced */
 	fixed = IsolationUsesXactSnapshot() && FirstSnapshotSet &&
-		!(site_is_read(site) && xact.used_in != tcs_my_lxid_compat());
+		!((site_is_read(site) || site->kind == TCS_SITE_PLANNER) &&
+		  xact.used_in != tcs_my_lxid_compat());
 
 	facts.in_recovery = context.in_recovery;
 	facts.nested = site->kind == TCS_SITE_NESTED;

@@ -15,6 +15,8 @@
 
 #include <limits.h>
 
+#include "mb/pg_wchar.h"
+
 #include "tcs_compat.h"
 #include "tcs_guc.h"
 #include "tcs_readindex.h"
@@ -132,6 +134,11 @@ check_session_token(char **newval, void **extra, GucSource source)
 	if (!tcs_token_parse(*newval, &token))
 	{
 		GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
+		/* core's message would repeat the whole text, however long */
+		GUC_check_errmsg("invalid value for parameter \"%s\": \"%.*s\"",
+						 "tcs.session_token",
+						 pg_mbcliplen(*newval, strlen(*newval), TCS_TOKEN_MAXLEN),
+						 *newval);
 		GUC_check_errdetail("This is not a session token, or it was damaged on its way.");
 		GUC_check_errhint("Hand back the text of tcs.session_token or tcs.session_token() unchanged, or '' for no token.");
 		return false;

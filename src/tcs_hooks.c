@@ -39,6 +39,7 @@
 #include "tcs_gate.h"
 #include "tcs_hooks.h"
 #include "tcs_session.h"
+#include "tcs_swap.h"
 
 static ExecutorStart_hook_type prev_ExecutorStart = NULL;
 static ExecutorRun_hook_type prev_ExecutorRun = NULL;
@@ -203,6 +204,13 @@ before_planning(Query *query)
 		site.holding = true;
 		tcs_gate_pass_slowly(&site);
 	}
+
+	/*
+	 * What planning runs from here on was gated above, or is only guessed
+	 * with; the statement itself is still to come to the gate.
+	 */
+	statement_generation = tcs_settings_generation;
+	tcs_swap_note_planning();
 	return false;
 }
 

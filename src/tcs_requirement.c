@@ -138,7 +138,7 @@ tcs_requirement_make(TcsLevel level, const TcsContext *context,
 		return;
 
 	if (level == TCS_LEVEL_STRONG)
-		req->fresh_after = context->arrival;
+		req->fresh_after = Max(context->arrival, 1);
 	else if (level == TCS_LEVEL_BOUNDED)
 	{
 		req->fresh_after = Max(context->arrival - context->max_staleness, 1);

@@ -15,9 +15,9 @@
  *	  ATTACH PARTITION and CREATE OR REPLACE FUNCTION are replayed without any
  *	  lock that would conflict with the statement's.  Their invalidations are
  *	  sent before the position of replay moves past the commit, so they are in
- *	  the queue when the requirement is met.  We watch them from before the old
- *	  snapshot goes until the new one is taken; what touches the plan makes us
- *	  plan anew from the statement's text, and fail with 40001 where that would
+ *	  the queue when the requirement is met.  We count them while the plan is
+ *	  made, and watch them from before the old snapshot goes until the new one
+ *	  is taken; what may touch the plan makes us plan anew from the statement's text, and fail with 40001 where that would
  *	  give other columns than the client was promised.  Utility statements are
  *	  planned after the gate.
  *
@@ -38,6 +38,7 @@
 #include "parser/parser.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/sinval.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "utils/inval.h"
@@ -51,6 +52,10 @@
 /* What the invalidation callbacks compare with; NULL: nobody watches. */
 static const PlannedStmt *watched_plan = NULL;
 static bool plan_is_stale = false;
+
+/* SharedInvalidMessageCounter at the last planning that no gate has asked for */
+static bool planning_noted = false;
+static uint64 planned_at = 0;
 
 static void
 watch_relcache(Datum arg, Oid relid)
@@ -90,10 +95,25 @@ watch_plan(const PlannedStmt *plan)
 		CacheRegisterSyscacheCallback(TYPEOID, watch_syscache, (Datum) 0);
 		registered = true;
 	}
-	/* what is due by now was due before the plan's own snapshot, too */
-	AcceptInvalidationMessages();
-	plan_is_stale = false;
+
+	/*
+	 * A plan that was made for this statement may be stale already: taking
+	 * locks has processed messages since its making began.  Which ones is not
+	 * known, so any makes us plan again.  Plans of the plan cache were checked
+	 * by it under their locks.
+	 */
+	plan_is_stale = planning_noted && planned_at != SharedInvalidMessageCounter;
+	planning_noted = false;
 	watched_plan = plan;
+	AcceptInvalidationMessages();
+}
+
+/* The planner begins to look at the catalogs, for a statement of the client. */
+void
+tcs_swap_note_planning(void)
+{
+	planning_noted = true;
+	planned_at = SharedInvalidMessageCounter;
 }
 
 /* After an error: the plan may go away. */

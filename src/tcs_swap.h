@@ -16,5 +16,6 @@ extern void tcs_swap_take_snapshot(TcsSite *site);
 extern void tcs_swap_release_locks(const TcsSite *site);
 extern void tcs_swap_retake_locks(const TcsSite *site);
 extern void tcs_swap_stop_watching(void);
+extern void tcs_swap_note_planning(void);
 
 #endif							/* TCS_SWAP_H */

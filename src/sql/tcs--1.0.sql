@@ -194,3 +194,5 @@ SELECT coalesce(a.application_name, r.application_name) AS application_name,
 
 COMMENT ON VIEW standbys IS
 'standbys that ask this primary for its read index, and streaming standbys that never did';
+
+GRANT SELECT ON stat_reads, standbys TO PUBLIC;

@@ -289,7 +289,12 @@ sub query
 sub ok_query
 {
 	my ($self, $sql) = @_;
-	my @results = $self->query($sql);
+	return $self->_text_of($sql, $self->query($sql));
+}
+
+sub _text_of
+{
+	my ($self, $sql, @results) = @_;
 
 	foreach my $result (@results)
 	{
@@ -310,6 +315,20 @@ sub answered
 	return select($readable, undef, undef, 0) > 0;
 }
 
+# As ok_query, for a connection that watches a standby: replay can cancel any
+# query there, and such a one is sent again.
+sub look
+{
+	my ($self, $sql) = @_;
+	my @results;
+
+	do
+	{
+		@results = $self->query($sql);
+	} while (grep { $_->{state} eq '40001' } @results);
+	return $self->_text_of($sql, @results);
+}
+
 # For a connection that watches a standby: replay stands still, or goes on,
 # when these return.  As pause_replay and resume_replay of TcsTest, but without
 # a psql for each, for tests that do it a hundred times.
@@ -317,7 +336,7 @@ sub stop_replay
 {
 	my ($self) = @_;
 
-	$self->ok_query('SELECT pg_wal_replay_pause()');
+	$self->look('SELECT pg_wal_replay_pause()');
 	$self->poll("SELECT pg_get_wal_replay_pause_state() = 'paused'")
 	  or croak $self->{node}->name . ': replay did not pause';
 	return;
@@ -327,7 +346,7 @@ sub go_on
 {
 	my ($self) = @_;
 
-	$self->ok_query('SELECT pg_wal_replay_resume()');
+	$self->look('SELECT pg_wal_replay_resume()');
 	return;
 }
 
@@ -338,7 +357,7 @@ sub wait_until_held
 	my ($self, $client) = @_;
 
 	until (
-		$self->ok_query('SELECT waiting_sessions > 0 FROM tcs.status()') eq 't')
+		$self->look('SELECT waiting_sessions > 0 FROM tcs.status()') eq 't')
 	{
 		return 0 if $client->answered;
 	}
@@ -370,7 +389,7 @@ sub unheld
 
 	$client->simple($sql) if defined $sql;
 	$client->flush;
-	$self->ok_query('SELECT pg_cancel_backend(' . $client->pid . ')')
+	$self->look('SELECT pg_cancel_backend(' . $client->pid . ')')
 	  if $self->wait_until_held($client);
 	return $client->results;
 }
@@ -383,7 +402,7 @@ sub poll
 
 	while ($attempts-- > 0)
 	{
-		return 1 if $self->ok_query($sql) eq 't';
+		return 1 if $self->look($sql) eq 't';
 		select(undef, undef, undef, 0.005 + ($attempts % 20 ? 0 : 0.1));
 	}
 	return 0;

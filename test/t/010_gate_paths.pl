@@ -50,6 +50,7 @@ CREATE FUNCTION f_wrapped() RETURNS int LANGUAGE sql STABLE
 CREATE FUNCTION f_wrapped_rows() RETURNS SETOF int LANGUAGE sql STABLE
 	AS 'SELECT f_immutable()';
 CREATE TYPE mood AS ENUM ('fine');
+CREATE DOMAIN looked_up AS text CHECK (f_volatile() > 0);
 CREATE FUNCTION f_rows() RETURNS SETOF int LANGUAGE plpgsql
 	AS 'BEGIN RETURN QUERY SELECT v FROM t; END';
 CREATE FUNCTION f_weaker() RETURNS int LANGUAGE plpgsql
@@ -201,6 +202,38 @@ my @paths = (
 		read => 'EXECUTE s(1)'
 	},
 	{
+		name => 'EXECUTE in the extended protocol, five rows at a time',
+		setup => 'PREPARE s AS SELECT v FROM t, generate_series(1, 12)',
+		read => sub {
+			my ($c) = @_;
+			$c->parse('', 'EXECUTE s')->bind('p', '');
+			$c->execute('p', 5) foreach (1 .. 3);
+			$c->sync;
+		}
+	},
+	{
+		name => 'block in one string',
+		read => 'BEGIN; SELECT v FROM t; COMMIT'
+	},
+	{
+		name => 'REPEATABLE READ block in one string',
+		read => 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT v FROM t; COMMIT'
+	},
+	{
+		name => 'block in a pipeline',
+		read => sub {
+			$_[0]->extended('BEGIN')->extended('SELECT v FROM t')
+			  ->extended('COMMIT')->sync;
+		}
+	},
+	{
+		name => 'REPEATABLE READ block in a pipeline',
+		read => sub {
+			$_[0]->extended('BEGIN ISOLATION LEVEL REPEATABLE READ')
+			  ->extended('SELECT v FROM t')->extended('COMMIT')->sync;
+		}
+	},
+	{
 		name => 'inside a block',
 		begin => 'BEGIN',
 		read => 'SELECT v FROM t',
@@ -305,6 +338,14 @@ my @paths = (
 		value => \&actual_rows
 	},
 	{
+		name => 'EXPLAIN ANALYZE in the extended protocol',
+		read => sub {
+			$_[0]->extended('EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, FORMAT JSON)'
+				  . ' SELECT n FROM log')->sync;
+		},
+		value => \&actual_rows
+	},
+	{
 		name => 'EXPLAIN ANALYZE EXECUTE',
 		setup => 'PREPARE s AS SELECT n FROM log',
 		read =>
@@ -377,6 +418,19 @@ my @paths = (
 		end => 'DISCARD PLANS'
 	},
 	{ name => 'inlined function', read => 'SELECT f_inlined()' },
+	# which the planner calls for its estimates, long before the gate
+	{
+		name => 'stable function in a condition',
+		read => 'SELECT max(n) FROM log WHERE n <= f_stable()'
+	},
+	{
+		name => 'stable function in a condition, extended protocol',
+		read => sub {
+			$_[0]->extended(
+				'SELECT max(n) FROM log WHERE n <= f_stable() AND n > $1', 0)
+			  ->sync;
+		}
+	},
 	{
 		name => 'immutable function in an inlined one',
 		read => 'SELECT f_wrapped()'
@@ -500,9 +554,9 @@ sub settings
 {
 	my ($level, $token) = @_;
 
-	return ("SET tcs.read_level = '$level'",
-		"SET tcs.session_token = '$token'",
-		'SET tcs.max_wait = -1');
+	return ('SET tcs.max_wait = -1',
+		"SET tcs.read_level = '$level'",
+		"SET tcs.session_token = '$token'");
 }
 
 # Up to the read, which has been sent when this returns.
@@ -718,6 +772,15 @@ my @gated = (
 	'SELECT count(*) FROM information_schema.tables',
 	'SELECT count(*) FROM pg_stat_activity, t',
 	'SELECT (SELECT v FROM t) FROM tcs.status()',
+	'SELECT 1 UNION ALL SELECT v FROM t',
+	'VALUES ((SELECT v FROM t))',
+	'WITH c AS (SELECT v FROM t) SELECT 1',
+	'SELECT FROM (SELECT FROM pg_stat_activity, t OFFSET 0) s',
+	'SELECT FROM pg_stat_activity, LATERAL (SELECT v FROM t OFFSET 0) l',
+	'SELECT count(*) FROM pg_stat_get_activity((SELECT v FROM t))',
+	"SELECT '1'::looked_up",
+	"SELECT 1 WHERE '1'::looked_up IS NOT NULL",
+	"SELECT v FROM (VALUES ('1'::looked_up)) l(v)",
 	'SELECT f_volatile()',
 	'SELECT 1 ORDER BY f_volatile()',
 	'SELECT 1 LIMIT f_volatile()',

@@ -42,6 +42,12 @@ CREATE FUNCTION f_fails(how text) RETURNS int LANGUAGE plpgsql
 		END IF;
 		RETURN f_fails('sql');
 	END$$;
+CREATE FUNCTION f_immutable() RETURNS int LANGUAGE plpgsql IMMUTABLE
+	AS 'BEGIN RETURN (SELECT v FROM t); END';
+CREATE FUNCTION f_stable() RETURNS int LANGUAGE plpgsql STABLE
+	AS 'BEGIN RETURN (SELECT v FROM t); END';
+CREATE FUNCTION f_inlined() RETURNS int LANGUAGE sql STABLE
+	AS 'SELECT v FROM t';
 CREATE PROCEDURE p_commits(INOUT before int, INOUT after int) LANGUAGE plpgsql
 	AS $$BEGIN
 		before := (SELECT v FROM t);
@@ -558,8 +564,13 @@ foreach my $level ('session', 'strong')
 
 	fresh_client($with);
 	run('PREPARE p AS SELECT v FROM t');
-	foreach my $sql ($read, 'EXECUTE p', 'SELECT (SELECT v FROM t)',
-		'TABLE t')
+	foreach my $sql (
+		$read,
+		'EXECUTE p',
+		'SELECT (SELECT v FROM t)',
+		'SELECT f_immutable()',
+		'SELECT f_inlined()',
+		'SELECT v FROM t WHERE v <= f_stable()')
 	{
 		fall_behind();
 		run(set_token()) if $level eq 'session';

@@ -441,7 +441,7 @@ is( psql_err($standby, $read, token => $token, max_wait => 0, @database),
 resume_replay($standby);
 is(TcsWire::describe_result($reader->results), '2', 'so does waiting');
 is( psql_err($standby, 'SELECT tcs.session_token()', @database),
-	'3F000', 'though its functions are gone');
+	'42883', 'though its functions are gone');
 $_->disconnect foreach $reader, $caller, $look;
 
 
@@ -483,9 +483,13 @@ my $arrived_value = $value;
 $other->poll_query_until('postgres',
 	"SELECT pg_last_wal_receive_lsn() >= '" . current_lsn($primary) . "'")
   or die 'the WAL did not arrive';
+
+# Nobody starts another WAL receiver while replay is paused, nor after that.
 $other->append_conf('postgresql.conf', q{primary_conninfo = ''});
 $other->reload;
-$other->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_wal_receiver');
+kill('TERM', $other->safe_psql('postgres', 'SELECT pid FROM pg_stat_wal_receiver'));
+$other->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_wal_receiver')
+  or die 'the WAL receiver did not end';
 my $not_arrived = write_next();
 
 @waiting = map { patient_session($other) } 1 .. 6;
