@@ -11,7 +11,9 @@
 
 #include "access/transam.h"
 #include "optimizer/planner.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
+#include "storage/sinvaladt.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
@@ -139,6 +141,28 @@ tcs_my_lxid_compat(void)
 	return MyProc->vxid.lxid;
 #else
 	return MyProc->lxid;
+#endif
+}
+
+/*
+ * Give this transaction another virtual id, as StartTransaction() gives it its
+ * first one.
+ */
+static inline void
+tcs_renew_virtual_xid_compat(void)
+{
+	VirtualTransactionId vxid;
+
+	VirtualXactLockTableCleanup();
+	vxid.localTransactionId = GetNextLocalTransactionId();
+#if PG_VERSION_NUM >= 170000
+	vxid.procNumber = MyProcNumber;
+	VirtualXactLockTableInsert(vxid);
+	MyProc->vxid.lxid = vxid.localTransactionId;
+#else
+	vxid.backendId = MyBackendId;
+	VirtualXactLockTableInsert(vxid);
+	MyProc->lxid = vxid.localTransactionId;
 #endif
 }
 

@@ -155,11 +155,17 @@ report_unknown(const TcsUnmet *unmet)
 {
 	TcsLinkInfo link;
 
+	if (unmet->req.detail)
+	{
+		errmsg("cannot tell whether this server is fresh enough for a read at level \"%s\"",
+			   tcs_level_name(unmet->req.level));
+		errdetail("%s", unmet->req.detail);
+		return unmet->req.hint ? errhint("%s", unmet->req.hint) : 0;
+	}
+
 	tcs_fresh_get_link(&link);
 	errmsg("cannot tell whether this standby is fresh enough for a read at level \"%s\"",
 		   tcs_level_name(unmet->req.level));
-	if (unmet->req.detail)
-		return errdetail("%s", unmet->req.detail);
 	if (link.worker_pid == 0)
 	{
 		errdetail("The worker that asks the primary is not running (waited %.0f ms).",

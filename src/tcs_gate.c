@@ -423,14 +423,20 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 		holding = site->holding || HaveRegisteredOrActiveSnapshot() ||
 			(site->kind != TCS_SITE_BARE && !sole);
 
-		/* if the first look is enough, no lock need be given back */
+		/* if the first look is enough, nothing need be given back */
+		releasing = false;
 		if (facts->in_recovery)
+		{
 			tcs_fresh_prove(NULL, &facts->proof);
-		releasing = facts->in_recovery && !holding &&
-			site->kind == TCS_SITE_QUERY &&
-			!tcs_requirement_met(&facts->req, &facts->proof);
-		if (releasing)
-			tcs_swap_release_locks(site);
+			if (!tcs_requirement_met(&facts->req, &facts->proof))
+			{
+				releasing = !holding && site->kind == TCS_SITE_QUERY;
+				if (releasing)
+					tcs_swap_release_locks(site);
+				if (site->kind != TCS_SITE_BARE)
+					tcs_swap_leave_conflicts();
+			}
+		}
 		result = wait_for(facts, holding, deadline);
 		if (result == TCS_WAIT_TIMEOUT || result == TCS_WAIT_BLOCKING)
 		{
@@ -580,6 +586,7 @@ tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms)
 		}
 		if (tcs_requirement_is_empty(&facts.req))
 			return;
+		tcs_swap_leave_conflicts();
 		result = wait_for(&facts,
 						  IsTransactionBlock() || HaveRegisteredOrActiveSnapshot(),
 						  deadline);

@@ -36,7 +36,8 @@ uint64		tcs_settings_generation = 1;
 static char *tcs_fallback = NULL;
 static char *tcs_asker = NULL;
 static char *tcs_read_index_dummy = NULL;
-static const TcsToken *parsed_token = NULL;
+static TcsToken *parsed_token = NULL;
+static const TcsToken *trusted_token = NULL;	/* see tcs_guc_set_token() */
 static const TcsFallback *parsed_fallback = NULL;
 static GucSource level_source = PGC_S_DEFAULT;
 
@@ -79,17 +80,37 @@ tcs_guc_max_wait(void)
 }
 
 /*
- * Set tcs.session_token as SET would.
+ * Set tcs.session_token as SET would, to a token of our own making.
  *
- * Reports failure by its result and a LOG message: one caller is a commit
- * callback, where an ERROR would be a PANIC of the whole server.
+ * Reports failure by its result and a LOG message.
  */
 bool
-tcs_guc_set_token(const char *text)
+tcs_guc_set_token(const TcsToken *token, const char *text)
 {
-	return set_config_option("tcs.session_token", text,
-							 PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SET, true, LOG, false) > 0;
+	int			result;
+
+	trusted_token = token;
+	result = set_config_option("tcs.session_token", text,
+							   PGC_USERSET, PGC_S_SESSION,
+							   GUC_ACTION_SET, true, LOG, false);
+	trusted_token = NULL;
+	return result > 0;
+}
+
+/*
+ * Write another token over the one that is set, in place.
+ *
+ * This is for the commit callback, which can neither throw nor allocate; the
+ * value there is one that tcs_guc_set_token() has just set, so that it is
+ * nobody else's, and that has the same length.
+ */
+void
+tcs_guc_overwrite_token(const TcsToken *token, const char *text)
+{
+	Assert(parsed_token != NULL && strlen(tcs_session_token) == strlen(text));
+
+	strcpy(tcs_session_token, text);
+	*parsed_token = *token;
 }
 
 static bool
@@ -131,7 +152,9 @@ check_session_token(char **newval, void **extra, GucSource source)
 		*extra = NULL;
 		return true;
 	}
-	if (!tcs_token_parse(*newval, &token))
+	if (trusted_token)
+		token = *trusted_token;
+	else if (!tcs_token_parse(*newval, &token))
 	{
 		GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
 		/* core's message would repeat the whole text, however long */
@@ -154,7 +177,7 @@ check_session_token(char **newval, void **extra, GucSource source)
 static void
 assign_session_token(const char *newval, void *extra)
 {
-	parsed_token = (const TcsToken *) extra;
+	parsed_token = (TcsToken *) extra;
 	tcs_settings_generation++;
 }
 

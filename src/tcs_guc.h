@@ -42,7 +42,8 @@ extern const TcsToken *tcs_guc_token(void);
 extern const TcsFallback *tcs_guc_fallback(void);
 extern GucSource tcs_guc_level_source(void);
 extern int	tcs_guc_max_wait(void);
-extern bool tcs_guc_set_token(const char *text);
+extern bool tcs_guc_set_token(const TcsToken *token, const char *text);
+extern void tcs_guc_overwrite_token(const TcsToken *token, const char *text);
 extern const char *tcs_guc_asker(void);
 extern void tcs_guc_init(void);
 

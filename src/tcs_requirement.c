@@ -54,6 +54,7 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 	{
 		req->reason = TCS_REASON_UNKNOWN;
 		req->detail = "The session token was made by a newer version of tcs.";
+		req->hint = "Upgrade tcs on this node.";
 		return;
 	}
 	lsn = token_part(level, token);

@@ -10,17 +10,17 @@
  *	  ReadyForQuery comes later, and the changed setting is reported before it,
  *	  so the client has the token without asking.
  *
- *	  An ERROR in the commit callback would be a PANIC of the whole server.
- *	  set_config_option() reports at the level it is told, but itself allocates
- *	  an entry of the GUC stack, which can throw.  So PRE_COMMIT, where an error
- *	  is an ordinary rollback, sets the value it has: that makes the entry, and
- *	  COMMIT finds it.  The entry's state "SET" is also what makes the value
- *	  survive the commit, over SET LOCAL in the same transaction.
+ *	  An ERROR in the commit callback would be a PANIC of the whole server, and
+ *	  set_config_option() allocates.  So PRE_COMMIT, where an error is an
+ *	  ordinary rollback, sets the token as far as it is known, which also makes
+ *	  the entry of the GUC stack that makes it survive the commit, over SET LOCAL
+ *	  in the same transaction, and marks it to be reported.  COMMIT then writes
+ *	  the position of the commit into the place that was made for it.
  *
  *	  A transaction can get its xid after PRE_COMMIT: by NOTIFY, which we see
  *	  coming, by ON COMMIT DROP, which we take any use of temporary tables for,
- *	  and by pg_notify(), which we do not see.  That one finds no entry, and
- *	  neither does a transaction for whose value memory ran out.  Those are
+ *	  and by pg_notify(), which we do not see.  That one finds no place, and
+ *	  neither does a transaction for whose token memory ran out.  Those are
  *	  reported at the next statement, and counted.
  *
  *	  XactLastCommitEnd also moves for transactions that wrote WAL without an
@@ -51,9 +51,8 @@
 
 /* A token to be reported; made in PRE_COMMIT as far as possible. */
 static TcsToken next_token;
-static bool ending = false;		/* PRE_COMMIT ran, and left something to do */
-static bool stack_entry_made = false;	/* by PRE_COMMIT of this transaction */
-static bool reads_to_report = false;	/* next_token was raised by reads */
+static bool ending = false;		/* on a primary, with something left to do */
+static bool place_made = false; /* by PRE_COMMIT, for COMMIT to fill in */
 static bool prepared_transaction_ended = false;
 static bool xid_to_come = false;	/* NOTIFY gets its xid only at commit */
 
@@ -61,7 +60,7 @@ static bool xid_to_come = false;	/* NOTIFY gets its xid only at commit */
 static TcsPosition last_written;
 
 /* A token that could not be set in the commit callback. */
-static char pending_text[TCS_TOKEN_MAXLEN + 1];
+static TcsToken pending_token;
 bool		tcs_session_report_is_pending = false;
 
 /*
@@ -167,11 +166,13 @@ tcs_session_note_notify(void)
  * not see already, so a gate that was satisfied stays so.
  */
 static bool
-set_own_token(const char *text)
+set_own_token(const TcsToken *token)
 {
 	uint64		generation = tcs_settings_generation;
+	char		text[TCS_TOKEN_MAXLEN + 1];
 
-	if (!tcs_guc_set_token(text))
+	tcs_token_format(token, text);
+	if (!tcs_guc_set_token(token, text))
 		return false;
 	tcs_gate_carry_over(generation);
 	return true;
@@ -182,14 +183,7 @@ void
 tcs_session_report_pending(void)
 {
 	tcs_session_report_is_pending = false;
-	(void) set_own_token(pending_text);
-}
-
-/* Make sure that the commit callback can set the token without allocating. */
-static void
-make_stack_entry(void)
-{
-	stack_entry_made = set_own_token(tcs_session_token);
+	(void) set_own_token(&pending_token);
 }
 
 /*
@@ -208,9 +202,7 @@ pre_commit(void)
 			!tcs_is_client_backend())
 			return;
 		tcs_session_current_token(&next_token);
-		make_stack_entry();
-		reads_to_report = true;
-		ending = true;
+		(void) set_own_token(&next_token);
 		return;
 	}
 
@@ -224,8 +216,7 @@ pre_commit(void)
 	if (!writes && tcs_report_token == TCS_REPORT_ALL && FirstSnapshotSet)
 	{
 		tcs_session_current_token(&next_token);
-		make_stack_entry();
-		reads_to_report = true;
+		place_made = set_own_token(&next_token);
 	}
 	else
 	{
@@ -233,31 +224,28 @@ pre_commit(void)
 		start_token(&next_token, GetWALInsertionTimeLine());
 		if (writes || xid_to_come ||
 			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0)
-			make_stack_entry();
+			place_made = set_own_token(&next_token);
 	}
 }
 
-/* Set the token that pre_commit() made; nothing here may throw. */
+/* Put the position of the commit into the token; nothing here may throw. */
 static void
-report(bool wrote)
+report_commit(void)
 {
 	char		text[TCS_TOKEN_MAXLEN + 1];
 
-	if (wrote)
-	{
-		next_token.written = Max(next_token.written, XactLastCommitEnd);
-		/* the end of the commit bounds all that was read before it, too */
-		if (tcs_report_token == TCS_REPORT_ALL)
-			next_token.seen_primary = Max(next_token.seen_primary,
-										  XactLastCommitEnd);
-	}
-	tcs_token_format(&next_token, text);
-	if (tcs_session_token && strcmp(text, tcs_session_token) == 0)
-		return;
-	if (stack_entry_made && set_own_token(text))
-		return;
+	next_token.written = Max(next_token.written, last_written.lsn);
+	/* the end of the commit bounds all that was read before it, too */
+	if (tcs_report_token == TCS_REPORT_ALL)
+		next_token.seen_primary = Max(next_token.seen_primary, last_written.lsn);
 
-	strlcpy(pending_text, text, sizeof(pending_text));
+	if (place_made)
+	{
+		tcs_token_format(&next_token, text);
+		tcs_guc_overwrite_token(&next_token, text);
+		return;
+	}
+	pending_token = next_token;
 	tcs_session_report_is_pending = true;
 	tcs_stats_count_late_report();
 }
@@ -266,22 +254,15 @@ report(bool wrote)
 static void
 committed(void)
 {
-	bool		wrote = false;
+	tcs_commits_leave();
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+		!prepared_transaction_ended)
+		return;
 
-	if (!RecoveryInProgress())
-	{
-		tcs_commits_leave();
-		wrote = TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
-			prepared_transaction_ended;
-		if (wrote)
-		{
-			last_written.tli = GetWALInsertionTimeLine();
-			last_written.lsn = XactLastCommitEnd;
-		}
-	}
-	if (tcs_report_token != TCS_REPORT_OFF && (wrote || reads_to_report) &&
-		tcs_is_client_backend())
-		report(wrote);
+	last_written.tli = GetWALInsertionTimeLine();
+	last_written.lsn = XactLastCommitEnd;
+	if (tcs_report_token != TCS_REPORT_OFF && tcs_is_client_backend())
+		report_commit();
 }
 
 static void
@@ -290,8 +271,7 @@ forget_transaction(void)
 	ending = false;
 	prepared_transaction_ended = false;
 	xid_to_come = false;
-	reads_to_report = false;
-	stack_entry_made = false;
+	place_made = false;
 }
 
 /*

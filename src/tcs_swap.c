@@ -32,6 +32,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "executor/executor.h"
 #include "nodes/plannodes.h"
 #include "parser/analyze.h"
@@ -175,6 +176,24 @@ tcs_swap_drop_snapshot(TcsSite *site)
 		}
 	}
 	InvalidateCatalogSnapshot();
+}
+
+/*
+ * Before a wait for replay, with no snapshot left: make replay stop waiting for
+ * us.
+ *
+ * Replay that conflicts with a snapshot makes a list of the transactions that
+ * have such a one at that moment, and waits for the end of each, not of its
+ * snapshot.  If that moment lay between the taking of our snapshot and its
+ * giving back, replay would wait for us and we for replay, although we have
+ * nothing any more that could be in its way.  A list holds virtual transaction
+ * ids, and a new one is on no list.
+ */
+void
+tcs_swap_leave_conflicts(void)
+{
+	if (MyProc->xmin == InvalidTransactionId && RecoveryInProgress())
+		tcs_renew_virtual_xid_compat();
 }
 
 /*

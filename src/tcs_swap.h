@@ -13,6 +13,7 @@
 extern bool tcs_swap_is_possible(const TcsSite *site);
 extern void tcs_swap_drop_snapshot(TcsSite *site);
 extern void tcs_swap_take_snapshot(TcsSite *site);
+extern void tcs_swap_leave_conflicts(void);
 extern void tcs_swap_release_locks(const TcsSite *site);
 extern void tcs_swap_retake_locks(const TcsSite *site);
 extern void tcs_swap_stop_watching(void);

@@ -22,14 +22,11 @@
  */
 #include "postgres.h"
 
-#include <inttypes.h>
-
 #include "port/pg_crc32c.h"
 
 #include "tcs_token.h"
 
 #define TCS_TOKEN_NFIELDS	8
-#define TCS_HEX	"%" PRIx64
 
 /* CRC of a text in lower case. */
 static uint32
@@ -143,20 +140,52 @@ tcs_token_parse(const char *text, TcsToken *token)
 	return true;
 }
 
-/* Write the text of a token. */
+/* Append a number in hexadecimal digits, at least "width" of them. */
+static char *
+tcs_token_put_hex(char *p, uint64 value, int width)
+{
+	char		digits[16];
+	int			n = 0;
+
+	do
+	{
+		digits[n++] = "0123456789abcdef"[value & 15];
+		value >>= 4;
+	} while (value != 0);
+	while (n < width)
+		digits[n++] = '0';
+	while (n > 0)
+		*p++ = digits[--n];
+	return p;
+}
+
+/*
+ * Write the text of a token.
+ *
+ * The positions that a commit raises, and the check digits, have all their
+ * digits, so that a commit does not change the length (see tcs_session.c).
+ */
 void
 tcs_token_format(const TcsToken *token, char buf[TCS_TOKEN_MAXLEN + 1])
 {
-	int			len;
+	char	   *p = buf;
 
-	len = snprintf(buf, TCS_TOKEN_MAXLEN + 1,
-				   "%x." TCS_HEX ".%x." TCS_HEX "."
-				   TCS_HEX "." TCS_HEX "." TCS_HEX,
-				   TCS_TOKEN_VERSION, token->system_identifier, token->tli,
-				   token->tli_begin, token->written,
-				   token->seen_primary, token->seen_standby);
-	snprintf(buf + len, TCS_TOKEN_MAXLEN + 1 - len, ".%x",
-			 tcs_token_check_digits(buf, len));
+	p = tcs_token_put_hex(p, TCS_TOKEN_VERSION, 1);
+	*p++ = '.';
+	p = tcs_token_put_hex(p, token->system_identifier, 1);
+	*p++ = '.';
+	p = tcs_token_put_hex(p, token->tli, 1);
+	*p++ = '.';
+	p = tcs_token_put_hex(p, token->tli_begin, 1);
+	*p++ = '.';
+	p = tcs_token_put_hex(p, token->written, 16);
+	*p++ = '.';
+	p = tcs_token_put_hex(p, token->seen_primary, 16);
+	*p++ = '.';
+	p = tcs_token_put_hex(p, token->seen_standby, 1);
+	*p = '.';
+	p = tcs_token_put_hex(p + 1, tcs_token_check_digits(buf, p - buf), 8);
+	*p = '\0';
 }
 
 /* Raise each position of token to that of other; both on one history. */
