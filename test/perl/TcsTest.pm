@@ -288,11 +288,14 @@ sub start_read
 {
 	my ($node, $sql, %opt) = @_;
 	my %read = (node => $node, stdout => '', stderr => '');
+
+	# A server started meanwhile inherits our end of the pipe, so psql must not
+	# depend on the end of its input.
 	my $input =
 		"\\set VERBOSITY verbose\n"
 	  . "SELECT 'backend ' || pg_catalog.pg_backend_pid();\n"
 	  . _settings(%opt)
-	  . "$sql\n;\n";
+	  . "$sql\n;\n\\q\n";
 
 	$read{timer} = IPC::Run::timeout(
 		$opt{timeout} // $PostgreSQL::Test::Utils::timeout_default);
