@@ -36,34 +36,40 @@ static bool is_replication;
 
 /* libpq's message on one line, in the caller's buffer. */
 static void
-copy_message(char *reason, const char *prefix, const char *message)
+copy_message(char *reason, const char *message)
 {
-	snprintf(reason, TCS_REASON_LEN, "%s%s", prefix, message ? message : "");
-	for (char *p = reason; *p; p++)
+	int			len = 0;
+
+	for (const char *p = message; *p != '\0' && len < TCS_REASON_LEN - 1; p++)
 	{
-		if (*p == '\n' || *p == '\r' || *p == '\t')
-			*p = ' ';
+		bool		blank = *p == '\n' || *p == '\t' || *p == ' ';
+
+		if (!blank)
+			reason[len++] = *p;
+		else if (len > 0 && reason[len - 1] != ' ')
+			reason[len++] = ' ';
 	}
-	for (int len = strlen(reason); len > 0 && reason[len - 1] == ' '; len--)
-		reason[len - 1] = '\0';
+	while (len > 0 && reason[len - 1] == ' ')
+		len--;
+	reason[len] = '\0';
 }
 
 /* Add what a DBA can do about it, for the cases that have a known cure. */
 static void
 copy_conn_error(char *reason)
 {
-	const char *message = PQerrorMessage(conn);
 	char		text[TCS_REASON_LEN];
 	const char *cure = "";
 
-	copy_message(text, "", message);
+	copy_message(text, PQerrorMessage(conn));
 	if (strstr(text, "no pg_hba.conf entry"))
 		cure = " (add the line to pg_hba.conf of the primary, as for streaming)";
 	else if (strstr(text, "max_wal_senders") || strstr(text, "too many clients"))
 		cure = " (raise max_wal_senders on the primary: each standby needs one more)";
-	else if (strstr(text, "unrecognized configuration parameter") ||
-			 strstr(text, "function tcs.read_index() does not exist") ||
+	else if (strstr(text, "function tcs.read_index() does not exist") ||
 			 strstr(text, "schema \"tcs\" does not exist"))
+		cure = " (CREATE EXTENSION tcs in that database of the primary)";
+	else if (strstr(text, "unrecognized configuration parameter"))
 		cure = " (the primary runs without tcs: add it to shared_preload_libraries there)";
 	snprintf(reason, TCS_REASON_LEN, "%.*s%s",
 			 (int) (TCS_REASON_LEN - 1 - strlen(cure)), text, cure);

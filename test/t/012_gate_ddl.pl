@@ -203,6 +203,7 @@ my @changes = (
 #   lock, snapshot   the session holds them while it waits
 #   after     the change is replayed before the read comes
 #   pipelined begin has left a pipeline open
+#   result    which of several results counts (the last one)
 #   plain     the statement is not one that is planned anew from its text
 #   not       changes that do not fit
 my $generic = 'SET plan_cache_mode = force_generic_plan';
@@ -218,6 +219,30 @@ my @ways = (
 		},
 		read => sub { $_[0]->bind('', 's')->execute('')->sync; },
 		plain => 1
+	},
+	{
+		name => 'generic plan with a parameter',
+		prepare => [$generic],
+		begin => sub {
+			my ($c, $sql) = @_;
+			$c->parse('s', with_parameter($sql))->bind('', 's', 1)->execute('')
+			  ->sync->results;
+		},
+		read => sub { $_[0]->bind('', 's', 1)->execute('')->sync; },
+		plain => 1
+	},
+	{
+		name => 'parameter',
+		read => sub { $_[0]->extended(with_parameter($_[1]), 1)->sync; }
+	},
+	{
+		# the length of what is in front of it counts in bytes
+		name => 'second statement of a string',
+		read => sub {
+			$_[0]->simple("SELECT '\xc3\xa4\xc3\xb6'; /* ; */ $_[1]; SELECT 3");
+		},
+		result => 1,
+		lock => 1
 	},
 	{
 		name => 'generic plan, replayed before',
@@ -308,6 +333,8 @@ my @ways = (
 		lock => 1
 	});
 
+sub with_parameter { return "SELECT q.* FROM ($_[0]) q WHERE \$1::int = 1"; }
+
 my $number = 0;
 my ($c, $token, $lsn);
 
@@ -342,7 +369,7 @@ sub outcome
 		is(TcsWire::rows_text(pop @results),
 			'locks: 1', 'the advisory lock was kept');
 	}
-	return TcsWire::rows_text($results[-1]);
+	return TcsWire::rows_text($results[ $way->{result} // -1 ]);
 }
 
 sub one_case
