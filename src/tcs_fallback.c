@@ -128,6 +128,13 @@ report_behind(const TcsUnmet *unmet)
 	double		waited = unmet->waited_us / 1000.0;
 	TcsPosition needed = needed_position(unmet);
 
+	if (!unmet->in_recovery && req->reason == TCS_REASON_NONE)
+	{
+		errmsg("a commit that this session has seen on a standby is not visible here yet");
+		errdetail("The token names " TCS_LSN_FMT ", and after waiting %.0f ms a commit before that was still under way on this primary; it may wait for a synchronous standby.",
+				  LSN_FORMAT_ARGS(req->needed.lsn), waited);
+		return errhint("Retry, raise tcs.max_wait, or see the wait event SyncRep in pg_stat_activity.");
+	}
 	if (!unmet->in_recovery)
 	{
 		errmsg("this server is on an older timeline than the session token");

@@ -348,10 +348,12 @@ wait_for(TcsUnmet *facts, bool holding, int64 deadline)
 			result = TCS_WAIT_MET;
 		else
 			result = tcs_wait_for_commits(facts->req.needed.lsn, deadline);
-		facts->proof.at = facts->req.needed;
-		facts->proof.fresh_at = 0;
-		if (result == TCS_WAIT_MET && tcs_now() - start < 1000)
-			return result;
+		if (result == TCS_WAIT_MET)
+		{
+			facts->proof.at = facts->req.needed;
+			if (tcs_now() - start < 1000)
+				return result;
+		}
 	}
 	if (result == TCS_WAIT_TIMEOUT)
 		tcs_stats_count_timeout(facts->req.level);
@@ -363,18 +365,13 @@ wait_for(TcsUnmet *facts, bool holding, int64 deadline)
 
 /*
  * On a primary, the new snapshot can still miss a commit that no process has
- * announced (see tcs_commits.c).  Sleeps a little if so.
+ * announced (see tcs_commits.c).
  */
 static bool
-snapshot_misses_commits(const TcsSite *site, const TcsUnmet *facts, int64 deadline)
+snapshot_misses_commits(const TcsSite *site, const TcsUnmet *facts)
 {
-	if (facts->in_recovery || site->kind == TCS_SITE_BARE ||
-		!tcs_commits_missed_by(GetActiveSnapshot()))
-		return false;
-	if (tcs_now() >= deadline)
-		return false;
-	tcs_wait_briefly();
-	return true;
+	return !facts->in_recovery && site->kind != TCS_SITE_BARE &&
+		tcs_commits_missed_by(GetActiveSnapshot());
 }
 
 /*
@@ -406,6 +403,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 	bool		sole = statement_is_sole();
 	int64		deadline = deadline_after(tcs_guc_max_wait());
 	TcsWaitResult result;
+	bool		missed;
 
 	if (gave_up.lxid == tcs_my_lxid_compat() &&
 		gave_up.generation == tcs_settings_generation)
@@ -454,18 +452,27 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 		if (releasing)
 			tcs_swap_retake_locks(site);
 
-		/*
-		 * What is proved now holds for the snapshot taken next and for all
-		 * later ones; in REPEATABLE READ, for the transaction's.
-		 */
-		raise_proof(&tcs_gate.proof, &facts->proof);
-		if (xact.lxid == tcs_my_lxid_compat())
-			xact.proof = facts->proof;
-		if (result == TCS_WAIT_MET && !site->token_only)
-			settle(&facts->req);
 		tcs_swap_take_snapshot(site);
-	} while (result == TCS_WAIT_MET &&
-			 snapshot_misses_commits(site, facts, deadline));
+
+		missed = result == TCS_WAIT_MET && snapshot_misses_commits(site, facts);
+		if (missed && tcs_now() < deadline)
+			tcs_wait_briefly();
+		else if (missed)
+		{
+			result = TCS_WAIT_TIMEOUT;
+			facts->reason = TCS_REASON_BEHIND;
+			facts->proof = tcs_gate.proof;
+			break;
+		}
+	} while (missed);
+
+	/*
+	 * What was proved before the snapshot was taken holds for it and for all
+	 * later ones; in REPEATABLE READ, for the transaction's.
+	 */
+	raise_proof(&tcs_gate.proof, &facts->proof);
+	if (xact.lxid == tcs_my_lxid_compat())
+		xact.proof = facts->proof;
 
 	switch (result)
 	{
