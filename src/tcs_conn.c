@@ -58,21 +58,21 @@ copy_message(char *reason, const char *message)
 static void
 copy_conn_error(char *reason)
 {
-	char		text[TCS_REASON_LEN];
+	char		message[TCS_REASON_LEN];
 	const char *cure = "";
 
-	copy_message(text, PQerrorMessage(conn));
-	if (strstr(text, "no pg_hba.conf entry"))
+	copy_message(message, PQerrorMessage(conn));
+	if (strstr(message, "no pg_hba.conf entry"))
 		cure = " (add the line to pg_hba.conf of the primary, as for streaming)";
-	else if (strstr(text, "max_wal_senders") || strstr(text, "too many clients"))
+	else if (strstr(message, "max_wal_senders") || strstr(message, "too many clients"))
 		cure = " (raise max_wal_senders on the primary: each standby needs one more)";
-	else if (strstr(text, "function tcs.read_index() does not exist") ||
-			 strstr(text, "schema \"tcs\" does not exist"))
+	else if (strstr(message, "function tcs.read_index() does not exist") ||
+			 strstr(message, "schema \"tcs\" does not exist"))
 		cure = " (CREATE EXTENSION tcs in that database of the primary)";
-	else if (strstr(text, "unrecognized configuration parameter"))
+	else if (strstr(message, "unrecognized configuration parameter"))
 		cure = " (the primary runs without tcs: add it to shared_preload_libraries there)";
 	snprintf(reason, TCS_REASON_LEN, "%.*s%s",
-			 (int) (TCS_REASON_LEN - 1 - strlen(cure)), text, cure);
+			 (int) (TCS_REASON_LEN - 1 - strlen(cure)), message, cure);
 }
 
 /*

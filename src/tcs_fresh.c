@@ -57,8 +57,7 @@ typedef struct TcsFresh
 
 	/*
 	 * The mirror.  Written by the worker alone, between two increments of
-	 * mirror_seq; see tcs_fresh_publish_mirror() and
-	 * tcs_fresh_read_mirror().
+	 * mirror_seq; see tcs_fresh_publish_mirror() and tcs_fresh_read_mirror().
 	 */
 	pg_atomic_uint32 mirror_seq;
 	TcsProof	mirror;

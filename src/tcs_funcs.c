@@ -115,7 +115,7 @@ static int64
 interval_argument_us(Interval *interval, const char *name)
 {
 	int64		us = interval->time +
-		((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
+	((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
 
 	if (us < 0)
 		ereport(ERROR,
@@ -297,7 +297,7 @@ Datum
 tcs_wait_for(PG_FUNCTION_ARGS)
 {
 	CallContext *call = fcinfo->context && IsA(fcinfo->context, CallContext) ?
-		(CallContext *) fcinfo->context : NULL;
+	(CallContext *) fcinfo->context : NULL;
 	TcsToken	token;
 	int			max_wait = tcs_guc_max_wait();
 

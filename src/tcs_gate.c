@@ -58,7 +58,7 @@ static struct
 	TcsProof	proof;			/* noted before its snapshot was taken */
 	int64		arrival;		/* the transaction's moment */
 	LocalTransactionId used_in; /* in which its snapshot was used */
-} xact;
+}			xact;
 
 /*
  * A wait at BEGIN or SET that ended in vain: the statement to come refuses
@@ -69,7 +69,7 @@ static struct
 	LocalTransactionId lxid;
 	uint64		generation;
 	int64		waited_us;
-} gave_up;
+}			gave_up;
 
 /*
  * Our own doing changed tcs.session_token, without asking for more: a gate
@@ -177,8 +177,8 @@ note_transaction(const TcsContext *context)
 	xact.arrival = context->arrival;
 
 	/*
-	 * tcs_gate.proof was noted in an earlier transaction, or in this one before
-	 * it had a snapshot: it is changed nowhere else.
+	 * tcs_gate.proof was noted in an earlier transaction, or in this one
+	 * before it had a snapshot: it is changed nowhere else.
 	 */
 	xact.proof = tcs_gate.proof;
 }
@@ -538,7 +538,8 @@ tcs_gate_pass_slowly(TcsSite *site)
 		return;
 	}
 	if (site->kind == TCS_SITE_BARE && fixed)
-		return;					/* SET after the first query: the next will tell */
+		return;					/* SET after the first query: the next will
+								 * tell */
 
 	facts.reason = facts.req.reason;
 	if (facts.reason != TCS_REASON_NONE)

@@ -360,10 +360,10 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 {
 	Node	   *statement = pstmt->utilityStmt;
 	bool		top = depth == 0 && context <= PROCESS_UTILITY_QUERY &&
-		gate_is_open_here();
+	gate_is_open_here();
 	bool		ends_prepared = IsA(statement, TransactionStmt) &&
-		(((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED ||
-		 ((TransactionStmt *) statement)->kind == TRANS_STMT_ROLLBACK_PREPARED);
+	(((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED ||
+	 ((TransactionStmt *) statement)->kind == TRANS_STMT_ROLLBACK_PREPARED);
 	TcsAfterwards afterwards = top ? decide_afterwards(statement) : TCS_AFTER_NOTHING;
 	int			outer = depth;
 
@@ -411,7 +411,7 @@ tcs_xact_callback(XactEvent event, void *arg)
 
 static void
 tcs_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
-					   SubTransactionId parentSubid, void *arg)
+					 SubTransactionId parentSubid, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 		forget_depth();

@@ -173,7 +173,10 @@ note_asker(XLogRecPtr lsn)
 	int64		asked_at = tcs_now();
 	int			last;
 
-	/* only nodes introduce themselves; a person who calls the function does not */
+	/*
+	 * only nodes introduce themselves; a person who calls the function does
+	 * not
+	 */
 	if (tcs_guc_asker()[0] == '\0')
 		return;
 	if (my_asker == NULL)
@@ -282,6 +285,7 @@ tcs_readindex_show(void)
 	if (MyBackendType != B_WAL_SENDER)
 		return "";
 	text = tcs_readindex_answer();
+
 	strlcpy(answer, text, sizeof(answer));
 	pfree(text);
 	return answer;
@@ -289,7 +293,7 @@ tcs_readindex_show(void)
 
 /* Read an answer; false if it is none that this version understands. */
 bool
-tcs_readindex_parse(const char *text, TcsAnswerText *answer)
+tcs_readindex_parse(const char *line, TcsAnswerText *answer)
 {
 	int			version;
 	char		role[16];
@@ -297,14 +301,14 @@ tcs_readindex_parse(const char *text, TcsAnswerText *answer)
 	const char *p;
 
 	memset(answer, 0, sizeof(*answer));
-	if (sscanf(text, "%d %15s %" PRIx64 " %" PRIx64 " %15s %n",
+	if (sscanf(line, "%d %15s %" PRIx64 " %" PRIx64 " %15s %n",
 			   &version, role, &answer->system_identifier, &answer->lsn,
 			   answer->library, &offset) < 5 ||
 		version < 1 || offset == 0)
 		return false;
 	answer->standby = strcmp(role, "primary") != 0;
 
-	for (p = text + offset; answer->ntimelines < TCS_ANSWER_TIMELINES; p++)
+	for (p = line + offset; answer->ntimelines < TCS_ANSWER_TIMELINES; p++)
 	{
 		TcsTimeline *t = &answer->timelines[answer->ntimelines];
 		int			len = 0;

@@ -34,7 +34,8 @@ typedef struct TcsRequirement
 {
 	TcsLevel	level;
 	TcsReason	reason;			/* not NONE: no wait can meet it */
-	const char *detail;			/* for UNKNOWN: why, if not for want of answers */
+	const char *detail;			/* for UNKNOWN: why, if not for want of
+								 * answers */
 	const char *hint;			/* with a detail; may be NULL */
 	TcsTimeline fork;			/* for LOST: the timeline left, tli 0: none */
 	TcsPosition needed;			/* lsn 0: none */

@@ -169,10 +169,10 @@ static bool
 set_own_token(const TcsToken *token)
 {
 	uint64		generation = tcs_settings_generation;
-	char		text[TCS_TOKEN_MAXLEN + 1];
+	char		buf[TCS_TOKEN_MAXLEN + 1];
 
-	tcs_token_format(token, text);
-	if (!tcs_guc_set_token(token, text))
+	tcs_token_format(token, buf);
+	if (!tcs_guc_set_token(token, buf))
 		return false;
 	tcs_gate_carry_over(generation);
 	return true;
@@ -232,7 +232,7 @@ pre_commit(void)
 static void
 report_commit(void)
 {
-	char		text[TCS_TOKEN_MAXLEN + 1];
+	char		buf[TCS_TOKEN_MAXLEN + 1];
 
 	next_token.written = Max(next_token.written, last_written.lsn);
 	/* the end of the commit bounds all that was read before it, too */
@@ -241,8 +241,8 @@ report_commit(void)
 
 	if (place_made)
 	{
-		tcs_token_format(&next_token, text);
-		tcs_guc_overwrite_token(&next_token, text);
+		tcs_token_format(&next_token, buf);
+		tcs_guc_overwrite_token(&next_token, buf);
 		return;
 	}
 	pending_token = next_token;

@@ -100,8 +100,8 @@ watch_plan(const PlannedStmt *plan)
 	/*
 	 * A plan that was made for this statement may be stale already: taking
 	 * locks has processed messages since its making began.  Which ones is not
-	 * known, so any makes us plan again.  Plans of the plan cache were checked
-	 * by it under their locks.
+	 * known, so any makes us plan again.  Plans of the plan cache were
+	 * checked by it under their locks.
 	 */
 	plan_is_stale = planning_noted && planned_at != SharedInvalidMessageCounter;
 	planning_noted = false;
@@ -209,15 +209,15 @@ replan(QueryDesc *query_desc)
 	ParamListInfo params = query_desc->params;
 	Oid		   *types = NULL;
 	int			ntypes = params ? params->numParams : 0;
-	const char *text = query_desc->sourceText;
+	const char *source = query_desc->sourceText;
 	List	   *parsetrees;
 	List	   *queries;
 	PlannedStmt *plan = NULL;
 
 	if (old->stmt_location >= 0 && old->stmt_len > 0)
-		text = pnstrdup(text + old->stmt_location, old->stmt_len);
+		source = pnstrdup(source + old->stmt_location, old->stmt_len);
 	else if (old->stmt_location > 0)
-		text = pstrdup(text + old->stmt_location);
+		source = pstrdup(source + old->stmt_location);
 
 	if (ntypes > 0)
 	{
@@ -226,16 +226,16 @@ replan(QueryDesc *query_desc)
 			types[i] = params->params[i].ptype;
 	}
 
-	parsetrees = pg_parse_query(text);
+	parsetrees = pg_parse_query(source);
 	if (list_length(parsetrees) == 1 &&
 		IsA(linitial_node(RawStmt, parsetrees)->stmt, SelectStmt))
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
 		queries = pg_analyze_and_rewrite_fixedparams(linitial_node(RawStmt, parsetrees),
-													 text, types, ntypes, NULL);
+													 source, types, ntypes, NULL);
 		if (list_length(queries) == 1 &&
 			linitial_node(Query, queries)->commandType == CMD_SELECT)
-			plan = tcs_plan_query_compat(linitial_node(Query, queries), text,
+			plan = tcs_plan_query_compat(linitial_node(Query, queries), source,
 										 CURSOR_OPT_PARALLEL_OK, params);
 		PopActiveSnapshot();
 	}
@@ -248,7 +248,7 @@ replan(QueryDesc *query_desc)
 				 errdetail("While the statement waited for replay, an object that it uses was changed."),
 				 errhint("Retry the statement.")));
 
-	/* slices of the source text are counted from its own begin */
+	/* slices of the source source are counted from its own begin */
 	plan->stmt_location = old->stmt_location;
 	plan->stmt_len = old->stmt_len;
 	return plan;

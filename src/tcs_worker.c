@@ -220,6 +220,7 @@ take_answer(const TcsAnswerText *text)
 	answer.asked_at = worker.asked_at;
 	answer.at.tli = text->timelines[0].tli;
 	answer.at.lsn = text->lsn;
+
 	tcs_fresh_add_answer(&answer);
 	tcs_queue_answer(worker.question, &answer);
 }
