@@ -21,6 +21,12 @@
 #endif
 
 /*
+ * For variables that each read looks at: known to lie in this library, so that
+ * they are not looked up in its table of addresses.
+ */
+#define TCS_LOCAL __attribute__((visibility("hidden")))
+
+/*
  * Read levels, from weak to strong.  The order of the enum is not the order
  * of strength: that is tcs_level_rank().
  */

@@ -33,6 +33,7 @@ static PGconn *conn = NULL;
 static TcsConnState state = TCS_CONN_CLOSED;
 static PostgresPollingStatusType polling;
 static bool is_replication;
+static uint64 socket_serial = 0;
 
 /* libpq's message on one line, in the caller's buffer. */
 static void
@@ -153,6 +154,7 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 		tcs_conn_close();
 		return false;
 	}
+	socket_serial++;
 	polling = PGRES_POLLING_WRITING;
 	state = TCS_CONN_CONNECTING;
 	return true;
@@ -169,8 +171,19 @@ tcs_conn_close(void)
 {
 	if (conn)
 		PQfinish(conn);
+	socket_serial++;
 	conn = NULL;
 	state = TCS_CONN_CLOSED;
+}
+
+/*
+ * Changes whenever the socket may be another one.  A new socket can have the
+ * number of an old one.
+ */
+uint64
+tcs_conn_socket_serial(void)
+{
+	return socket_serial;
 }
 
 int
@@ -208,6 +221,8 @@ tcs_conn_ask(char *reason)
 static bool
 advance_connecting(char *reason)
 {
+	/* libpq goes on to the next host, or the next address, by itself */
+	socket_serial++;
 	polling = PQconnectPoll(conn);
 	if (polling == PGRES_POLLING_FAILED)
 	{

@@ -26,6 +26,7 @@ extern bool tcs_conn_ask(char *reason);
 extern bool tcs_conn_advance(bool *answered, TcsAnswerText *answer,
 							 char *reason);
 extern void tcs_conn_close(void);
+extern uint64 tcs_conn_socket_serial(void);
 extern int	tcs_conn_socket(void);
 extern int	tcs_conn_wait_events(void);
 

@@ -81,7 +81,7 @@ typedef struct TcsGate
 	TcsLastRead last;
 } TcsGate;
 
-extern TcsGate tcs_gate;
+extern TCS_LOCAL TcsGate tcs_gate;
 
 extern void tcs_gate_pass_slowly(TcsSite *site);
 extern void tcs_gate_carry_over(uint64 generation);
@@ -91,6 +91,14 @@ extern bool tcs_gate_is_satisfied(void);
 extern void tcs_gate_get_last(TcsLastRead *last);
 extern void tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms);
 extern void tcs_gate_build_context(TcsContext *context, const TcsToken *token);
+
+/* Count a read that passes at once. */
+static inline void
+tcs_gate_count_at_once(void)
+{
+	tcs_stats_count_read((TcsLevel) tcs_read_level);
+	tcs_gate.at_once_level = tcs_read_level;
+}
 
 /*
  * The fast path: is the requirement in force satisfied by what was proved
@@ -122,8 +130,7 @@ tcs_gate_pass_at_once(void)
 			tcs_fresh_read_mirror(&tcs_gate.proof);
 		}
 	}
-	tcs_stats_count_read((TcsLevel) tcs_read_level);
-	tcs_gate.at_once_level = tcs_read_level;
+	tcs_gate_count_at_once();
 	return true;
 }
 

@@ -20,23 +20,23 @@ typedef enum TcsReportToken
 	TCS_REPORT_ALL
 } TcsReportToken;
 
-extern int	tcs_read_level;
+extern TCS_LOCAL int	tcs_read_level;
 extern char *tcs_session_token;
-extern int	tcs_report_token;
+extern TCS_LOCAL int	tcs_report_token;
 extern int	tcs_max_staleness;	/* ms */
 extern int	tcs_max_lag;		/* kB, -1: off */
 extern int	tcs_max_wait;		/* ms, -1: for ever */
 extern int	tcs_max_wait_limit; /* ms, -1: no limit */
 extern int	tcs_probe_interval; /* ms */
 extern char *tcs_primary_conninfo;
-extern bool tcs_enabled;
+extern TCS_LOCAL bool tcs_enabled;
 
 /*
  * Changes whenever a setting that decides about a read may have changed.  The
  * gate remembers the number at which it was last satisfied, so that a read
  * which asks for nothing new costs one comparison.  Starts at 1.
  */
-extern uint64 tcs_settings_generation;
+extern TCS_LOCAL uint64 tcs_settings_generation;
 
 extern const TcsToken *tcs_guc_token(void);
 extern const TcsFallback *tcs_guc_fallback(void);

@@ -28,6 +28,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "optimizer/planner.h"
+#include "storage/proc.h"
 #include "tcop/pquery.h"
 #include "tcop/utility.h"
 #include "utils/backend_status.h"
@@ -68,7 +69,7 @@ decide_attachment(void)
 		TCS_ATTACHED : TCS_NOT_ATTACHED;
 }
 
-static pg_attribute_always_inline bool
+static bool
 gate_is_open_here(void)
 {
 	if (unlikely(attachment == TCS_ATTACH_UNDECIDED))
@@ -77,12 +78,12 @@ gate_is_open_here(void)
 }
 
 /* A top-level statement comes to the gate. */
-static pg_attribute_always_inline void
+static void
 pass_gate(TcsSiteKind kind, QueryDesc *query_desc, bool holding)
 {
-	if (unlikely(tcs_session_report_is_pending))
+	if (tcs_session_report_is_pending)
 		tcs_session_report_pending();
-	if (unlikely(!tcs_gate_pass_at_once()))
+	if (!tcs_gate_pass_at_once())
 	{
 		TcsSite		site = {0};
 
@@ -111,26 +112,49 @@ check_nested(QueryDesc *query_desc)
 	statement_generation = tcs_settings_generation;
 }
 
+/* A plan is about to be started, and it is not the simplest case. */
+static pg_noinline void
+before_executor(QueryDesc *query_desc)
+{
+	if (!gate_is_open_here())
+		return;
+
+	/*
+	 * What runs without a portal is part of something: of a function call of
+	 * the protocol, of a deferred trigger, of an input function.
+	 */
+	if (depth > 0 || ActivePortal == NULL)
+	{
+		check_nested(query_desc);
+		return;
+	}
+	if (!tcs_exempt_plan(query_desc->plannedstmt))
+		pass_gate(TCS_SITE_QUERY, query_desc, false);
+	if (IsolationUsesXactSnapshot())
+		tcs_gate_note_snapshot_use();
+}
+
+/*
+ * The hot path of tcs: a top-level statement whose requirement is met for good
+ * passes with these tests alone.
+ */
 static void
 tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 {
-	if (gate_is_open_here() && (eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
+	if (likely(tcs_gate.settled == tcs_settings_generation &&
+			   tcs_gate.max_age == 0 &&
+			   attachment == TCS_ATTACHED && tcs_enabled &&
+			   depth == 0 && ActivePortal != NULL &&
+			   queryDesc->plannedstmt->invalItems == NIL &&
+			   !IsolationUsesXactSnapshot() &&
+			   !tcs_session_report_is_pending &&
+			   (eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0))
 	{
-		/*
-		 * What runs without a portal is part of something: of a function call
-		 * of the protocol, of a deferred trigger, of an input function.
-		 */
-		if (depth > 0 || ActivePortal == NULL)
-			check_nested(queryDesc);
-		else
-		{
-			if (queryDesc->plannedstmt->invalItems == NIL ||
-				!tcs_exempt_plan(queryDesc->plannedstmt))
-				pass_gate(TCS_SITE_QUERY, queryDesc, false);
-			if (IsolationUsesXactSnapshot())
-				tcs_gate_note_snapshot_use();
-		}
+		tcs_gate_count_at_once();
+		statement_generation = tcs_settings_generation;
 	}
+	else if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
+		before_executor(queryDesc);
 
 	if (prev_ExecutorStart)
 		prev_ExecutorStart(queryDesc, eflags);
@@ -400,11 +424,28 @@ forget_depth(void)
 		depth = 0;
 }
 
-/* The only such callback of tcs: the list is gone through at each commit. */
+/*
+ * The only such callback of tcs: the list is gone through at each commit.
+ *
+ * A transaction that cannot have written and whose reads are not reported has
+ * nothing to do here.  That is nearly all there are on a standby, where all
+ * transactions are read-only.
+ */
 static void
 tcs_xact_callback(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_ABORT)
+	if (event == XACT_EVENT_COMMIT)
+	{
+		if (!tcs_session_is_ending)
+			return;
+	}
+	else if (event == XACT_EVENT_PRE_COMMIT)
+	{
+		if (XactReadOnly && tcs_report_token != TCS_REPORT_ALL &&
+			!TransactionIdIsValid(MyProc->xid))
+			return;
+	}
+	else if (event == XACT_EVENT_ABORT)
 		forget_depth();
 	tcs_session_at_xact_event(event);
 }

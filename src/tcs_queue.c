@@ -50,7 +50,7 @@
 #define TCS_WAKE_BATCH	16
 
 /* Longest sleep without a look around, should every wake-up have been lost. */
-#define TCS_SAFETY_US	500000
+#define TCS_SAFETY_US	5000000
 
 /* Longest stay in core's queue without a look at what core does not know. */
 #define TCS_CORE_SLICE_US	1000000
@@ -199,7 +199,7 @@ detach_slot(TcsSlot *slot)
 static void
 enter_queue(TcsSlot *slot, const TcsSleep *sleep)
 {
-	Latch	   *worker_latch;
+	Latch	   *worker_latch = NULL;
 
 	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
 	Assert(slot->state == TCS_SLOT_FREE);
@@ -218,10 +218,11 @@ enter_queue(TcsSlot *slot, const TcsSleep *sleep)
 	queue->nwaiting++;
 	if (slot->holding)
 		queue->nholding++;
-	worker_latch = queue->worker_latch;
+	/* who sleeps again wakes the worker only if that may have gone to rest */
+	if (!sleep->again || sleep->kind == TCS_SLEEP_ANSWER || queue->nwaiting == 1)
+		worker_latch = queue->worker_latch;
 	LWLockRelease(queue_lock);
 
-	/* the worker may be asleep without looking at replay, or not asking */
 	if (worker_latch)
 		SetLatch(worker_latch);
 }

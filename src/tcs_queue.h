@@ -23,6 +23,7 @@ typedef struct TcsSleep
 	TcsSleepKind kind;
 	TcsPosition target;			/* for TCS_SLEEP_REPLAY */
 	bool		holding;		/* does the session hold what replay may need? */
+	bool		again;			/* has it slept for the same before? */
 	TcsAnswer	answer;			/* out: the answer, asked_at 0 if none yet */
 } TcsSleep;
 

@@ -37,7 +37,6 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "miscadmin.h"
-#include "storage/proc.h"
 #include "utils/snapmgr.h"
 
 #include "tcs_commits.h"
@@ -51,7 +50,7 @@
 
 /* A token to be reported; made in PRE_COMMIT as far as possible. */
 static TcsToken next_token;
-static bool ending = false;		/* on a primary, with something left to do */
+bool		tcs_session_is_ending = false;	/* on a primary, with something to do */
 static bool place_made = false; /* by PRE_COMMIT, for COMMIT to fill in */
 static bool prepared_transaction_ended = false;
 static bool xid_to_come = false;	/* NOTIFY gets its xid only at commit */
@@ -206,7 +205,7 @@ pre_commit(void)
 		return;
 	}
 
-	ending = true;
+	tcs_session_is_ending = true;
 	tcs_commits_enter();
 	if (tcs_report_token == TCS_REPORT_OFF || !tcs_is_client_backend())
 		return;
@@ -268,33 +267,24 @@ committed(void)
 static void
 forget_transaction(void)
 {
-	ending = false;
+	tcs_session_is_ending = false;
 	prepared_transaction_ended = false;
 	xid_to_come = false;
 	place_made = false;
 }
 
-/*
- * Called at each transaction event.
- *
- * A transaction that cannot have written and whose reads are not reported has
- * nothing to do here.  That is nearly all there are on a standby, where all
- * transactions are read-only.
- */
+/* Called at each transaction event at which there may be something to do. */
 void
 tcs_session_at_xact_event(XactEvent event)
 {
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			if (XactReadOnly && !TransactionIdIsValid(MyProc->xid) &&
-				tcs_report_token != TCS_REPORT_ALL)
-				break;
 			pre_commit();
 			break;
 
 		case XACT_EVENT_COMMIT:
-			if (ending)
+			if (tcs_session_is_ending)
 			{
 				committed();
 				forget_transaction();

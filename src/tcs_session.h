@@ -13,7 +13,10 @@
 #include "tcs_token.h"
 
 /* Is a token waiting for tcs_session_report_pending()? */
-extern bool tcs_session_report_is_pending;
+extern TCS_LOCAL bool tcs_session_report_is_pending;
+
+/* Is anything left to be done at the commit of this transaction? */
+extern TCS_LOCAL bool tcs_session_is_ending;
 
 extern bool tcs_is_client_backend(void);
 extern void tcs_session_current_token(TcsToken *token);

@@ -29,7 +29,7 @@ typedef struct TcsLevelStats
 } TcsLevelStats;
 
 /* Reads of this process per level; see tcs_stats.c for who writes it. */
-extern pg_atomic_uint64 *tcs_my_reads;
+extern TCS_LOCAL pg_atomic_uint64 *tcs_my_reads;
 
 /* Count a read that is about to be served or refused.  Hot path. */
 static inline void

@@ -114,6 +114,7 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 			return TCS_WAIT_MET;
 		if (!tcs_queue_enabled())
 			return TCS_WAIT_DISABLED;
+		sleep.again = waited;
 		timeout_us = deadline - tcs_now();
 		if (timeout_us <= 0)
 			return TCS_WAIT_TIMEOUT;

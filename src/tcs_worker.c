@@ -25,7 +25,8 @@
  */
 #include "postgres.h"
 
-#include <poll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
@@ -434,33 +435,78 @@ sleep_on_replay(int64 timeout_us)
 
 #else
 
+/* A latch cannot sleep for less than a millisecond, so a timer wakes us. */
+static int	timer_fd = -1;
+
+/*
+ * The set of what may wake us; made anew whenever there is another socket, or
+ * something else to wait for on it.
+ */
+static WaitEventSet *
+poll_set(void)
+{
+	static WaitEventSet *set = NULL;
+	static uint64 serial = 0;
+	pgsocket	socket = tcs_conn_socket();
+
+	if (timer_fd < 0)
+	{
+		timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+		if (timer_fd < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+					 errmsg("could not create timer: %m")));
+	}
+	if (set && serial == tcs_conn_socket_serial())
+		return set;
+	if (set)
+		FreeWaitEventSet(set);
+	serial = tcs_conn_socket_serial();
+	set = CreateWaitEventSet(TopMemoryContext, 4);
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(set, WL_SOCKET_READABLE, timer_fd, NULL, NULL);
+	if (socket != PGINVALID_SOCKET)
+		AddWaitEventToSet(set, tcs_conn_wait_events(), socket, NULL, NULL);
+	return set;
+}
+
 /*
  * Somebody waits for replay: look again soon, and less soon the longer it has
- * not moved.  A latch cannot sleep for less than a millisecond.
+ * not moved and nobody else has come.
  */
 static void
 sleep_on_replay(int64 timeout_us)
 {
 	int64		still = tcs_now() - worker.moved_at;
 	int64		pause = still < 20000 ? 100 : still < 200000 ? 500 : 2000;
-	struct pollfd fd;
-	struct timespec ts;
+	WaitEventSet *set = poll_set();
+	struct itimerspec timer = {0};
+	WaitEvent	events[4];
+	int			n;
 
-	pause = Min(pause, timeout_us);
-	fd.fd = tcs_conn_socket();
-	fd.events = tcs_conn_wait_events() == WL_SOCKET_WRITEABLE ? POLLOUT : POLLIN;
-	ts.tv_sec = 0;
-	ts.tv_nsec = pause * 1000;
-	worker.socket_ready =
-		ppoll(&fd, fd.fd == PGINVALID_SOCKET ? 0 : 1, &ts, NULL) > 0;
-	if (MyLatch->is_set)
+	timer.it_value.tv_nsec = Min(pause, timeout_us) * 1000;
+	(void) timerfd_settime(timer_fd, 0, &timer, NULL);
+	n = WaitEventSetWait(set, -1, events, lengthof(events), wait_event_main);
+
+	worker.socket_ready = false;
+	for (int i = 0; i < n; i++)
 	{
-		ResetLatch(MyLatch);
-		/* somebody new: begin to look often again */
-		worker.moved_at = tcs_now();
+		if (events[i].events & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			/* somebody new: begin to look often again */
+			worker.moved_at = tcs_now();
+		}
+		else if (events[i].fd == timer_fd)
+		{
+			uint64		expirations;
+
+			(void) !read(timer_fd, &expirations, sizeof(expirations));
+		}
+		else
+			worker.socket_ready = true;
 	}
-	if (!PostmasterIsAlive())
-		proc_exit(1);
 }
 
 #endif

@@ -356,10 +356,14 @@ sub wait_until_held
 {
 	my ($self, $client) = @_;
 
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+
 	until (
 		$self->look('SELECT waiting_sessions > 0 FROM tcs.status()') eq 't')
 	{
 		return 0 if $client->answered;
+		croak $self->{node}->name . ': neither an answer nor a wait'
+		  if time > $deadline;
 	}
 	return 1;
 }
@@ -394,18 +398,19 @@ sub unheld
 	return $client->results;
 }
 
-# Repeats a query until it returns "t".
+# Repeats a query until it returns "t"; false if it does not as long as the test
+# modules ever wait.
 sub poll
 {
 	my ($self, $sql) = @_;
-	my $attempts = 10 * $PostgreSQL::Test::Utils::timeout_default;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
 
-	while ($attempts-- > 0)
+	until ($self->look($sql) eq 't')
 	{
-		return 1 if $self->look($sql) eq 't';
-		select(undef, undef, undef, 0.005 + ($attempts % 20 ? 0 : 0.1));
+		return 0 if time > $deadline;
+		select(undef, undef, undef, 0.01);
 	}
-	return 0;
+	return 1;
 }
 
 # Rows of a result as text; describe_result has the error if there is one.
