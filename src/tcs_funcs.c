@@ -80,9 +80,31 @@ result_desc(FunctionCallInfo fcinfo)
 	return BlessTupleDesc(desc);
 }
 
-static Datum
-one_row(TupleDesc desc, Datum *values, bool *nulls)
+/*
+ * Columns that a later version of the SQL script has added are NULL: during an
+ * upgrade a standby may have them before it has the library.
+ */
+static void
+add_unknown_columns(TupleDesc desc, int known, Datum **values, bool **nulls)
 {
+	Datum	   *all_values;
+	bool	   *all_nulls;
+
+	if (desc->natts <= known)
+		return;
+	all_values = palloc0(desc->natts * sizeof(Datum));
+	all_nulls = palloc(desc->natts * sizeof(bool));
+	memset(all_nulls, true, desc->natts * sizeof(bool));
+	memcpy(all_values, *values, known * sizeof(Datum));
+	memcpy(all_nulls, *nulls, known * sizeof(bool));
+	*values = all_values;
+	*nulls = all_nulls;
+}
+
+static Datum
+one_row(TupleDesc desc, int known, Datum *values, bool *nulls)
+{
+	add_unknown_columns(desc, known, &values, &nulls);
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }
 
@@ -182,7 +204,7 @@ tcs_token_info(PG_FUNCTION_ARGS)
 		memset(nulls, true, sizeof(nulls));
 		values[7] = CStringGetTextDatum("not yet known");
 		nulls[7] = false;
-		return one_row(desc, values, nulls);
+		return one_row(desc, lengthof(values), values, nulls);
 	}
 
 	tcs_gate_build_context(&context, &token);
@@ -208,7 +230,7 @@ tcs_token_info(PG_FUNCTION_ARGS)
 		values[8] = BoolGetDatum(false);
 	else
 		nulls[8] = true;
-	return one_row(desc, values, nulls);
+	return one_row(desc, lengthof(values), values, nulls);
 }
 
 /*
@@ -363,7 +385,7 @@ tcs_read_index(PG_FUNCTION_ARGS)
 	values[1] = Int32GetDatum((int32) parsed.timelines[0].tli);
 	values[2] = Int64GetDatum((int64) parsed.system_identifier);
 	values[3] = CStringGetTextDatum(answer);
-	return one_row(desc, values, nulls);
+	return one_row(desc, lengthof(values), values, nulls);
 }
 
 /* Where the staleness stands to tcs.max_staleness. */
@@ -416,7 +438,7 @@ tcs_status(PG_FUNCTION_ARGS)
 		values[14] = CStringGetTextDatum("not needed on a primary");
 		values[16] = Int64GetDatum((int64) tcs_stats_late_reports());
 		nulls[10] = nulls[14] = nulls[16] = false;
-		return one_row(desc, values, nulls);
+		return one_row(desc, lengthof(values), values, nulls);
 	}
 
 	tcs_fresh_prove(NULL, &proof);
@@ -439,7 +461,7 @@ tcs_status(PG_FUNCTION_ARGS)
 									 "not running: see the server log; max_worker_processes may be too low");
 	values[15] = Int32GetDatum(tcs_queue_length());
 	values[16] = Int64GetDatum((int64) tcs_stats_late_reports());
-	return one_row(desc, values, nulls);
+	return one_row(desc, lengthof(values), values, nulls);
 }
 
 /*
@@ -548,7 +570,7 @@ tcs_last_read(PG_FUNCTION_ARGS)
 	if (last->outcome == TCS_OUTCOME_NONE)
 	{
 		memset(nulls, true, sizeof(nulls));
-		return one_row(desc, values, nulls);
+		return one_row(desc, lengthof(values), values, nulls);
 	}
 	values[0] = CStringGetTextDatum(tcs_level_name(last->level));
 	values[1] = CStringGetTextDatum(describe_source(last->level_source));
@@ -564,7 +586,7 @@ tcs_last_read(PG_FUNCTION_ARGS)
 	values[7] = CStringGetTextDatum(describe_outcome(last));
 	values[8] = CStringGetTextDatum(tcs_reason_name(last->reason));
 	nulls[8] = last->reason == TCS_REASON_NONE;
-	return one_row(desc, values, nulls);
+	return one_row(desc, lengthof(values), values, nulls);
 }
 
 /* ---- statistics ---- */
@@ -581,10 +603,11 @@ sum_downgraded(const TcsLevelStats *stats)
 }
 
 static void
-put_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+put_row(FunctionCallInfo fcinfo, int known, Datum *values, bool *nulls)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
+	add_unknown_columns(rsinfo->setDesc, known, &values, &nulls);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
@@ -619,7 +642,7 @@ tcs_stat_reads(PG_FUNCTION_ARGS)
 		values[6] = Int64GetDatum((int64) downgraded);
 		values[7] = Int64GetDatum((int64) s->errors);
 		values[8] = TimestampTzGetDatum(reset_time);
-		put_row(fcinfo, values, nulls);
+		put_row(fcinfo, lengthof(values), values, nulls);
 	}
 	return (Datum) 0;
 }
@@ -647,7 +670,7 @@ tcs_stat_downgrades(PG_FUNCTION_ARGS)
 				values[1] = CStringGetTextDatum(tcs_level_name((TcsLevel) target));
 				values[2] = CStringGetTextDatum(tcs_reason_name((TcsReason) reason));
 				values[3] = Int64GetDatum((int64) reads);
-				put_row(fcinfo, values, nulls);
+				put_row(fcinfo, lengthof(values), values, nulls);
 			}
 	return (Datum) 0;
 }
@@ -686,7 +709,7 @@ tcs_askers(PG_FUNCTION_ARGS)
 		values[5] = TimestampTzGetDatum(infos[i].last_asked);
 		values[6] = LSNGetDatum(infos[i].last_answer);
 		values[7] = Int64GetDatum((int64) infos[i].questions);
-		put_row(fcinfo, values, nulls);
+		put_row(fcinfo, lengthof(values), values, nulls);
 	}
 	return (Datum) 0;
 }

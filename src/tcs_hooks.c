@@ -455,7 +455,10 @@ tcs_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 					 SubTransactionId parentSubid, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
 		forget_depth();
+		tcs_session_rolled_back();
+	}
 }
 
 void

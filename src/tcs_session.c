@@ -60,6 +60,7 @@ static TcsPosition last_written;
 
 /* A token that could not be set in the commit callback. */
 static TcsToken pending_token;
+static bool pending_was_set = false;	/* in this transaction, which may yet fail */
 bool		tcs_session_report_is_pending = false;
 
 /*
@@ -182,6 +183,8 @@ void
 tcs_session_report_pending(void)
 {
 	tcs_session_report_is_pending = false;
+	pending_was_set = true;
+	tcs_session_is_ending = true;
 	(void) set_own_token(&pending_token);
 }
 
@@ -264,6 +267,18 @@ committed(void)
 		report_commit();
 }
 
+/*
+ * After a rollback, of a transaction or a part of one: what was reported late
+ * in it has been taken back.
+ */
+void
+tcs_session_rolled_back(void)
+{
+	if (pending_was_set)
+		tcs_session_report_is_pending = true;
+	pending_was_set = false;
+}
+
 static void
 forget_transaction(void)
 {
@@ -271,6 +286,7 @@ forget_transaction(void)
 	prepared_transaction_ended = false;
 	xid_to_come = false;
 	place_made = false;
+	pending_was_set = false;
 }
 
 /* Called at each transaction event at which there may be something to do. */
@@ -294,6 +310,7 @@ tcs_session_at_xact_event(XactEvent event)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			tcs_commits_leave();
+			tcs_session_rolled_back();
 			forget_transaction();
 			break;
 

@@ -23,6 +23,7 @@ extern void tcs_session_current_token(TcsToken *token);
 extern void tcs_session_note_prepared(void);
 extern void tcs_session_note_notify(void);
 extern void tcs_session_report_pending(void);
+extern void tcs_session_rolled_back(void);
 extern void tcs_session_at_xact_event(XactEvent event);
 
 #endif							/* TCS_SESSION_H */

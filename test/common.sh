@@ -157,6 +157,9 @@ missing_packages()
 	if [ "${1:-}" = perl ]; then
 		command -v prove >/dev/null || say perl
 		perl -MIPC::Run -e 1 2>/dev/null || say libipc-run-perl
+		# not on the machine itself, where the package would start a pooler
+		[ -z "${TCS_IN_FOLDER:-}" ] || command -v pgbouncer >/dev/null ||
+			say pgbouncer
 	fi
 }
 

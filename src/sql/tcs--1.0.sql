@@ -179,18 +179,30 @@ AS 'MODULE_PATHNAME', 'tcs_asker_staleness'
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
 
 CREATE VIEW standbys AS
-SELECT coalesce(a.application_name, r.application_name) AS application_name,
-	   coalesce(a.client_addr, pg_catalog.host(r.client_addr)) AS client_addr,
-	   a.pid IS NOT NULL AS asks,
+WITH asker AS (
+	SELECT * FROM tcs.askers()
+), streaming AS (
+	SELECT r.*, coalesce(pg_catalog.host(r.client_addr), 'local') AS address
+	  FROM pg_catalog.pg_stat_replication r
+	 WHERE r.state OPERATOR(pg_catalog.<>) 'startup'
+)
+SELECT a.application_name, a.client_addr, true AS asks,
 	   a.library_version, a.token_version, a.last_asked, a.questions,
-	   r.state, r.replay_lsn,
-	   tcs.asker_staleness(a.pid, r.replay_lsn) AS staleness_ms,
-	   pg_catalog.pg_wal_lsn_diff(a.last_answer, r.replay_lsn)::bigint AS staleness_bytes
-  FROM tcs.askers() a
-  FULL JOIN (SELECT * FROM pg_catalog.pg_stat_replication
-			  WHERE state OPERATOR(pg_catalog.<>) 'startup') r
-	ON a.application_name OPERATOR(pg_catalog.=) r.application_name
-   AND a.client_addr IS NOT DISTINCT FROM coalesce(pg_catalog.host(r.client_addr), 'local');
+	   s.state, s.replay_lsn,
+	   tcs.asker_staleness(a.pid, s.replay_lsn) AS staleness_ms,
+	   pg_catalog.pg_wal_lsn_diff(a.last_answer, s.replay_lsn)::bigint AS staleness_bytes
+  FROM asker a
+  LEFT JOIN streaming s
+	ON s.application_name OPERATOR(pg_catalog.=) a.application_name
+   AND s.address OPERATOR(pg_catalog.=) a.client_addr
+ UNION ALL
+SELECT s.application_name, s.address, false,
+	   NULL, NULL, NULL, NULL,
+	   s.state, s.replay_lsn, NULL, NULL
+  FROM streaming s
+ WHERE NOT EXISTS (SELECT FROM asker a
+					WHERE a.application_name OPERATOR(pg_catalog.=) s.application_name
+					  AND a.client_addr OPERATOR(pg_catalog.=) s.address);
 
 COMMENT ON VIEW standbys IS
 'standbys that ask this primary for its read index, and streaming standbys that never did';

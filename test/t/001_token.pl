@@ -505,6 +505,17 @@ $client->query("SET tcs.session_token = 'garbage'");
 is_deeply([ $client->reports ], [], 'a SET that is refused changes nothing');
 is($client->ok_query('SHOW tcs.session_token'), $sixth, '... at all');
 
+# a zero byte has no place in a token, nor in any text
+foreach my $text ("\0", "$sixth\0", "\0$sixth")
+{
+	my ($result) =
+	  $client->extended(q{SELECT set_config('tcs.session_token', $1, false)}, $text)
+	  ->sync->results;
+
+	is($result->{state}, '22021', 'a token with a zero byte is refused');
+}
+is($client->ok_query('SHOW tcs.session_token'), $sixth, '... and changes nothing');
+
 # at connect
 my $started = ReportingClient->new($primary, options => "-c tcs.session_token=$second");
 
