@@ -491,6 +491,8 @@ tcs_can_serve(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(1))
 		bound = interval_argument_us(PG_GETARG_INTERVAL_P(1), "max_staleness");
 
+	if (!tcs_gate_token_is_reached(level))
+		PG_RETURN_BOOL(false);
 	if (!RecoveryInProgress())
 		PG_RETURN_BOOL(true);
 	tcs_fresh_prove(NULL, &proof);
@@ -504,7 +506,7 @@ tcs_can_serve(PG_FUNCTION_ARGS)
 						   now - proof.fresh_at <=
 						   Max((int64) tcs_probe_interval * 2000, TCS_SILENT_AFTER));
 		default:
-			/* depends on the token alone */
+			/* depends on the session's token alone */
 			PG_RETURN_BOOL(true);
 	}
 }

@@ -146,6 +146,7 @@ void
 tcs_gate_build_context(TcsContext *context, const TcsToken *token)
 {
 	context->token = token;
+	context->fixed = false;
 	context->max_staleness = (int64) tcs_max_staleness * 1000;
 	context->max_lag = tcs_max_lag < 0 ? -1 : (int64) tcs_max_lag * 1024;
 	context->in_recovery = RecoveryInProgress();
@@ -249,6 +250,15 @@ pass(const TcsSite *site, TcsUnmet *facts)
 	/* a nested check says something of the outer statement's snapshot only */
 	if (!site->token_only && site->kind != TCS_SITE_NESTED)
 		settle(&facts->req);
+
+	/* on a primary, what is acknowledged is in all snapshots to come */
+	if (!facts->in_recovery && facts->req.token_at.lsn != InvalidXLogRecPtr &&
+		site->kind != TCS_SITE_NESTED)
+	{
+		TcsProof	proof = {.at = facts->req.token_at};
+
+		raise_proof(&tcs_gate.proof, &proof);
+	}
 	facts->reason = TCS_REASON_NONE;
 	facts->now = tcs_now();
 	if (waited)
@@ -310,6 +320,8 @@ reason_for(const TcsUnmet *facts, TcsWaitResult result)
 	const TcsRequirement *req = &facts->req;
 	TcsAnswer	target;
 
+	if (req->reason != TCS_REASON_NONE)
+		return req->reason;
 	if (result == TCS_WAIT_BLOCKING)
 		return TCS_REASON_BLOCKING;
 	if (req->needed.lsn != InvalidXLogRecPtr &&
@@ -327,9 +339,9 @@ deadline_after(int max_wait_ms)
 	return max_wait_ms < 0 ? PG_INT64_MAX : tcs_now() + (int64) max_wait_ms * 1000;
 }
 
-/* Wait on a standby or on a primary, as the node is. */
+/* Wait on a standby or on a primary, as the node is, on one timeline. */
 static TcsWaitResult
-wait_for(TcsUnmet *facts, bool holding, int64 deadline)
+wait_on_timeline(TcsUnmet *facts, bool holding, int64 deadline)
 {
 	int64		start = tcs_now();
 	TcsWaitResult result;
@@ -338,6 +350,8 @@ wait_for(TcsUnmet *facts, bool holding, int64 deadline)
 	{
 		/* the first look is not a wait */
 		tcs_fresh_prove(NULL, &facts->proof);
+		if (facts->proof.at.tli != facts->req.made_on)
+			return TCS_WAIT_OTHER_TIMELINE;
 		if (tcs_requirement_met(&facts->req, &facts->proof))
 			return TCS_WAIT_MET;
 		result = tcs_wait_for_replay(&facts->req, deadline, holding, &facts->proof);
@@ -360,6 +374,35 @@ wait_for(TcsUnmet *facts, bool holding, int64 deadline)
 	/* a look that found nothing to wait for, or had no time to, is no wait */
 	if (deadline > start)
 		facts->waited_us += tcs_now() - start;
+	return result;
+}
+
+/*
+ * Wait, wherever replay goes.
+ *
+ * A position lies on the history of a node or it does not, and that can change
+ * when the node follows another timeline: the requirement is made anew then.
+ * If it cannot be met on the new history, the result is a timeout, and
+ * facts->req.reason says why.
+ */
+static TcsWaitResult
+wait_for(TcsContext *context, TcsUnmet *facts, bool holding, int64 deadline)
+{
+	TcsWaitResult result;
+
+	while ((result = wait_on_timeline(facts, holding, deadline)) ==
+		   TCS_WAIT_OTHER_TIMELINE)
+	{
+		int64		arrival = context->arrival;
+
+		tcs_gate_build_context(context, context->token);
+		context->arrival = arrival;
+		if (!context->in_recovery)
+			return TCS_WAIT_NOT_IN_RECOVERY;
+		tcs_requirement_make(facts->req.level, context, &facts->req);
+		if (facts->req.reason != TCS_REASON_NONE)
+			return TCS_WAIT_TIMEOUT;
+	}
 	return result;
 }
 
@@ -435,7 +478,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 					tcs_swap_leave_conflicts();
 			}
 		}
-		result = wait_for(facts, holding, deadline);
+		result = wait_for(context, facts, holding, deadline);
 		if (result == TCS_WAIT_TIMEOUT || result == TCS_WAIT_BLOCKING)
 		{
 			TcsLevel	served_at;
@@ -488,6 +531,9 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 		case TCS_WAIT_BLOCKING:
 			fail(site, context, facts);
 			break;
+		case TCS_WAIT_OTHER_TIMELINE:
+			Assert(false);		/* wait_for() goes on */
+			break;
 	}
 }
 
@@ -506,6 +552,15 @@ tcs_gate_pass_slowly(TcsSite *site)
 		level = TCS_LEVEL_SESSION;
 
 	tcs_gate_build_context(&context, tcs_guc_token());
+	/* a snapshot that nobody has used yet may still be replaced */
+	fixed = IsolationUsesXactSnapshot() && FirstSnapshotSet &&
+		!((site_is_read(site) || site->kind == TCS_SITE_PLANNER) &&
+		  xact.used_in != tcs_my_lxid_compat());
+	context.fixed = fixed;
+	/* one that a promotion has outlived is a standby's */
+	if (fixed && TransactionStartedDuringRecovery())
+		context.in_recovery = true;
+
 	if (IsolationUsesXactSnapshot())
 	{
 		note_transaction(&context);
@@ -519,11 +574,6 @@ tcs_gate_pass_slowly(TcsSite *site)
 		tcs_gate.at_once_level = -1;
 		tcs_gate.arrival = context.arrival;
 	}
-
-	/* a snapshot that nobody has used yet may still be replaced */
-	fixed = IsolationUsesXactSnapshot() && FirstSnapshotSet &&
-		!((site_is_read(site) || site->kind == TCS_SITE_PLANNER) &&
-		  xact.used_in != tcs_my_lxid_compat());
 
 	facts.in_recovery = context.in_recovery;
 	facts.nested = site->kind == TCS_SITE_NESTED;
@@ -568,6 +618,29 @@ tcs_gate_pass_slowly(TcsSite *site)
 }
 
 /*
+ * Would a read at a level be served now, as far as the session's token goes?
+ * For tcs.can_serve().
+ */
+bool
+tcs_gate_token_is_reached(TcsLevel level)
+{
+	TcsContext	context;
+	TcsRequirement req;
+	TcsProof	proof;
+
+	if (tcs_level_rank(level) > tcs_level_rank(TCS_LEVEL_SESSION))
+		level = TCS_LEVEL_SESSION;
+	tcs_gate_build_context(&context, tcs_guc_token());
+	tcs_requirement_make(level, &context, &req);
+	if (tcs_requirement_is_empty(&req))
+		return true;
+	if (!context.in_recovery)
+		return req.reason == TCS_REASON_NONE && !tcs_commits_under_way(req.needed.lsn);
+	tcs_fresh_prove(NULL, &proof);
+	return proof.at.tli == req.made_on && tcs_requirement_met(&req, &proof);
+}
+
+/*
  * Wait for a token that need not be that of the session; for tcs.wait_for().
  *
  * The caller has no snapshot.  Throws if the token is not reached in time.
@@ -595,8 +668,8 @@ tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms)
 		if (tcs_requirement_is_empty(&facts.req))
 			return;
 		tcs_swap_leave_conflicts();
-		result = wait_for(&facts,
-						  IsTransactionBlock() || HaveRegisteredOrActiveSnapshot(),
+		result = wait_for(&context, &facts,
+						  !statement_is_sole() || HaveRegisteredOrActiveSnapshot(),
 						  deadline);
 		raise_proof(&tcs_gate.proof, &facts.proof);
 		if (result == TCS_WAIT_MET || result == TCS_WAIT_DISABLED)

@@ -85,10 +85,12 @@ extern TCS_LOCAL TcsGate tcs_gate;
 
 extern void tcs_gate_pass_slowly(TcsSite *site);
 extern void tcs_gate_carry_over(uint64 generation);
+extern void tcs_gate_note_own_commit(TcsPosition at);
 extern void tcs_gate_snapshot_imported(void);
 extern void tcs_gate_note_snapshot_use(void);
 extern bool tcs_gate_is_satisfied(void);
 extern void tcs_gate_get_last(TcsLastRead *last);
+extern bool tcs_gate_token_is_reached(TcsLevel level);
 extern void tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms);
 extern void tcs_gate_build_context(TcsContext *context, const TcsToken *token);
 

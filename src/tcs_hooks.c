@@ -120,10 +120,12 @@ before_executor(QueryDesc *query_desc)
 		return;
 
 	/*
-	 * What runs without a portal is part of something: of a function call of
-	 * the protocol, of a deferred trigger, of an input function.
+	 * What is not the portal's own statement is part of something: of a
+	 * function call of the protocol, of a deferred trigger, of an input
+	 * function, of the pruning of partitions when the executor starts.
 	 */
-	if (depth > 0 || ActivePortal == NULL)
+	if (depth > 0 || ActivePortal == NULL ||
+		!list_member_ptr(ActivePortal->stmts, query_desc->plannedstmt))
 	{
 		check_nested(query_desc);
 		return;
@@ -350,7 +352,7 @@ decide_afterwards(Node *statement)
  * is asked for is asked of each statement anew.
  */
 static void
-after_utility(TcsAfterwards afterwards)
+after_utility(TcsAfterwards afterwards, bool was_in_block)
 {
 	TcsSite		site = {0};
 
@@ -364,6 +366,8 @@ after_utility(TcsAfterwards afterwards)
 			return;
 		case TCS_AFTER_BEGIN:
 			site.token_only = !IsolationUsesXactSnapshot();
+			/* a redundant BEGIN, or one behind other statements */
+			site.holding = was_in_block;
 			break;
 		case TCS_AFTER_SET:
 			if (!IsTransactionBlock() || !IsolationUsesXactSnapshot() || FirstSnapshotSet)
@@ -389,6 +393,8 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	(((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED ||
 	 ((TransactionStmt *) statement)->kind == TRANS_STMT_ROLLBACK_PREPARED);
 	TcsAfterwards afterwards = top ? decide_afterwards(statement) : TCS_AFTER_NOTHING;
+	bool		was_in_block = IsTransactionBlock() ||
+		(MyXactFlags & XACT_FLAGS_PIPELINING) != 0;
 	int			outer = depth;
 
 	if (top)
@@ -413,7 +419,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 
 	if (ends_prepared)
 		tcs_commits_leave();
-	after_utility(afterwards);
+	after_utility(afterwards, was_in_block);
 }
 
 /* An abort with no portal running: the error has gone to the client. */

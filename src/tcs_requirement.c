@@ -63,6 +63,7 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 
 	req->needed.tli = token->tli;
 	req->needed.lsn = lsn;
+	req->token_at = req->needed;
 	if (token->system_identifier != context->system_identifier)
 	{
 		req->reason = TCS_REASON_FOREIGN;
@@ -95,6 +96,9 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 		req->reason = TCS_REASON_LOST;
 		return;
 	}
+	/* that it is visible here is no help to a snapshot that was taken before */
+	if (context->fixed)
+		return;
 	/* nothing of an older timeline is still under way */
 	req->needed.lsn = token->tli == context->at.tli &&
 		level != TCS_LEVEL_READ_YOUR_WRITES ?
@@ -134,6 +138,7 @@ tcs_requirement_make(TcsLevel level, const TcsContext *context,
 {
 	memset(req, 0, sizeof(*req));
 	req->level = level;
+	req->made_on = context->at.tli;
 	require_token(level, context, req);
 	if (req->reason != TCS_REASON_NONE || !context->in_recovery)
 		return;

@@ -20,6 +20,7 @@ typedef struct TcsContext
 	int64		max_lag;		/* bytes, -1: off */
 
 	/* this node */
+	bool		fixed;			/* the snapshot at hand was taken before */
 	bool		in_recovery;
 	uint64		system_identifier;
 	TcsPosition at;				/* replayed, or inserted on a primary */
@@ -39,6 +40,8 @@ typedef struct TcsRequirement
 	const char *hint;			/* with a detail; may be NULL */
 	TcsTimeline fork;			/* for LOST: the timeline left, tli 0: none */
 	TcsPosition needed;			/* lsn 0: none */
+	TcsPosition token_at;		/* the whole of what the token names */
+	TimeLineID	made_on;		/* valid as long as the node is on this */
 	int64		fresh_after;	/* 0: none */
 	TcsPosition target;			/* that a wait for fresh_after chose; for show */
 	bool		need_newest;	/* a lag bound, and no answer to count from */

@@ -263,6 +263,7 @@ committed(void)
 
 	last_written.tli = GetWALInsertionTimeLine();
 	last_written.lsn = XactLastCommitEnd;
+	tcs_gate_note_own_commit(last_written);
 	if (tcs_report_token != TCS_REPORT_OFF && tcs_is_client_backend())
 		report_commit();
 }

@@ -15,7 +15,9 @@
  *	  a session.
  *
  *	  A wait ends at its deadline, by an interrupt, when the position is
- *	  reached, at promotion, when tcs is switched off, and with the postmaster.
+ *	  reached, at promotion, when tcs is switched off, and with the postmaster;
+ *	  and when replay goes on to another timeline, on whose history the position
+ *	  may not lie.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +25,7 @@
 
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "storage/latch.h"
 
 #include "tcs_commits.h"
@@ -107,12 +110,19 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 			return TCS_WAIT_NOT_IN_RECOVERY;
 
 		tcs_fresh_prove(own.asked_at ? &own : NULL, proof);
+		if (proof->at.tli != req->made_on)
+			return TCS_WAIT_OTHER_TIMELINE;
 		if (req->need_newest && tcs_fresh_newest(&target))
 			tcs_requirement_add_lag(req, true, &target,
 									(int64) tcs_max_lag * 1024, proof->at);
 		if (tcs_requirement_met(req, proof))
 			return TCS_WAIT_MET;
-		if (!tcs_queue_enabled())
+
+		/*
+		 * The worker's view is newer than ours only if we have a reload to do;
+		 * otherwise it is the worker that has not done its own.
+		 */
+		if (ConfigReloadPending && !tcs_queue_enabled())
 			return TCS_WAIT_DISABLED;
 		sleep.again = waited;
 		timeout_us = deadline - tcs_now();

@@ -15,6 +15,8 @@ typedef enum TcsWaitResult
 	TCS_WAIT_MET,
 	TCS_WAIT_TIMEOUT,
 	TCS_WAIT_BLOCKING,			/* replay waits for what this session holds */
+	TCS_WAIT_OTHER_TIMELINE,	/* replay has followed to another one: the
+								 * requirement is to be made anew */
 	TCS_WAIT_NOT_IN_RECOVERY,	/* promoted: decide anew */
 	TCS_WAIT_DISABLED			/* tcs was switched off */
 } TcsWaitResult;

@@ -143,13 +143,14 @@ connect_if_due(int64 now, bool wanted)
 
 	if (now - worker.attempt_at < backoff)
 		return;
+	worker.attempt_at = now;
 	if (conninfo == NULL || conninfo[0] == '\0')
 	{
+		worker.backoff = TCS_BACKOFF_WANTED;
 		set_link(TCS_LINK_DOWN,
 				 "neither tcs.primary_conninfo nor primary_conninfo is set");
 		return;
 	}
-	worker.attempt_at = now;
 
 	/* keep the reason of the last failure until there is news */
 	tcs_fresh_get_link(&link);
@@ -587,5 +588,7 @@ tcs_worker_main(Datum arg)
 
 	if (!ShutdownRequestPending)
 		ereport(LOG, (errmsg("tcs: this server is no standby any more, worker ends")));
-	proc_exit(0);
+
+	/* an exit code other than 0 lets the postmaster start us again */
+	proc_exit(ShutdownRequestPending ? 1 : 0);
 }
