@@ -102,7 +102,8 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 		/* libpq's message would repeat a part of the string */
 		if (parse_error)
 			PQfreemem(parse_error);
-		strlcpy(reason, "the connection string cannot be parsed", TCS_REASON_LEN);
+		snprintf(reason, TCS_REASON_LEN, "%s cannot be parsed",
+				 replication ? "primary_conninfo" : "tcs.primary_conninfo");
 		return false;
 	}
 	for (PQconninfoOption *option = options; option->keyword && n < 56; option++)

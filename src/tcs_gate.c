@@ -82,6 +82,14 @@ tcs_gate_carry_over(uint64 generation)
 		tcs_gate.settled = tcs_settings_generation;
 }
 
+/* A commit of this session's own is in all its snapshots to come. */
+void
+tcs_gate_note_own_commit(TcsPosition at)
+{
+	if (at.tli >= tcs_gate.proof.at.tli && at.lsn > tcs_gate.proof.at.lsn)
+		tcs_gate.proof.at = at;
+}
+
 /* SET TRANSACTION SNAPSHOT: of somebody else's snapshot nothing is known. */
 void
 tcs_gate_snapshot_imported(void)
