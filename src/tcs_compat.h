@@ -11,6 +11,7 @@
 
 #include "access/transam.h"
 #include "optimizer/planner.h"
+#include "replication/walreceiver.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/sinvaladt.h"
@@ -141,6 +142,17 @@ tcs_my_lxid_compat(void)
 	return MyProc->vxid.lxid;
 #else
 	return MyProc->lxid;
+#endif
+}
+
+/* Make the WAL receiver send a status message; 19 has another name for it. */
+static inline void
+tcs_walrcv_reply_compat(void)
+{
+#if PG_VERSION_NUM >= 190000
+	WalRcvRequestApplyReply();
+#else
+	WalRcvForceReply();
 #endif
 }
 

@@ -50,9 +50,16 @@ copy_message(char *reason, const char *message)
 		else if (len > 0 && reason[len - 1] != ' ')
 			reason[len++] = ' ';
 	}
-	while (len > 0 && reason[len - 1] == ' ')
-		len--;
 	reason[len] = '\0';
+
+	/* without the place in our own question, and without a full stop */
+	if (strstr(reason, " LINE 1:"))
+	{
+		*strstr(reason, " LINE 1:") = '\0';
+		len = strlen(reason);
+	}
+	while (len > 0 && (reason[len - 1] == ' ' || reason[len - 1] == '.'))
+		reason[--len] = '\0';
 }
 
 /* Add what a DBA can do about it, for the cases that have a known cure. */

@@ -180,11 +180,11 @@ report_unknown(const TcsUnmet *unmet)
 		return errhint("See the server log; max_worker_processes may be too low.");
 	}
 	if (link.state == TCS_LINK_UP)
-		return errdetail("The primary has not answered within %.0f ms.",
-						 unmet->waited_us / 1000.0);
-	errdetail("No usable answer of the primary within %.0f ms: %s.",
-			  unmet->waited_us / 1000.0,
-			  link.reason[0] ? link.reason : tcs_link_state_name(link.state));
+		errdetail("The primary has not answered within %.0f ms.",
+				  unmet->waited_us / 1000.0);
+	else
+		errdetail("No usable answer of the primary within %.0f ms: %s.",
+				  unmet->waited_us / 1000.0, tcs_fresh_link_reason(&link));
 	return errhint("See tcs.status() for the link to the primary; ask another node meanwhile, or allow a weaker level in tcs.fallback.");
 }
 

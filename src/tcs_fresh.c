@@ -29,9 +29,12 @@
 #include "postgres.h"
 
 #include "access/xlogrecovery.h"
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
+#include "utils/acl.h"
 
 #include "tcs_fresh.h"
 #include "tcs_shmem.h"
@@ -367,6 +370,20 @@ tcs_fresh_get_link(TcsLinkInfo *info)
 	SpinLockAcquire(&fresh->mutex);
 	*info = fresh->link;
 	SpinLockRelease(&fresh->mutex);
+}
+
+/*
+ * The reason of a link's state, as far as the current user may see it: it can
+ * name hosts and roles, which core shows to pg_read_all_stats alone.
+ */
+const char *
+tcs_fresh_link_reason(const TcsLinkInfo *info)
+{
+	if (info->reason[0] == '\0')
+		return tcs_link_state_name(info->state);
+	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
+		return "shown to members of pg_read_all_stats";
+	return info->reason;
 }
 
 const char *

@@ -38,6 +38,7 @@ extern bool tcs_fresh_target(int64 fresh_after, TcsAnswer *target);
 extern bool tcs_fresh_newest(TcsAnswer *newest);
 extern double tcs_fresh_replay_rate(void);
 extern void tcs_fresh_get_link(TcsLinkInfo *info);
+extern const char *tcs_fresh_link_reason(const TcsLinkInfo *info);
 extern const char *tcs_link_state_name(TcsLinkState state);
 
 /* for the worker */

@@ -453,7 +453,7 @@ tcs_status(PG_FUNCTION_ARGS)
 	nulls[8] = proof.fresh_at == 0;
 	values[10] = CStringGetTextDatum(bound_state(&proof, now));
 	values[11] = CStringGetTextDatum(tcs_link_state_name(link.state));
-	values[12] = CStringGetTextDatum(link.reason);
+	values[12] = CStringGetTextDatum(tcs_fresh_link_reason(&link));
 	nulls[12] = link.reason[0] == '\0';
 	values[13] = Int32GetDatum(link.worker_pid);
 	nulls[13] = link.worker_pid == 0;

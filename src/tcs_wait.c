@@ -54,6 +54,9 @@ sleep_for_position(TcsPosition target, bool holding, int64 timeout_us,
 	TcsPosition at = tcs_fresh_position();
 	TcsLinkInfo link;
 
+	/* it came while we got here: no reason to sleep */
+	if (tcs_position_reached(target, at))
+		return;
 	if (target.lsn <= at.lsn)
 	{
 		/*

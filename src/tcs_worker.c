@@ -33,6 +33,7 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "replication/walreceiver.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/condition_variable.h"
@@ -63,6 +64,7 @@
 #define TCS_BACKOFF_WANTED		1000000 /* while somebody waits for an answer */
 #define TCS_REPEAT_AFTER		100000	/* a question whose answer was lost */
 #define TCS_BLOCKED_AFTER		50000	/* replay waits for a session */
+#define TCS_NUDGE_AFTER			20000	/* WAL that should be here is not */
 #define TCS_SUMMARY_INTERVAL	10000000
 #define TCS_IDLE_SLEEP			500000
 #define TCS_WATCH_SLEEP			20000	/* while somebody waits */
@@ -81,6 +83,7 @@ static struct
 	int64		summary_at;
 	uint64		summary_count;
 	int64		mirror_at;
+	int64		nudged_at;		/* when the WAL receiver was last made to reply */
 	bool		socket_ready;	/* as the last sleep has seen it */
 }			worker;
 
@@ -308,6 +311,25 @@ watch_replay(bool holding)
 		tcs_queue_set_replay_blocked(true);
 }
 
+/*
+ * WAL that the primary has flushed may stay there: a walsender can miss the
+ * wake-up for it, and looks again only when the standby's next status message
+ * comes (wal_receiver_status_interval).  While somebody waits, the WAL receiver
+ * is made to send one.
+ */
+static void
+nudge_walsender(int64 now)
+{
+	TcsAnswer	newest;
+
+	if (now - worker.nudged_at < TCS_NUDGE_AFTER || !tcs_fresh_newest(&newest) ||
+		now - newest.asked_at < TCS_NUDGE_AFTER ||
+		GetWalRcvFlushRecPtr(NULL, NULL) >= newest.at.lsn)
+		return;
+	tcs_walrcv_reply_compat();
+	worker.nudged_at = now;
+}
+
 /* Look at replay: publish what it proves, wake whom it frees. */
 static void
 tend_replay(bool waiting, bool holding)
@@ -334,6 +356,8 @@ tend_replay(bool waiting, bool holding)
 	tcs_queue_wake_reached(at);
 	tcs_replay_find_startup();
 	watch_replay(holding);
+	if (waiting)
+		nudge_walsender(now);
 
 	/* while it looks often, the mirror need not keep up with every look */
 	if (!waiting || now - worker.mirror_at >= TCS_WATCH_SLEEP)
@@ -364,9 +388,9 @@ summarize(void)
 	}
 	if (total > worker.summary_count && worker.summary_at != 0)
 		ereport(LOG,
-				(errmsg("tcs: " UINT64_FORMAT " reads were refused or served below their level in the last %d s",
-						total - worker.summary_count,
-						(int) ((now - worker.summary_at) / 1000000))));
+				(errmsg("tcs: reads refused or served below their level in the last %d s: " UINT64_FORMAT,
+						(int) ((now - worker.summary_at) / 1000000),
+						total - worker.summary_count)));
 	worker.summary_at = now;
 	worker.summary_count = total;
 }
@@ -525,6 +549,7 @@ reload_configuration(void)
 	{
 		tcs_conn_close();
 		worker.backoff = 0;
+		set_link(TCS_LINK_CONNECTING, "connecting to the primary");
 	}
 	pfree(conninfo);
 	pfree(derived);
