@@ -385,6 +385,17 @@ wait_on_timeline(TcsUnmet *facts, bool holding, int64 deadline)
 	return result;
 }
 
+/* Refuse if the history has left behind what the former primary had told. */
+static void
+require_on_history(TcsUnmet *facts, const TcsContext *context, TcsPosition told)
+{
+	if (facts->req.reason != TCS_REASON_NONE ||
+		tcs_history_has(context->history, told))
+		return;
+	facts->req.reason = TCS_REASON_LOST;
+	facts->req.needed = told;
+}
+
 /*
  * Wait, wherever replay goes.
  *
@@ -402,12 +413,15 @@ wait_for(TcsContext *context, TcsUnmet *facts, bool holding, int64 deadline)
 		   TCS_WAIT_OTHER_TIMELINE)
 	{
 		int64		arrival = context->arrival;
+		TcsPosition target = facts->req.target;
 
 		tcs_gate_build_context(context, context->token);
 		context->arrival = arrival;
 		if (!context->in_recovery)
 			return TCS_WAIT_NOT_IN_RECOVERY;
 		tcs_requirement_make(facts->req.level, context, &facts->req);
+		if (target.lsn != InvalidXLogRecPtr)
+			require_on_history(facts, context, target);
 		if (facts->req.reason != TCS_REASON_NONE)
 			return TCS_WAIT_TIMEOUT;
 	}
@@ -428,20 +442,40 @@ snapshot_misses_commits(const TcsSite *site, const TcsUnmet *facts)
 /*
  * Promotion ended the wait: what is asked of a primary is another thing.  Its
  * snapshot is newer than the promotion, so all that was replayed is in it.
+ *
+ * What the former primary had acknowledged is another matter.  A read that
+ * waited for its answer, or for WAL that its answer named, can have been left
+ * without it for ever.
  */
 static void
 decide_after_promotion(const TcsSite *site, TcsContext *context, TcsUnmet *facts)
 {
 	int64		arrival = context->arrival;
+	bool		waited_for_answer = facts->req.fresh_after != 0;
+	TcsAnswer	answer = {.at = facts->req.target};
+
+	if (waited_for_answer && answer.at.lsn == InvalidXLogRecPtr)
+		(void) tcs_fresh_target(facts->req.fresh_after, &answer);
 
 	tcs_gate_build_context(context, context->token);
 	context->arrival = arrival;
-	facts->in_recovery = false;
 	tcs_requirement_make(facts->req.level, context, &facts->req);
+	if (!waited_for_answer || facts->req.reason != TCS_REASON_NONE)
+		;						/* it is the token that decides */
+	else if (answer.at.lsn != InvalidXLogRecPtr)
+		require_on_history(facts, context, answer.at);
+	else
+	{
+		facts->req.reason = TCS_REASON_UNKNOWN;
+		facts->req.detail = "This server was promoted before it had what the former primary had acknowledged.";
+		facts->req.hint = "Retry: a statement that starts now is one of the new primary.";
+	}
+	facts->in_recovery = false;
 	facts->reason = facts->req.reason;
 	facts->proof.at = context->at;
-	if (tcs_requirement_is_empty(&facts->req) ||
-		tcs_requirement_met(&facts->req, &facts->proof))
+	if (facts->reason == TCS_REASON_NONE &&
+		(tcs_requirement_is_empty(&facts->req) ||
+		 tcs_requirement_met(&facts->req, &facts->proof)))
 		pass(site, facts);
 	else
 		fail(site, context, facts);
@@ -565,8 +599,8 @@ tcs_gate_pass_slowly(TcsSite *site)
 		!((site_is_read(site) || site->kind == TCS_SITE_PLANNER) &&
 		  xact.used_in != tcs_my_lxid_compat());
 	context.fixed = fixed;
-	/* one that a promotion has outlived is a standby's */
-	if (fixed && TransactionStartedDuringRecovery())
+	/* the moment of a transaction that outlived a promotion lies before it */
+	if (IsolationUsesXactSnapshot() && TransactionStartedDuringRecovery())
 		context.in_recovery = true;
 
 	if (IsolationUsesXactSnapshot())

@@ -108,6 +108,20 @@ tcs_history_locate(const TcsHistory *history, TimeLineID tli,
 	return TCS_HISTORY_FORKED;
 }
 
+/* Is a position, whose timeline was once part of this history, still? */
+bool
+tcs_history_has(const TcsHistory *history, TcsPosition position)
+{
+	for (int i = 0; i < history->n; i++)
+	{
+		const TcsTimeline *t = &history->timelines[i];
+
+		if (t->tli == position.tli)
+			return t->end == InvalidXLogRecPtr || position.lsn <= t->end;
+	}
+	return position.tli > history->tli;
+}
+
 /*
  * Does a node that has everything up to "reached" have "needed"?
  *

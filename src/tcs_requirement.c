@@ -96,9 +96,19 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 		req->reason = TCS_REASON_LOST;
 		return;
 	}
-	/* that it is visible here is no help to a snapshot that was taken before */
+	/*
+	 * That it is visible here is no help to a snapshot that was taken before.
+	 * What was only read here is not counted: the transaction chose its
+	 * snapshot, and a dump by several sessions imports one on purpose.
+	 */
 	if (context->fixed)
+	{
+		TcsToken	unread = *token;
+
+		unread.seen_primary = InvalidXLogRecPtr;
+		req->needed.lsn = token_part(level, &unread);
 		return;
+	}
 	/* nothing of an older timeline is still under way */
 	req->needed.lsn = token->tli == context->at.tli &&
 		level != TCS_LEVEL_READ_YOUR_WRITES ?

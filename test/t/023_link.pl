@@ -162,7 +162,7 @@ my $without = new_standby($primary, 'without', preload => 0);
 $primary->poll_query_until('postgres',
 	q{SELECT count(*) = 2 FROM pg_stat_replication WHERE state = 'streaming'});
 $primary->poll_query_until('postgres',
-	q{SELECT staleness_ms IS NOT NULL FROM tcs.standbys WHERE asks});
+	q{SELECT staleness_ms IS NOT NULL AND staleness_bytes <= 0 FROM tcs.standbys WHERE asks});
 is( $primary->safe_psql(
 		'postgres',
 		q{SELECT application_name, asks, library_version, token_version,

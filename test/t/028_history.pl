@@ -84,11 +84,19 @@ wait_for_replay($primary, $_) foreach ($first, $second);
 {
 	my $waiting = TcsWire->new($second, options => '-c tcs.max_wait=-1');
 	my $fresh = TcsWire->new($second);
+	my $bound = TcsWire->new($second,
+		options => '-c tcs.max_wait=-1 -c tcs.read_level=bounded -c tcs.max_staleness=1');
+	my $promoted = TcsWire->new($first,
+		options => '-c tcs.max_wait=-1 -c tcs.read_level=strong');
 
-	foreach my $standby ($first, $second)
+	# No WAL any more, but answers.  Who is promoted must not be behind the other,
+	# which could not follow it.
+	foreach my $standby ($second, $first)
 	{
 		wait_for_replay($primary, $standby);
-		$standby->append_conf('postgresql.conf', "primary_conninfo = ''");
+		$standby->append_conf('postgresql.conf',
+			sprintf(qq{primary_conninfo = ''\ntcs.primary_conninfo = '%s dbname=postgres'},
+				$primary->connstr));
 		$standby->reload;
 		$standby->poll_query_until('postgres',
 			'SELECT count(*) = 0 FROM pg_stat_wal_receiver')
@@ -97,7 +105,20 @@ wait_for_replay($primary, $_) foreach ($first, $second);
 	my $lost = write_token($primary, 'UPDATE t SET v = 3');
 	$waiting->ok_query("SET tcs.session_token = '$lost'");
 	$waiting->simple('SELECT v FROM t')->flush;
-	wait_for_waiters($second);
+	# answers beyond what the standbys will ever have
+	foreach my $standby ($first, $second)
+	{
+		$standby->poll_query_until('postgres',
+			'SELECT primary_lsn > replay_lsn FROM tcs.status()')
+		  or die 'no answer beyond what is replayed: '
+		  . $standby->safe_psql('postgres', 'SELECT * FROM tcs.status()');
+	}
+	$_->simple('SELECT v FROM t')->flush foreach ($bound, $promoted);
+	wait_for_waiters($second, 2);
+	wait_for_waiters($first, 1);
+	# the strong read has its answer, and waits for what it names
+	$first->poll_query_until('postgres',
+		'SELECT last_answer_age_ms < 1000 FROM tcs.status()');
 
 	$primary->stop('immediate');
 	$first->promote;
@@ -106,14 +127,19 @@ wait_for_replay($primary, $_) foreach ($first, $second);
 		'CREATE TABLE filler AS SELECT i, repeat(i::text, 20) FROM generate_series(1, 20000) i');
 	my $kept = write_token($first, 'UPDATE t SET v = 4');
 	$second->append_conf('postgresql.conf',
-		sprintf(q{primary_conninfo = '%s'}, $first->connstr));
+		sprintf(qq{primary_conninfo = '%s'\ntcs.primary_conninfo = ''}, $first->connstr));
 	$second->reload;
 
 	my ($read) = $waiting->results;
 	is($read->{state}, 'TC003', 'a lost write is recognised by who waits for it');
+	($read) = $bound->results;
+	is($read->{state}, 'TC003', '... and by who waits for what the primary told');
+	($read) = $promoted->results;
+	is($read->{state}, 'TC003', 'strong, and the standby itself is promoted without it');
+	is($promoted->ok_query('SELECT v FROM t'), '4', '... a later read is the new primary\'s');
 	$fresh->ok_query("SET tcs.max_wait = '60s'; SET tcs.session_token = '$kept'");
 	is($fresh->ok_query('SELECT v FROM t'), '4', 'a write on the new primary is seen');
-	$_->disconnect foreach ($waiting, $fresh);
+	$_->disconnect foreach ($waiting, $fresh, $bound, $promoted);
 }
 
 done_testing();
