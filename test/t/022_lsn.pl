@@ -69,7 +69,7 @@ sub token_with
 	my $body = join('.', @fields);
 
 	$crc = ($crc >> 8) ^ $crc_table[ ($crc ^ ord) & 0xff ] foreach split //, $body;
-	return sprintf('%s.%x', $body, $crc ^ 0xffffffff);
+	return sprintf('%s.%08x', $body, $crc ^ 0xffffffff);
 }
 
 sub written_in

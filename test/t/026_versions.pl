@@ -241,7 +241,7 @@ sub checked
 		$crc ^= $byte;
 		$crc = $crc & 1 ? ($crc >> 1) ^ 0x82f63b78 : $crc >> 1 foreach 1 .. 8;
 	}
-	return sprintf('%s.%x', $body, $crc ^ 0xffffffff);
+	return sprintf('%s.%08x', $body, $crc ^ 0xffffffff);
 }
 
 my $later = checked('2.abc.1.0.ffff.ffff.ffff.77.88');
