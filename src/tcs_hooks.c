@@ -394,7 +394,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	 ((TransactionStmt *) statement)->kind == TRANS_STMT_ROLLBACK_PREPARED);
 	TcsAfterwards afterwards = top ? decide_afterwards(statement) : TCS_AFTER_NOTHING;
 	bool		was_in_block = IsTransactionBlock() ||
-		(MyXactFlags & XACT_FLAGS_PIPELINING) != 0;
+	(MyXactFlags & XACT_FLAGS_PIPELINING) != 0;
 	int			outer = depth;
 
 	if (top)

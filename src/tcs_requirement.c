@@ -96,6 +96,7 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 		req->reason = TCS_REASON_LOST;
 		return;
 	}
+
 	/*
 	 * That it is visible here is no help to a snapshot that was taken before.
 	 * What was only read here is not counted: the transaction chose its

@@ -50,7 +50,8 @@
 
 /* A token to be reported; made in PRE_COMMIT as far as possible. */
 static TcsToken next_token;
-bool		tcs_session_is_ending = false;	/* on a primary, with something to do */
+bool		tcs_session_is_ending = false;	/* on a primary, with something to
+											 * do */
 static bool place_made = false; /* by PRE_COMMIT, for COMMIT to fill in */
 static bool prepared_transaction_ended = false;
 static bool xid_to_come = false;	/* NOTIFY gets its xid only at commit */
@@ -60,7 +61,8 @@ static TcsPosition last_written;
 
 /* A token that could not be set in the commit callback. */
 static TcsToken pending_token;
-static bool pending_was_set = false;	/* in this transaction, which may yet fail */
+static bool pending_was_set = false;	/* in this transaction, which may yet
+										 * fail */
 bool		tcs_session_report_is_pending = false;
 
 /*

@@ -122,8 +122,8 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 			return TCS_WAIT_MET;
 
 		/*
-		 * The worker's view is newer than ours only if we have a reload to do;
-		 * otherwise it is the worker that has not done its own.
+		 * The worker's view is newer than ours only if we have a reload to
+		 * do; otherwise it is the worker that has not done its own.
 		 */
 		if (ConfigReloadPending && !tcs_queue_enabled())
 			return TCS_WAIT_DISABLED;

@@ -83,7 +83,8 @@ static struct
 	int64		summary_at;
 	uint64		summary_count;
 	int64		mirror_at;
-	int64		nudged_at;		/* when the WAL receiver was last made to reply */
+	int64		nudged_at;		/* when the WAL receiver was last made to
+								 * reply */
 	bool		socket_ready;	/* as the last sleep has seen it */
 }			worker;
 
