@@ -197,8 +197,9 @@ sub questions
 configure($standby, 'tcs.probe_interval = 0');
 $standby->poll_query_until('postgres', q{SELECT current_setting('tcs.probe_interval') = '0'});
 
-# The last question of the old interval may still be on its way; the answer to
-# a strong read comes after it.
+# Until the worker knows it as well, it asks every 100 ms.
+$standby->poll_query_until('postgres',
+	'SELECT last_answer_age_ms > 500 FROM tcs.status()');
 read_at($standby, $read, level => 'strong', max_wait => -1);
 my $questions = questions();
 
