@@ -235,8 +235,17 @@ check_unknown('no line in pg_hba.conf',
 	[ 'down', 'no pg_hba.conf entry.*add the line to pg_hba.conf of the primary' ]);
 check_session('no line in pg_hba.conf');
 
-# The WAL receiver has one connection; hogs take all others.
-my @hogs = map {
+# Hogs take all connections that the WAL receiver has not.
+sub walsenders
+{
+	return $primary->safe_psql('postgres',
+		q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'});
+}
+
+my @hogs;
+
+while (@hogs < $senders && walsenders() < $senders)
+{
 	my ($in, $out) = ("SHOW tcs.read_index;\n", '');
 	my $hog = IPC::Run::start(
 		[
@@ -246,13 +255,10 @@ my @hogs = map {
 		'<', \$in, '>', \$out, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
 
 	$hog->pump while $out !~ /primary/ && $hog->pumpable;
-	$hog;
-} 2 .. $senders;
+	push @hogs, $hog;
+}
 
-is( $primary->safe_psql('postgres',
-		q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'}),
-	$senders,
-	'all connections for standbys are taken');
+is(walsenders(), $senders, 'all connections for standbys are taken');
 set_hba(@trust);
 check_unknown('max_wal_senders reached', [ 'down', 'raise max_wal_senders on the primary' ]);
 check_session('max_wal_senders reached');
