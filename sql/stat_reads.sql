@@ -66,7 +66,7 @@ BEGIN
 			crc := CASE WHEN crc & 1 = 1 THEN (crc >> 1) # 2197175160 ELSE crc >> 1 END;
 		END LOOP;
 	END LOOP;
-	PERFORM set_config('tcs.session_token', body || '.' || to_hex(crc # 4294967295), false);
+	PERFORM set_config('tcs.session_token', body || '.' || lpad(to_hex(crc # 4294967295), 8, '0'), false);
 END $$;
 SELECT tcs.stat_reads_reset();
 SELECT v FROM t;

@@ -21,7 +21,7 @@ BEGIN
 			crc := CASE WHEN crc & 1 = 1 THEN (crc >> 1) # 2197175160 ELSE crc >> 1 END;
 		END LOOP;
 	END LOOP;
-	RETURN body || '.' || to_hex(crc # 4294967295);
+	RETURN body || '.' || lpad(to_hex(crc # 4294967295), 8, '0');
 END $$;
 
 -- Fields of a token by number, and a token with one of them replaced.
