@@ -433,9 +433,10 @@ forget_depth(void)
 /*
  * The only such callback of tcs: the list is gone through at each commit.
  *
- * A transaction that cannot have written and whose reads are not reported has
+ * A transaction that has not written and whose reads are not reported has
  * nothing to do here.  That is nearly all there are on a standby, where all
- * transactions are read-only.
+ * transactions are read-only.  A read-only one can have written by COMMIT
+ * PREPARED.
  */
 static void
 tcs_xact_callback(XactEvent event, void *arg)
@@ -448,7 +449,8 @@ tcs_xact_callback(XactEvent event, void *arg)
 	else if (event == XACT_EVENT_PRE_COMMIT)
 	{
 		if (XactReadOnly && tcs_report_token != TCS_REPORT_ALL &&
-			!TransactionIdIsValid(MyProc->xid))
+			!TransactionIdIsValid(MyProc->xid) &&
+			XactLastRecEnd == InvalidXLogRecPtr)
 			return;
 	}
 	else if (event == XACT_EVENT_ABORT)

@@ -6,10 +6,21 @@
  * NOTES
  *	  The read index is a position that covers every commit acknowledged so
  *	  far, asynchronous ones included, and that standbys will reach without
- *	  any further write: the end of inserted WAL, folded back when it points
- *	  behind a page header that nobody has sent yet, and flushed.  The raw
- *	  insert position may stay out of reach, and the raw flush position misses
- *	  asynchronous commits or ends within a record.
+ *	  any further write.  There are two:
+ *
+ *	  What a standby is told covers what is *acknowledged*: the largest end of
+ *	  a commit that its backend has come back from, flushed if it was
+ *	  asynchronous.  Each process notes that end in its commit callback, which
+ *	  comes before its client is answered.  WAL of others that are still under
+ *	  way is not in it, so nobody waits for it to be flushed, sent and replayed.
+ *
+ *	  What a session's own token needs covers what is *visible*, which includes
+ *	  commits on their way between ProcArrayEndTransaction() and the callback:
+ *	  the end of inserted WAL, folded back when it points behind a page header
+ *	  that nobody has sent yet, and flushed.
+ *
+ *	  The raw insert position may stay out of reach, and the raw flush position
+ *	  misses asynchronous commits or ends within a record.
  *
  *	  An answer is one line of text, since it travels either as the value of a
  *	  setting over a replication connection (which knows no other statement
@@ -62,6 +73,19 @@ typedef struct TcsAsker
 	}			answers[TCS_ASKER_ANSWERS];
 } TcsAsker;
 
+typedef struct TcsReadIndex
+{
+	/*
+	 * Largest end of a commit of this server's that its backend has come back
+	 * from; 0 before the first one.  Raised by compare and exchange, never
+	 * lowered.
+	 */
+	pg_atomic_uint64 acknowledged;
+
+	TcsAsker	askers[TCS_MAX_ASKERS];
+} TcsReadIndex;
+
+static TcsReadIndex *shared = NULL;
 static TcsAsker *askers = NULL;
 static LWLock *askers_lock = NULL;
 static TcsAsker *my_asker = NULL;
@@ -69,20 +93,39 @@ static TcsAsker *my_asker = NULL;
 Size
 tcs_readindex_shmem_size(void)
 {
-	return TCS_MAX_ASKERS * sizeof(TcsAsker);
+	return sizeof(TcsReadIndex);
 }
 
 void
 tcs_readindex_shmem_init(void *ptr, bool found)
 {
-	askers = ptr;
+	shared = ptr;
+	askers = shared->askers;
 	askers_lock = tcs_shmem_lock("tcs_readindex");
-	if (!found)
-		memset(askers, 0, tcs_readindex_shmem_size());
+	if (found)
+		return;
+
+	memset(shared, 0, sizeof(TcsReadIndex));
+	pg_atomic_init_u64(&shared->acknowledged, 0);
 }
 
 /*
- * Make a read index.  Primary only; may write WAL out, so it may take an fsync.
+ * A transaction of this process has committed, and its client has not been
+ * told yet.  Called in the commit callback, so nothing here may throw.
+ */
+void
+tcs_readindex_note_commit(XLogRecPtr end)
+{
+	uint64		noted = pg_atomic_read_u64(&shared->acknowledged);
+
+	while (noted < end &&
+		   !pg_atomic_compare_exchange_u64(&shared->acknowledged, &noted, end))
+		;
+}
+
+/*
+ * Make a read index of all that is visible.  Primary only; may write WAL out,
+ * so it may take an fsync.
  *
  * The position must be read before it is folded back, and flushed after: the
  * flush of a position behind the end of the records would be complained about.
@@ -98,6 +141,31 @@ tcs_readindex_make(void)
 	else if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
 		lsn -= SizeOfXLogShortPHD;
 
+	if (GetFlushRecPtr(NULL) < lsn)
+		XLogFlush(lsn);
+
+	position.lsn = lsn;
+	position.tli = GetWALInsertionTimeLine();
+	return position;
+}
+
+/*
+ * Make a read index of all that is acknowledged.  Primary only; writes WAL out
+ * only for asynchronous commits.
+ *
+ * Who was answered before we were asked has noted its commit before that; the
+ * messages in between are the memory barriers.  Positions only grow, so any
+ * noted one also covers what was acknowledged before this server's start or
+ * promotion; while there is none, all that is inserted covers that.
+ */
+static TcsPosition
+make_acknowledged(void)
+{
+	XLogRecPtr	lsn = pg_atomic_read_u64(&shared->acknowledged);
+	TcsPosition position;
+
+	if (lsn == InvalidXLogRecPtr)
+		return tcs_readindex_make();
 	if (GetFlushRecPtr(NULL) < lsn)
 		XLogFlush(lsn);
 
@@ -256,7 +324,7 @@ tcs_readindex_answer(void)
 	}
 	else
 	{
-		TcsPosition position = tcs_readindex_make();
+		TcsPosition position = make_acknowledged();
 		const TcsHistory *history = tcs_history_get(position.tli);
 
 		appendStringInfo(&buf, "%d primary %" PRIx64 " %" PRIx64 " %s ",

@@ -45,6 +45,7 @@ typedef struct TcsAskerInfo
 } TcsAskerInfo;
 
 extern TcsPosition tcs_readindex_make(void);
+extern void tcs_readindex_note_commit(XLogRecPtr end);
 extern char *tcs_readindex_answer(void);
 extern const char *tcs_readindex_show(void);
 extern bool tcs_readindex_parse(const char *text, TcsAnswerText *answer);

@@ -259,6 +259,8 @@ static void
 committed(void)
 {
 	tcs_commits_leave();
+	/* also without an xid: the commit of a prepared one may be in it */
+	tcs_readindex_note_commit(XactLastCommitEnd);
 	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
 		!prepared_transaction_ended)
 		return;

@@ -226,6 +226,11 @@ commits('ROLLBACK PREPARED', q{ROLLBACK PREPARED 'two'});
 $watch->query(
 	q{BEGIN; INSERT INTO t VALUES (6, 'f'); PREPARE TRANSACTION 'three'});
 commits('COMMIT PREPARED of another session', q{COMMIT PREPARED 'three'});
+$watch->query(
+	q{BEGIN; INSERT INTO t VALUES (7, 'g'); PREPARE TRANSACTION 'four'});
+silent('a session that only reads', 'SET default_transaction_read_only = on');
+commits('COMMIT PREPARED in it', q{COMMIT PREPARED 'four'});
+silent('and writes again', 'RESET default_transaction_read_only');
 
 # extended protocol
 commits(

@@ -50,6 +50,12 @@ sub insert_lsn
 	return lsn_number($writer->ok_query('SELECT pg_current_wal_insert_lsn()'));
 }
 
+# What a standby would be told now.
+sub told
+{
+	return lsn_number($writer->ok_query('SELECT lsn FROM tcs.read_index()'));
+}
+
 # The token with other positions, and check digits that fit: CRC-32C.
 my @crc_table = map {
 	my $crc = $_;
@@ -278,6 +284,7 @@ foreach my $round (1 .. 3)
 	$hoarder->ok_query(
 		q{INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 130)});
 	is(read_at($other, $read, level => 'strong', @soon), $value, '... strong is');
+	cmp_ok(told(), '<', insert_lsn() - 200_000, '... since nobody has to see that WAL');
 	$hoarder->ok_query(
 		q{INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 130)});
 	is( read_at(
@@ -299,8 +306,10 @@ foreach my $round (1 .. 3)
 		'... an asynchronous commit is read by its token');
 	$value++;
 	$writer->ok_query("UPDATE t SET v = $value WHERE id = 1");
+	cmp_ok(told(), '>=', written_in($writer->parameter('tcs.session_token')),
+		'... is in what standbys are told');
 	is(read_at($standby, $read, level => 'strong', @soon),
-		$value, '... and by strong');
+		$value, '... and read by strong');
 	$writer->ok_query('RESET synchronous_commit');
 	$hoarder->ok_query($round == 2 ? 'ROLLBACK' : 'COMMIT');
 }
@@ -359,5 +368,43 @@ foreach my $round (1 .. 4)
 	is(finish_read($waiting), $value, '... until it has it');
 }
 note "in $early of 4 rounds the commit was seen before its position was replayed";
+
+
+##
+## What standbys are told covers what is acknowledged, however it was committed
+##
+
+sub covers
+{
+	my ($what, $statements) = @_;
+	my $before = insert_lsn();
+
+	$writer->ok_query($_) foreach (@$statements);
+	cmp_ok(told(), '>', $before, "told: $what");
+}
+
+covers('autocommit', ['UPDATE t SET v = v']);
+covers('a block', [ 'BEGIN', 'UPDATE t SET v = v', 'COMMIT' ]);
+covers('a procedure', ['DO $$ BEGIN UPDATE t SET v = v; COMMIT; END $$']);
+covers('DDL', ['CREATE TABLE later (a int)']);
+covers('nextval()', [ 'CREATE SEQUENCE s', q{SELECT nextval('s')} ]);
+$writer->ok_query(q{BEGIN; UPDATE t SET v = v; PREPARE TRANSACTION 'two'});
+covers('COMMIT PREPARED', [q{COMMIT PREPARED 'two'}]);
+$writer->ok_query(q{BEGIN; UPDATE t SET v = v; PREPARE TRANSACTION 'three'});
+$writer->ok_query('SET default_transaction_read_only = on');
+covers('COMMIT PREPARED in a session that only reads', [q{COMMIT PREPARED 'three'}]);
+
+# the first answer of a server that knows of no commit yet
+$writer->ok_query('RESET default_transaction_read_only');
+$token = write_next();
+$primary->restart('immediate');
+cmp_ok(lsn_number($primary->safe_psql('postgres', 'SELECT lsn FROM tcs.read_index()')),
+	'>=', written_in($token), 'told: what was acknowledged before a restart');
+$token = write_token($primary, 'UPDATE t SET v = v WHERE id = 1');
+wait_for_replay($primary, $standby);
+$standby->promote;
+$primary->stop;
+cmp_ok(lsn_number($standby->safe_psql('postgres', 'SELECT lsn FROM tcs.read_index()')),
+	'>=', written_in($token), 'told: what was acknowledged before a promotion');
 
 done_testing();
