@@ -12,12 +12,14 @@
 #include "access/transam.h"
 #include "optimizer/planner.h"
 #include "replication/walreceiver.h"
+#include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/sinvaladt.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 200000
@@ -175,6 +177,17 @@ tcs_renew_virtual_xid_compat(void)
 	vxid.backendId = MyBackendId;
 	VirtualXactLockTableInsert(vxid);
 	MyProc->lxid = vxid.localTransactionId;
+#endif
+}
+
+/* A set of events that lasts as long as the process. */
+static inline WaitEventSet *
+tcs_create_wait_event_set_compat(int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(TopMemoryContext, nevents);
 #endif
 }
 

@@ -18,6 +18,9 @@
  *	  rule of Raft's ReadIndex.  When it comes, the worker turns the ticket into
  *	  a position without waking the session, which has nothing to do yet.
  *
+ *	  Askers wake the worker only when it has use for it: not while a question
+ *	  is on its way, since it looks for new askers when the answer comes.
+ *
  *	  A slot is used by the process whose number it has, or by nobody.  It is
  *	  given back on normal exit, error and process exit by the same function.
  *	  Latches are set after the lock is released; setting the latch of a
@@ -96,8 +99,9 @@ typedef struct TcsQueue
 	dlist_head	askers;			/* by ticket, smallest first */
 	int			nwaiting;
 	int			nholding;
+	int			nunasked;		/* askers that came after the last question */
+	int			wake_at;		/* wake the worker when they are so many */
 	uint64		asked;			/* number of the last question asked */
-	uint64		demanded;		/* number of the last question wanted */
 	Latch	   *worker_latch;	/* NULL while no worker runs */
 	TcsSlot		slots[FLEXIBLE_ARRAY_MEMBER];
 } TcsQueue;
@@ -142,6 +146,7 @@ tcs_queue_shmem_init(void *ptr, bool found)
 	pg_atomic_init_u64(&queue->min_lsn, PG_UINT64_MAX);
 	queue->heap.ph_compare = compare_slots;
 	dlist_init(&queue->askers);
+	queue->wake_at = 1;
 }
 
 static TcsSlot *
@@ -186,7 +191,11 @@ detach_slot(TcsSlot *slot)
 	Assert(LWLockHeldByMeInMode(queue_lock, LW_EXCLUSIVE));
 
 	if (slot->state == TCS_SLOT_ASKING)
+	{
 		dlist_delete(&slot->asker_node);
+		if (slot->ticket > queue->asked)
+			queue->nunasked--;
+	}
 	else if (slot->state == TCS_SLOT_HEAPED)
 	{
 		pairingheap_remove(&queue->heap, &slot->heap_node);
@@ -199,7 +208,8 @@ detach_slot(TcsSlot *slot)
 static void
 enter_queue(TcsSlot *slot, const TcsSleep *sleep)
 {
-	Latch	   *worker_latch = NULL;
+	Latch	   *worker_latch;
+	bool		wake_worker;
 
 	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
 	Assert(slot->state == TCS_SLOT_FREE);
@@ -210,28 +220,30 @@ enter_queue(TcsSlot *slot, const TcsSleep *sleep)
 	{
 		slot->state = TCS_SLOT_ASKING;
 		slot->ticket = queue->asked + 1;
-		queue->demanded = slot->ticket;
 		dlist_push_tail(&queue->askers, &slot->asker_node);
+		wake_worker = ++queue->nunasked >= queue->wake_at;
 	}
 	else
+	{
+		/* who sleeps again wakes it only if it may not be watching replay */
+		wake_worker = !sleep->again || pairingheap_is_empty(&queue->heap);
 		heap_slot(slot, sleep->target);
+	}
 	queue->nwaiting++;
 	if (slot->holding)
 		queue->nholding++;
-	/* who sleeps again wakes the worker only if that may have gone to rest */
-	if (!sleep->again || sleep->kind == TCS_SLEEP_ANSWER || queue->nwaiting == 1)
-		worker_latch = queue->worker_latch;
+	worker_latch = queue->worker_latch;
 	LWLockRelease(queue_lock);
 
-	if (worker_latch)
+	if (wake_worker && worker_latch)
 		SetLatch(worker_latch);
 }
 
-/* Give the slot back; also the cleanup on error and exit. */
-static void
-leave_queue(int code, Datum arg)
+/* Give the slot back; returns the answer that came meanwhile, if any. */
+static TcsAnswer
+leave_queue(TcsSlot *slot)
 {
-	TcsSlot    *slot = (TcsSlot *) DatumGetPointer(arg);
+	TcsAnswer	answer;
 
 	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
 	if (slot->state != TCS_SLOT_FREE)
@@ -242,7 +254,16 @@ leave_queue(int code, Datum arg)
 		if (slot->holding)
 			queue->nholding--;
 	}
+	answer = slot->answer;
 	LWLockRelease(queue_lock);
+	return answer;
+}
+
+/* The cleanup on error and exit. */
+static void
+leave_queue_callback(int code, Datum arg)
+{
+	(void) leave_queue((TcsSlot *) DatumGetPointer(arg));
 }
 
 /*
@@ -270,7 +291,7 @@ tcs_queue_sleep(TcsSleep *sleep, int64 timeout_us)
 	wait_event = sleep->kind == TCS_SLEEP_ANSWER ? wait_event_answer : wait_event_replay;
 
 	enter_queue(slot, sleep);
-	PG_ENSURE_ERROR_CLEANUP(leave_queue, PointerGetDatum(slot));
+	PG_ENSURE_ERROR_CLEANUP(leave_queue_callback, PointerGetDatum(slot));
 	{
 		if (sleep->kind == TCS_SLEEP_ANSWER ||
 			!tcs_position_reached(sleep->target, tcs_fresh_position()))
@@ -281,12 +302,8 @@ tcs_queue_sleep(TcsSleep *sleep, int64 timeout_us)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(leave_queue, PointerGetDatum(slot));
-
-	LWLockAcquire(queue_lock, LW_SHARED);
-	sleep->answer = slot->answer;
-	LWLockRelease(queue_lock);
-	leave_queue(0, PointerGetDatum(slot));
+	PG_END_ENSURE_ERROR_CLEANUP(leave_queue_callback, PointerGetDatum(slot));
+	sleep->answer = leave_queue(slot);
 }
 
 #ifdef TCS_HAVE_WAIT_FOR_LSN
@@ -356,6 +373,7 @@ tcs_queue_attach_worker(void)
 {
 	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
 	queue->worker_latch = MyLatch;
+	queue->wake_at = 1;
 	LWLockRelease(queue_lock);
 	before_shmem_exit(detach_worker, (Datum) 0);
 }
@@ -366,21 +384,32 @@ tcs_queue_set_enabled(bool enabled)
 	pg_atomic_write_u32(&queue->enabled, enabled);
 }
 
-/*
- * Is an answer wanted to a question that has not been asked?  *unserved tells
- * whether anybody waits for an answer at all: one that was asked for may have
- * been lost.
- */
-bool
-tcs_queue_demanded(bool *unserved)
+/* What is there to do? */
+void
+tcs_queue_look(TcsQueueView *view)
 {
-	bool		demanded;
-
 	LWLockAcquire(queue_lock, LW_SHARED);
-	*unserved = !dlist_is_empty(&queue->askers);
-	demanded = *unserved && queue->demanded > queue->asked;
+	view->waiting = queue->nwaiting > 0;
+	view->holding = queue->nholding > 0;
+	view->asking = !dlist_is_empty(&queue->askers);
 	LWLockRelease(queue_lock);
-	return demanded;
+}
+
+/*
+ * Let the worker be woken when so many have come who want an answer to a
+ * question that has not been asked.  Returns how many there are: whoever is not
+ * among them will see the new number.
+ */
+int
+tcs_queue_wake_worker_at(int naskers)
+{
+	int			n;
+
+	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
+	queue->wake_at = naskers;
+	n = queue->nunasked;
+	LWLockRelease(queue_lock);
+	return n;
 }
 
 /*
@@ -394,14 +423,20 @@ tcs_queue_ask(void)
 
 	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
 	question = ++queue->asked;
+	queue->nunasked = 0;
 	LWLockRelease(queue_lock);
 	return question;
 }
 
-/* Hand an answer to all whose tickets it serves; they wait for replay now. */
-void
+/*
+ * Hand an answer to all whose tickets it serves; they wait for replay now.
+ * Returns how many they are.
+ */
+int
 tcs_queue_answer(uint64 question, const TcsAnswer *answer)
 {
+	int			served = 0;
+
 	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
 	while (!dlist_is_empty(&queue->askers))
 	{
@@ -412,8 +447,20 @@ tcs_queue_answer(uint64 question, const TcsAnswer *answer)
 		detach_slot(slot);
 		slot->answer = *answer;
 		heap_slot(slot, answer->at);
+		served++;
 	}
 	LWLockRelease(queue_lock);
+	return served;
+}
+
+/*
+ * Does anybody wait for replay?  Who begins to after this sets the latch of
+ * the worker.
+ */
+bool
+tcs_queue_replay_awaited(void)
+{
+	return pg_atomic_read_u64(&queue->min_lsn) != PG_UINT64_MAX;
 }
 
 /* Wake whoever waits for a position up to "reached". */
@@ -484,17 +531,4 @@ tcs_queue_set_replay_blocked(bool blocked)
 	pg_atomic_write_u32(&queue->replay_blocked, blocked);
 	if (blocked)
 		wake_some(true);
-}
-
-/* Does anybody wait, and does one of them hold something? */
-bool
-tcs_queue_waiting(bool *holding)
-{
-	bool		waiting;
-
-	LWLockAcquire(queue_lock, LW_SHARED);
-	waiting = queue->nwaiting > 0;
-	*holding = queue->nholding > 0;
-	LWLockRelease(queue_lock);
-	return waiting;
 }

@@ -27,6 +27,17 @@ typedef struct TcsSleep
 	TcsAnswer	answer;			/* out: the answer, asked_at 0 if none yet */
 } TcsSleep;
 
+/* What the worker sees of the queue. */
+typedef struct TcsQueueView
+{
+	bool		waiting;		/* does anybody wait, for whatever? */
+	bool		holding;		/* does one of them hold something? */
+	bool		asking;			/* does anybody wait for an answer? */
+} TcsQueueView;
+
+/* for tcs_queue_wake_worker_at(): however many they are */
+#define TCS_WAKE_NEVER	PG_INT32_MAX
+
 /* for sessions */
 extern void tcs_queue_sleep(TcsSleep *sleep, int64 timeout_us);
 extern void tcs_queue_sleep_in_core(TcsPosition target, int64 timeout_us);
@@ -38,12 +49,13 @@ extern int	tcs_queue_length(void);
 extern void tcs_queue_attach_worker(void);
 extern void tcs_queue_set_enabled(bool enabled);
 extern void tcs_queue_set_replay_blocked(bool blocked);
-extern bool tcs_queue_demanded(bool *unserved);
+extern void tcs_queue_look(TcsQueueView *view);
+extern int	tcs_queue_wake_worker_at(int naskers);
 extern uint64 tcs_queue_ask(void);
-extern void tcs_queue_answer(uint64 question, const TcsAnswer *answer);
+extern int	tcs_queue_answer(uint64 question, const TcsAnswer *answer);
+extern bool tcs_queue_replay_awaited(void);
 extern void tcs_queue_wake_reached(TcsPosition reached);
 extern void tcs_queue_wake_all(void);
-extern bool tcs_queue_waiting(bool *holding);
 
 /* for tcs_shmem.c */
 extern Size tcs_queue_shmem_size(void);

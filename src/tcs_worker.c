@@ -19,14 +19,13 @@
  *	  the condition variable that replay broadcasts for each record.
  *
  *	  At most one question is on its way; whoever comes meanwhile is served by
- *	  the next one.  That is what makes one round trip serve many.
+ *	  the next one.  That is what makes one round trip serve many.  Those who
+ *	  have just been served are likely to come again: for about the time of a
+ *	  round trip the next question waits for as many as there were.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
-
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
@@ -43,7 +42,6 @@
 #include "storage/proc.h"
 #include "storage/procsignal.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
 
 #include "tcs_compat.h"
 #include "tcs_conn.h"
@@ -52,6 +50,7 @@
 #include "tcs_history.h"
 #include "tcs_queue.h"
 #include "tcs_replay.h"
+#include "tcs_sleep.h"
 #include "tcs_stats.h"
 #include "tcs_worker.h"
 
@@ -68,6 +67,7 @@
 #define TCS_SUMMARY_INTERVAL	10000000
 #define TCS_IDLE_SLEEP			500000
 #define TCS_WATCH_SLEEP			20000	/* while somebody waits */
+#define TCS_GATHER_MAX			500 /* longest wait for more askers */
 
 static struct
 {
@@ -76,6 +76,9 @@ static struct
 	int64		asked_at;		/* of the question on its way */
 	uint64		question;
 	int64		last_asked;		/* of any question */
+	int			population;		/* askers served last, and those who came
+								 * meanwhile */
+	int64		gather_until;	/* wait so long for that many */
 	TimeLineID	tli;			/* replayed when last looked */
 	int64		blocked_since;	/* 0: replay does not wait for a session */
 	int64		moved_at;		/* when replay was last seen to move */
@@ -85,7 +88,7 @@ static struct
 	int64		mirror_at;
 	int64		nudged_at;		/* when the WAL receiver was last made to
 								 * reply */
-	bool		socket_ready;	/* as the last sleep has seen it */
+	TcsWakeUp	wake_up;		/* what ended the last sleep */
 }			worker;
 
 static uint32 wait_event_main = 0;
@@ -131,6 +134,7 @@ static void
 lose_connection(const char *reason)
 {
 	tcs_conn_close();
+	(void) tcs_queue_wake_worker_at(1);
 	set_link(TCS_LINK_DOWN, reason);
 	worker.backoff = Min(Max(worker.backoff * 2, TCS_BACKOFF_MIN), TCS_BACKOFF_MAX);
 }
@@ -215,6 +219,7 @@ take_answer(const TcsAnswerText *text)
 {
 	TcsAnswer	answer;
 	const char *reason;
+	int64		now;
 
 	worker.backoff = 0;
 	if (!answer_is_usable(text, tcs_fresh_position(), &reason))
@@ -228,21 +233,38 @@ take_answer(const TcsAnswerText *text)
 	answer.at.lsn = text->lsn;
 
 	tcs_fresh_add_answer(&answer);
-	tcs_queue_answer(worker.question, &answer);
+	worker.population = tcs_queue_answer(worker.question, &answer) +
+		tcs_queue_wake_worker_at(TCS_WAKE_NEVER);
+	now = tcs_now();
+	worker.gather_until = worker.population > 1 ?
+		now + Min(2 * (now - worker.asked_at), TCS_GATHER_MAX) : 0;
+}
+
+/*
+ * Is somebody there for whom to ask now?  In any case the next one for whom
+ * there is wakes us.
+ */
+static bool
+askers_are_ready(int64 now)
+{
+	int			enough = now < worker.gather_until ? worker.population : 1;
+
+	return tcs_queue_wake_worker_at(enough) >= enough;
 }
 
 /* Ask, if it is time to or somebody waits for it. */
 static void
-ask_if_due(int64 now, bool demanded, bool unserved)
+ask_if_due(int64 now, bool asking)
 {
 	int64		interval = (int64) tcs_probe_interval * 1000;
 	char		reason[TCS_REASON_LEN] = "";
 
-	if (!demanded &&
-		!(unserved && now - worker.last_asked >= TCS_REPEAT_AFTER) &&
+	if (!askers_are_ready(now) &&
+		!(asking && now - worker.last_asked >= TCS_REPEAT_AFTER) &&
 		!(interval > 0 && now - worker.last_asked >= interval))
 		return;
 
+	(void) tcs_queue_wake_worker_at(TCS_WAKE_NEVER);
 	/* the number first, the clock second: see tcs_queue.c */
 	worker.question = tcs_queue_ask();
 	worker.asked_at = worker.last_asked = tcs_now();
@@ -252,17 +274,15 @@ ask_if_due(int64 now, bool demanded, bool unserved)
 
 /* Whatever is to be done about the connection. */
 static void
-tend_connection(void)
+tend_connection(const TcsQueueView *view)
 {
 	TcsAnswerText text;
 	char		reason[TCS_REASON_LEN] = "";
 	bool		answered;
-	bool		unserved;
-	bool		demanded = tcs_queue_demanded(&unserved);
 	int64		now = tcs_now();
 
 	/* the socket is looked at no more often than it has something to say */
-	if (worker.socket_ready)
+	if (worker.wake_up.socket)
 	{
 		if (!tcs_conn_advance(&answered, &text, reason))
 		{
@@ -276,14 +296,15 @@ tend_connection(void)
 	switch (tcs_conn_state())
 	{
 		case TCS_CONN_CLOSED:
-			connect_if_due(now, unserved);
+			(void) tcs_queue_wake_worker_at(1);
+			connect_if_due(now, view->asking);
 			break;
 		case TCS_CONN_CONNECTING:
 			if (now - worker.attempt_at > TCS_CONNECT_TIMEOUT)
 				lose_connection("the connection attempt timed out");
 			break;
 		case TCS_CONN_IDLE:
-			ask_if_due(now, demanded, unserved);
+			ask_if_due(now, view->asking);
 			break;
 		case TCS_CONN_ASKED:
 			if (now - worker.asked_at > TCS_GIVE_UP_AFTER)
@@ -333,7 +354,7 @@ nudge_walsender(int64 now)
 
 /* Look at replay: publish what it proves, wake whom it frees. */
 static void
-tend_replay(bool waiting, bool holding)
+tend_replay(const TcsQueueView *view)
 {
 	TcsPosition at = tcs_fresh_position();
 	int64		now = tcs_now();
@@ -356,12 +377,12 @@ tend_replay(bool waiting, bool holding)
 	}
 	tcs_queue_wake_reached(at);
 	tcs_replay_find_startup();
-	watch_replay(holding);
-	if (waiting)
+	watch_replay(view->holding);
+	if (view->waiting)
 		nudge_walsender(now);
 
 	/* while it looks often, the mirror need not keep up with every look */
-	if (!waiting || now - worker.mirror_at >= TCS_WATCH_SLEEP)
+	if (!view->waiting || now - worker.mirror_at >= TCS_WATCH_SLEEP)
 	{
 		tcs_fresh_publish_mirror();
 		worker.mirror_at = now;
@@ -402,7 +423,6 @@ time_to_sleep(bool waiting)
 {
 	int64		now = tcs_now();
 	int64		sleep = waiting ? TCS_WATCH_SLEEP : TCS_IDLE_SLEEP;
-	bool		unserved;
 
 	switch (tcs_conn_state())
 	{
@@ -410,8 +430,8 @@ time_to_sleep(bool waiting)
 			sleep = Min(sleep, worker.attempt_at + worker.backoff - now);
 			break;
 		case TCS_CONN_IDLE:
-			if (tcs_queue_demanded(&unserved))
-				return 0;
+			if (worker.gather_until > now)
+				sleep = Min(sleep, worker.gather_until - now);
 			if (tcs_probe_interval > 0)
 				sleep = Min(sleep, worker.last_asked +
 							(int64) tcs_probe_interval * 1000 - now);
@@ -421,21 +441,6 @@ time_to_sleep(bool waiting)
 			break;
 	}
 	return Max(sleep, 0);
-}
-
-/* Sleep on latch and socket. */
-static void
-sleep_on_latch(int64 timeout_us)
-{
-	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
-
-	if (tcs_conn_socket() != PGINVALID_SOCKET)
-		events |= tcs_conn_wait_events();
-	worker.socket_ready =
-		(WaitLatchOrSocket(MyLatch, events, tcs_conn_socket(),
-						   (timeout_us + 999) / 1000, wait_event_main) &
-		 (WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE)) != 0;
-	ResetLatch(MyLatch);
 }
 
 #ifdef TCS_HAVE_REPLAY_CV
@@ -450,52 +455,16 @@ sleep_on_replay(int64 timeout_us)
 	if (max_wal_senders <= 0)
 	{
 		/* replay broadcasts only where cascading is possible */
-		sleep_on_latch(Min(timeout_us, 1000));
+		worker.wake_up = tcs_sleep(Min(timeout_us, 1000), wait_event_main);
 		return;
 	}
 	ConditionVariablePrepareToSleep(&WalSndCtl->wal_replay_cv);
 	tcs_queue_wake_reached(tcs_fresh_position());
-	sleep_on_latch(timeout_us);
+	worker.wake_up = tcs_sleep(timeout_us, wait_event_main);
 	ConditionVariableCancelSleep();
 }
 
 #else
-
-/* A latch cannot sleep for less than a millisecond, so a timer wakes us. */
-static int	timer_fd = -1;
-
-/*
- * The set of what may wake us; made anew whenever there is another socket, or
- * something else to wait for on it.
- */
-static WaitEventSet *
-poll_set(void)
-{
-	static WaitEventSet *set = NULL;
-	static uint64 serial = 0;
-	pgsocket	socket = tcs_conn_socket();
-
-	if (timer_fd < 0)
-	{
-		timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-		if (timer_fd < 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-					 errmsg("could not create timer: %m")));
-	}
-	if (set && serial == tcs_conn_socket_serial())
-		return set;
-	if (set)
-		FreeWaitEventSet(set);
-	serial = tcs_conn_socket_serial();
-	set = CreateWaitEventSet(TopMemoryContext, 4);
-	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	AddWaitEventToSet(set, WL_SOCKET_READABLE, timer_fd, NULL, NULL);
-	if (socket != PGINVALID_SOCKET)
-		AddWaitEventToSet(set, tcs_conn_wait_events(), socket, NULL, NULL);
-	return set;
-}
 
 /*
  * Somebody waits for replay: look again soon, and less soon the longer it has
@@ -506,33 +475,11 @@ sleep_on_replay(int64 timeout_us)
 {
 	int64		still = tcs_now() - worker.moved_at;
 	int64		pause = still < 20000 ? 100 : still < 200000 ? 500 : 2000;
-	WaitEventSet *set = poll_set();
-	struct itimerspec timer = {0};
-	WaitEvent	events[4];
-	int			n;
 
-	timer.it_value.tv_nsec = Min(pause, timeout_us) * 1000;
-	(void) timerfd_settime(timer_fd, 0, &timer, NULL);
-	n = WaitEventSetWait(set, -1, events, lengthof(events), wait_event_main);
-
-	worker.socket_ready = false;
-	for (int i = 0; i < n; i++)
-	{
-		if (events[i].events & WL_LATCH_SET)
-		{
-			ResetLatch(MyLatch);
-			/* somebody new: begin to look often again */
-			worker.moved_at = tcs_now();
-		}
-		else if (events[i].fd == timer_fd)
-		{
-			uint64		expirations;
-
-			(void) !read(timer_fd, &expirations, sizeof(expirations));
-		}
-		else
-			worker.socket_ready = true;
-	}
+	worker.wake_up = tcs_sleep(Min(pause, timeout_us), wait_event_main);
+	/* somebody new: begin to look often again */
+	if (worker.wake_up.latch)
+		worker.moved_at = tcs_now();
 }
 
 #endif
@@ -590,8 +537,7 @@ tcs_worker_main(Datum arg)
 
 	while (!ShutdownRequestPending && RecoveryInProgress())
 	{
-		bool		holding;
-		bool		waiting;
+		TcsQueueView view;
 		int64		timeout_us;
 
 		CHECK_FOR_INTERRUPTS();
@@ -600,16 +546,16 @@ tcs_worker_main(Datum arg)
 			ConfigReloadPending = false;
 			reload_configuration();
 		}
-		waiting = tcs_queue_waiting(&holding);
-		tend_connection();
-		tend_replay(waiting, holding);
+		tcs_queue_look(&view);
+		tend_connection(&view);
+		tend_replay(&view);
 		summarize();
 
-		timeout_us = time_to_sleep(waiting);
-		if (waiting && timeout_us > 0)
+		timeout_us = time_to_sleep(view.waiting);
+		if (tcs_queue_replay_awaited() && timeout_us > 0)
 			sleep_on_replay(timeout_us);
 		else
-			sleep_on_latch(timeout_us);
+			worker.wake_up = tcs_sleep(timeout_us, wait_event_main);
 	}
 
 	if (!ShutdownRequestPending)

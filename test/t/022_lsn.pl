@@ -397,7 +397,8 @@ covers('COMMIT PREPARED in a session that only reads', [q{COMMIT PREPARED 'three
 # the first answer of a server that knows of no commit yet
 $writer->ok_query('RESET default_transaction_read_only');
 $token = write_next();
-$primary->restart('immediate');
+$primary->stop('immediate');
+$primary->start;
 cmp_ok(lsn_number($primary->safe_psql('postgres', 'SELECT lsn FROM tcs.read_index()')),
 	'>=', written_in($token), 'told: what was acknowledged before a restart');
 $token = write_token($primary, 'UPDATE t SET v = v WHERE id = 1');
