@@ -47,6 +47,19 @@ CLOSE c;
 COMMIT;
 SELECT reads FROM tcs.stat_reads WHERE level = 'session';
 
+-- What a statement does behind the scenes is no read of its own.
+SELECT tcs.stat_reads_reset();
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE child (id int REFERENCES parent DEFERRABLE);
+INSERT INTO parent VALUES (1);
+INSERT INTO child VALUES (1);
+BEGIN;
+SET CONSTRAINTS ALL DEFERRED;
+INSERT INTO child VALUES (1);
+COMMIT;
+SELECT reads FROM tcs.stat_reads WHERE level = 'session';
+DROP TABLE child, parent;
+
 -- What fails for reasons of its own was a read.
 SELECT tcs.stat_reads_reset();
 SELECT 1 / (v - v) FROM t;

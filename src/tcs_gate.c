@@ -82,6 +82,13 @@ tcs_gate_carry_over(uint64 generation)
 		tcs_gate.settled = tcs_settings_generation;
 }
 
+/* The next statement has to take the slow way, whatever was proved. */
+void
+tcs_gate_unsettle(void)
+{
+	tcs_gate.settled = 0;
+}
+
 /* A commit of this session's own is in all its snapshots to come. */
 void
 tcs_gate_note_own_commit(TcsPosition at)

@@ -85,6 +85,7 @@ extern TCS_LOCAL TcsGate tcs_gate;
 
 extern void tcs_gate_pass_slowly(TcsSite *site);
 extern void tcs_gate_carry_over(uint64 generation);
+extern void tcs_gate_unsettle(void);
 extern void tcs_gate_note_own_commit(TcsPosition at);
 extern void tcs_gate_snapshot_imported(void);
 extern void tcs_gate_note_snapshot_use(void);

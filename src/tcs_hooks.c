@@ -137,24 +137,34 @@ before_executor(QueryDesc *query_desc)
 }
 
 /*
- * The hot path of tcs: a top-level statement whose requirement is met for good
- * passes with these tests alone.
+ * Is this the only statement of the portal that runs?  False for some that are,
+ * which are then looked at more closely.
+ */
+static inline bool
+is_sole_of_portal(const PlannedStmt *plan)
+{
+	return ActivePortal != NULL && ActivePortal->stmts != NIL &&
+		linitial(ActivePortal->stmts) == plan;
+}
+
+/*
+ * The hot path of tcs: a top-level statement whose requirement was met before,
+ * and still is, passes with these tests alone.
+ *
+ * A gate that is settled implies that this process comes to it, that tcs is
+ * switched on and that no report is pending; see tcs_gate_unsettle().
  */
 static void
 tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 {
 	if (likely(tcs_gate.settled == tcs_settings_generation &&
-			   tcs_gate.max_age == 0 &&
-			   attachment == TCS_ATTACHED && tcs_enabled &&
-			   depth == 0 && ActivePortal != NULL &&
+			   depth == 0 &&
+			   is_sole_of_portal(queryDesc->plannedstmt) &&
 			   queryDesc->plannedstmt->invalItems == NIL &&
 			   !IsolationUsesXactSnapshot() &&
-			   !tcs_session_report_is_pending &&
-			   (eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0))
-	{
-		tcs_gate_count_at_once();
+			   (eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0 &&
+			   tcs_gate_pass_at_once()))
 		statement_generation = tcs_settings_generation;
-	}
 	else if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
 		before_executor(queryDesc);
 
@@ -193,20 +203,27 @@ in_protocol_call(void)
  * The protocol's function call (libpq's PQfn(), large objects) has neither plan
  * nor portal, but lets this hook know, right after it took its snapshot.
  */
-static void
-tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
-				  int subId, void *arg)
+static pg_noinline void
+before_protocol_call(Oid function)
 {
-	if (prev_object_access)
-		prev_object_access(access, classId, objectId, subId, arg);
-
-	if (access == OAT_FUNCTION_EXECUTE && in_protocol_call() &&
-		gate_is_open_here() && !tcs_exempt_function(objectId))
+	if (in_protocol_call() && gate_is_open_here() && !tcs_exempt_function(function))
 	{
 		pass_gate(TCS_SITE_CALL, NULL, false);
 		if (IsolationUsesXactSnapshot())
 			tcs_gate_note_snapshot_use();
 	}
+}
+
+static void
+tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
+				  int subId, void *arg)
+{
+	if (unlikely(prev_object_access != NULL))
+		prev_object_access(access, classId, objectId, subId, arg);
+
+	/* all functions that a statement calls come here, too */
+	if (unlikely(ActivePortal == NULL && access == OAT_FUNCTION_EXECUTE))
+		before_protocol_call(objectId);
 }
 
 /*

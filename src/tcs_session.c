@@ -180,6 +180,14 @@ set_own_token(const TcsToken *token)
 	return true;
 }
 
+/* Let the next statement report pending_token. */
+static void
+make_pending(void)
+{
+	tcs_session_report_is_pending = true;
+	tcs_gate_unsettle();
+}
+
 /* Report what a commit callback could not.  May throw. */
 void
 tcs_session_report_pending(void)
@@ -250,7 +258,7 @@ report_commit(void)
 		return;
 	}
 	pending_token = next_token;
-	tcs_session_report_is_pending = true;
+	make_pending();
 	tcs_stats_count_late_report();
 }
 
@@ -280,7 +288,7 @@ void
 tcs_session_rolled_back(void)
 {
 	if (pending_was_set)
-		tcs_session_report_is_pending = true;
+		make_pending();
 	pending_was_set = false;
 }
 

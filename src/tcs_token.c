@@ -40,50 +40,74 @@ tcs_token_check_digits(const char *text, int len)
 	return crc;
 }
 
-/*
- * Copy a text in lower case, if it is short enough and of the alphabet.
- * Returns its length, or -1.
- *
- * All characters of the alphabet have bit 0x20 set, or are its upper-case
- * letters, which get it; what is below 0x20 is not part of it.
- */
-static int
-tcs_token_fold(const char *text, char folded[TCS_TOKEN_MAXLEN + 1])
+/* A part of a token between dots; no number unless it has 1 to 16 digits. */
+typedef struct TcsTokenField
 {
-	int			len;
+	uint64		value;
+	int			width;
+} TcsTokenField;
 
-	for (len = 0; text[len] != '\0'; len++)
-	{
-		unsigned char c = (unsigned char) text[len];
-		unsigned char lower = c | 0x20;
-
-		if (len == TCS_TOKEN_MAXLEN || c < 0x20 ||
-			!((lower >= '0' && lower <= ':') || (lower >= 'a' && lower <= 'f') ||
-			  c == '.' || c == '-'))
-			return -1;
-		folded[len] = (char) lower;
-	}
-	folded[len] = '\0';
-	return len;
+static inline bool
+tcs_token_is_number(const TcsTokenField *field)
+{
+	return field->width >= 1 && field->width <= 16;
 }
 
 /*
- * Read up to 16 hexadecimal digits that end at a dot or at the end of the
- * text; returns the place after them, or NULL.
+ * Take a text apart, and copy it in lower case, in one pass.
+ *
+ * Returns the number of its fields, of which those that fit are filled in, and
+ * the place of the last dot; or 0 if it is too long or not of the alphabet.
  */
-static const char *
-tcs_token_read_hex(const char *p, uint64 *value)
+static int
+tcs_token_split(const char *text, char folded[TCS_TOKEN_MAXLEN],
+				TcsTokenField field[TCS_TOKEN_NFIELDS],
+				TcsTokenField *last, int *last_dot)
 {
-	const char *start = p;
+	TcsTokenField current = {0};
+	int			n = 0;
 
-	*value = 0;
-	for (; *p != '\0' && *p != '.'; p++)
+	for (int i = 0; text[i] != '\0'; i++)
 	{
-		if (*p == ':' || *p == '-')
-			return NULL;
-		*value = (*value << 4) | (*p <= '9' ? *p - '0' : *p - 'a' + 10);
+		unsigned char c = (unsigned char) text[i];
+		unsigned char lower = c | 0x20;
+
+		if (i == TCS_TOKEN_MAXLEN)
+			return 0;
+		if (c >= '0' && c <= '9')
+		{
+			folded[i] = (char) c;
+			current.value = (current.value << 4) | (c - '0');
+			current.width++;
+		}
+		else if (lower >= 'a' && lower <= 'f')
+		{
+			folded[i] = (char) lower;
+			current.value = (current.value << 4) | (lower - 'a' + 10);
+			current.width++;
+		}
+		else if (c == '.')
+		{
+			folded[i] = '.';
+			if (n < TCS_TOKEN_NFIELDS)
+				field[n] = current;
+			n++;
+			*last_dot = i;
+			memset(&current, 0, sizeof(current));
+		}
+		else if (c == ':' || c == '-')
+		{
+			/* other versions may use them */
+			folded[i] = (char) c;
+			current.width = TCS_TOKEN_MAXLEN;
+		}
+		else
+			return 0;
 	}
-	return p > start && p - start <= 16 ? p : NULL;
+	if (n < TCS_TOKEN_NFIELDS)
+		field[n] = current;
+	*last = current;
+	return n + 1;
 }
 
 /*
@@ -97,46 +121,37 @@ tcs_token_read_hex(const char *p, uint64 *value)
 bool
 tcs_token_parse(const char *text, TcsToken *token)
 {
-	char		folded[TCS_TOKEN_MAXLEN + 1];
-	uint64		field[TCS_TOKEN_NFIELDS];
-	uint64		check;
-	const char *last_dot;
-	const char *p = folded;
-	int			len = tcs_token_fold(text, folded);
+	char		folded[TCS_TOKEN_MAXLEN];
+	TcsTokenField field[TCS_TOKEN_NFIELDS];
+	TcsTokenField check;
+	int			last_dot = 0;
+	int			n = tcs_token_split(text, folded, field, &check, &last_dot);
 
 	memset(token, 0, sizeof(*token));
-	if (len < 0)
+	if (n < 2 || !tcs_token_is_number(&check) ||
+		check.value != tcs_token_check_digits(folded, last_dot) ||
+		!tcs_token_is_number(&field[0]) || field[0].value == 0)
 		return false;
-	last_dot = strrchr(folded, '.');
-	if (last_dot == NULL)
-		return false;
+	if (field[0].value != TCS_TOKEN_VERSION)
+		return true;
 
-	p = tcs_token_read_hex(last_dot + 1, &check);
-	if (p == NULL || check != tcs_token_check_digits(folded, last_dot - folded))
+	if (n != TCS_TOKEN_NFIELDS)
 		return false;
-
-	p = folded;
-	for (int i = 0; i < TCS_TOKEN_NFIELDS; i++)
+	for (int i = 1; i < TCS_TOKEN_NFIELDS; i++)
 	{
-		p = tcs_token_read_hex(p, &field[i]);
-		if (p == NULL || (i == 0 && field[0] == 0))
+		if (!tcs_token_is_number(&field[i]))
 			return false;
-		if (i == 0 && field[0] != TCS_TOKEN_VERSION)
-			return true;
-		if (*p != (i == TCS_TOKEN_NFIELDS - 1 ? '\0' : '.'))
-			return false;
-		p++;
 	}
-	if (field[2] == 0 || field[2] > PG_UINT32_MAX)
+	if (field[2].value == 0 || field[2].value > PG_UINT32_MAX)
 		return false;
 
 	token->version = TCS_TOKEN_VERSION;
-	token->system_identifier = field[1];
-	token->tli = (TimeLineID) field[2];
-	token->tli_begin = field[3];
-	token->written = field[4];
-	token->seen_primary = field[5];
-	token->seen_standby = field[6];
+	token->system_identifier = field[1].value;
+	token->tli = (TimeLineID) field[2].value;
+	token->tli_begin = field[3].value;
+	token->written = field[4].value;
+	token->seen_primary = field[5].value;
+	token->seen_standby = field[6].value;
 	return true;
 }
 
