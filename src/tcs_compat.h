@@ -12,10 +12,12 @@
 #include "access/transam.h"
 #include "optimizer/planner.h"
 #include "replication/walreceiver.h"
+#include "replication/walsender_private.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/sinvaladt.h"
+#include "storage/spin.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
@@ -177,6 +179,21 @@ tcs_renew_virtual_xid_compat(void)
 	vxid.backendId = MyBackendId;
 	VirtualXactLockTableInsert(vxid);
 	MyProc->lxid = vxid.localTransactionId;
+#endif
+}
+
+/*
+ * This walsender will never stream: spare it, and those who commit, the
+ * wake-ups.  Before 16 each flush of WAL sets the latch of all walsenders, also
+ * of one that waits for its client's next command; which it goes on to do.
+ */
+static inline void
+tcs_walsender_sleep_on_compat(void)
+{
+#if PG_VERSION_NUM < 160000
+	SpinLockAcquire(&MyWalSnd->mutex);
+	MyWalSnd->latch = NULL;
+	SpinLockRelease(&MyWalSnd->mutex);
 #endif
 }
 

@@ -51,6 +51,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "tcs_compat.h"
 #include "tcs_guc.h"
 #include "tcs_readindex.h"
 #include "tcs_shmem.h"
@@ -208,6 +209,8 @@ register_asker(void)
 		name += strlen(TCS_ASKER_PREFIX);
 
 	(void) sscanf(tcs_guc_asker(), "%15s %d", library, &token_version);
+	if (MyBackendType == B_WAL_SENDER)
+		tcs_walsender_sleep_on_compat();
 
 	LWLockAcquire(askers_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < TCS_MAX_ASKERS && slot == NULL; i++)

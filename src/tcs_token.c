@@ -22,6 +22,7 @@
  */
 #include "postgres.h"
 
+#include "port/pg_bitutils.h"
 #include "port/pg_crc32c.h"
 
 #include "tcs_token.h"
@@ -159,19 +160,14 @@ tcs_token_parse(const char *text, TcsToken *token)
 static char *
 tcs_token_put_hex(char *p, uint64 value, int width)
 {
-	char		digits[16];
-	int			n = 0;
+	int			n = Max(width, pg_leftmost_one_pos64(value | 1) / 4 + 1);
 
-	do
+	for (int i = n - 1; i >= 0; i--)
 	{
-		digits[n++] = "0123456789abcdef"[value & 15];
+		p[i] = "0123456789abcdef"[value & 15];
 		value >>= 4;
-	} while (value != 0);
-	while (n < width)
-		digits[n++] = '0';
-	while (n > 0)
-		*p++ = digits[--n];
-	return p;
+	}
+	return p + n;
 }
 
 /*

@@ -356,4 +356,32 @@ foreach my $node ($standby, $slow)
 is(psql_err($foreign, $read, token => $new, max_wait => -1), 'TC002', 'and the other way round');
 is(psql_err($foreign, 'SELECT 1', token => $new), '00000', 'SET takes it, and what reads nothing');
 
+
+
+##
+## Standbys that ask are no burden for those who commit
+##
+
+# Before 16 each commit wakes all walsenders, and this one has nothing to do.
+sub asleep
+{
+	my ($pid) = @_;
+
+	return PostgreSQL::Test::Utils::slurp_file("/proc/$pid/status") =~
+	  /^voluntary_ctxt_switches:\s+(\d+)/m ? $1 : die "no process $pid";
+}
+
+my ($lead, $follower) =
+  new_pair(prefix => 'calm_', standby_conf => "tcs.probe_interval = '1h'\n");
+
+$lead->safe_psql('postgres', 'CREATE TABLE t (v int); INSERT INTO t VALUES (0)');
+is(read_at($follower, 'SELECT v FROM t', level => 'strong', max_wait => '30s'), '0', 'a question was asked');
+
+my $asker = $lead->safe_psql('postgres', 'SELECT pid FROM tcs.askers()');
+my $slept = asleep($asker);
+
+$lead->safe_psql('postgres', 'UPDATE t SET v = v + 1;' x 300);
+$lead->safe_psql('postgres', "DO \$\$ BEGIN FOR i IN 1 .. 300 LOOP UPDATE t SET v = v + 1; COMMIT; END LOOP; END \$\$");
+cmp_ok(asleep($asker) - $slept, '<', 100, 'commits do not wake the process that answers standbys');
+
 done_testing();
