@@ -463,6 +463,15 @@ tcs_queue_replay_awaited(void)
 	return pg_atomic_read_u64(&queue->min_lsn) != PG_UINT64_MAX;
 }
 
+/* Bytes from a position to the first one that is awaited; 0 if none is. */
+uint64
+tcs_queue_distance(XLogRecPtr lsn)
+{
+	uint64		min_lsn = pg_atomic_read_u64(&queue->min_lsn);
+
+	return min_lsn == PG_UINT64_MAX || min_lsn <= lsn ? 0 : min_lsn - lsn;
+}
+
 /* Wake whoever waits for a position up to "reached". */
 void
 tcs_queue_wake_reached(TcsPosition reached)

@@ -54,6 +54,7 @@ extern int	tcs_queue_wake_worker_at(int naskers);
 extern uint64 tcs_queue_ask(void);
 extern int	tcs_queue_answer(uint64 question, const TcsAnswer *answer);
 extern bool tcs_queue_replay_awaited(void);
+extern uint64 tcs_queue_distance(XLogRecPtr lsn);
 extern void tcs_queue_wake_reached(TcsPosition reached);
 extern void tcs_queue_wake_all(void);
 

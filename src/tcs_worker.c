@@ -15,7 +15,8 @@
  *
  *	  Replay does not tell extensions how far it is before PostgreSQL 16, so
  *	  there the worker looks often while somebody waits, less often the longer
- *	  nothing moves, and not at all while nobody does.  From 16 on it sleeps on
+ *	  nothing moves or the farther it has to go, and not at all while nobody
+ *	  does.  From 16 on it sleeps on
  *	  the condition variable that replay broadcasts for each record.
  *
  *	  At most one question is on its way; whoever comes meanwhile is served by
@@ -67,6 +68,9 @@
 #define TCS_SUMMARY_INTERVAL	10000000
 #define TCS_IDLE_SLEEP			500000
 #define TCS_WATCH_SLEEP			20000	/* while somebody waits */
+#define TCS_POLL_MIN			100 /* between looks at replay, before 16 */
+#define TCS_POLL_MAX			10000
+#define TCS_POLL_BUSY_MAX		2000	/* while it moves */
 #define TCS_GATHER_MAX			500 /* longest wait for more askers */
 
 static struct
@@ -467,16 +471,30 @@ sleep_on_replay(int64 timeout_us)
 #else
 
 /*
- * Somebody waits for replay: look again soon, and less soon the longer it has
- * not moved and nobody else has come.
+ * How long replay may be left alone while somebody waits for it: a small part
+ * of the time that it has not moved and nobody else has come, or of the time
+ * that it still needs at its present speed.
  */
+static int64
+pause_of_polling(void)
+{
+	int64		pause = (tcs_now() - worker.moved_at) / 200;
+	double		rate = tcs_fresh_replay_rate();
+
+	if (rate > 0)
+	{
+		double		left = tcs_queue_distance(worker.moved_to) / rate * 1000000;
+
+		pause = Max(pause, (int64) Min(left / 4, TCS_POLL_BUSY_MAX));
+	}
+	return Max(Min(pause, TCS_POLL_MAX), TCS_POLL_MIN);
+}
+
+/* Somebody waits for replay: look again soon. */
 static void
 sleep_on_replay(int64 timeout_us)
 {
-	int64		still = tcs_now() - worker.moved_at;
-	int64		pause = still < 20000 ? 100 : still < 200000 ? 500 : 2000;
-
-	worker.wake_up = tcs_sleep(Min(pause, timeout_us), wait_event_main);
+	worker.wake_up = tcs_sleep(Min(pause_of_polling(), timeout_us), wait_event_main);
 	/* somebody new: begin to look often again */
 	if (worker.wake_up.latch)
 		worker.moved_at = tcs_now();
