@@ -177,6 +177,22 @@ shown_type(Node *node)
 	}
 }
 
+/* The view that was expanded into a subquery, or InvalidOid. */
+static Oid
+view_of_subquery(const RangeTblEntry *rte)
+{
+	RangeTblEntry *first;
+
+	if (OidIsValid(rte->relid))
+		return rte->relid;
+	/* 15 keeps the view as the subquery's first relation */
+	if (rte->subquery->rtable == NIL)
+		return InvalidOid;
+	first = linitial_node(RangeTblEntry, rte->subquery->rtable);
+	return first->rtekind == RTE_RELATION && first->relkind == RELKIND_VIEW ?
+		first->relid : InvalidOid;
+}
+
 /* Does an expression or a subquery read anything that may be stale? */
 static bool
 reads_walker(Node *node, void *context)
@@ -196,6 +212,7 @@ reads_walker(Node *node, void *context)
 		foreach(lc, query->rtable)
 		{
 			RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+			Oid			view;
 
 			switch (rte->rtekind)
 			{
@@ -205,19 +222,12 @@ reads_walker(Node *node, void *context)
 						return true;
 					break;
 				case RTE_SUBQUERY:
-					if (OidIsValid(rte->relid) && is_node_local_view(rte->relid))
+					view = view_of_subquery(rte);
+					if (OidIsValid(view) && is_node_local_view(view))
 						continue;
-					/* 15 keeps the view as the subquery's first relation */
-					if (rte->subquery->rtable != NIL)
-					{
-						RangeTblEntry *first = linitial_node(RangeTblEntry,
-															 rte->subquery->rtable);
-
-						if (first->rtekind == RTE_RELATION &&
-							first->relkind == RELKIND_VIEW &&
-							is_node_local_view(first->relid))
-							continue;
-					}
+					/* what a user's view means is data like any other */
+					if (view >= FirstNormalObjectId)
+						return true;
 					if (reads_walker((Node *) rte->subquery, context))
 						return true;
 					break;

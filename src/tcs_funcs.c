@@ -458,7 +458,7 @@ tcs_status(PG_FUNCTION_ARGS)
 	values[13] = Int32GetDatum(link.worker_pid);
 	nulls[13] = link.worker_pid == 0;
 	values[14] = CStringGetTextDatum(link.worker_pid != 0 ? "running" :
-									 "not running: see the server log; max_worker_processes may be too low");
+									 "not running: starts again within a second, unless max_worker_processes is too low; see the server log");
 	values[15] = Int32GetDatum(tcs_queue_length());
 	values[16] = Int64GetDatum((int64) tcs_stats_late_reports());
 	return one_row(desc, lengthof(values), values, nulls);

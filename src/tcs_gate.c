@@ -46,6 +46,7 @@
 #include "tcs_gate.h"
 #include "tcs_queue.h"
 #include "tcs_requirement.h"
+#include "tcs_session.h"
 #include "tcs_swap.h"
 #include "tcs_wait.h"
 
@@ -69,6 +70,7 @@ static struct
 	LocalTransactionId lxid;
 	uint64		generation;
 	int64		waited_us;
+	TcsReason	reason;
 }			gave_up;
 
 /*
@@ -207,7 +209,8 @@ note_transaction(const TcsContext *context)
 static void
 settle(const TcsRequirement *req)
 {
-	tcs_gate.settled = tcs_settings_generation;
+	/* a report that is pending has to be made by the next statement */
+	tcs_gate.settled = tcs_session_report_is_pending ? 0 : tcs_settings_generation;
 	tcs_gate.max_age = 0;
 	if (req->fresh_after == 0)
 		return;
@@ -315,6 +318,7 @@ fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
 		gave_up.lxid = tcs_my_lxid_compat();
 		gave_up.generation = tcs_settings_generation;
 		gave_up.waited_us = facts->waited_us;
+		gave_up.reason = facts->reason;
 		return;
 	}
 
@@ -392,15 +396,25 @@ wait_on_timeline(TcsUnmet *facts, bool holding, int64 deadline)
 	return result;
 }
 
-/* Refuse if the history has left behind what the former primary had told. */
+/*
+ * A read that asked for what the primary had acknowledged has waited while
+ * history went on without that primary: refuse, unless what the former primary
+ * told is part of this history (lsn 0: it has told nothing).  Otherwise the read
+ * may have been left without it for ever, whatever the new primary says: what is
+ * told on a newer timeline than the read began on is told by that one.
+ */
 static void
-require_on_history(TcsUnmet *facts, const TcsContext *context, TcsPosition told)
+require_former_primary(TcsUnmet *facts, const TcsContext *context,
+					   TimeLineID began_on, TcsPosition told)
 {
+	/* the token is what decides, if it refuses already */
 	if (facts->req.reason != TCS_REASON_NONE ||
-		tcs_history_has(context->history, told))
+		(told.lsn != InvalidXLogRecPtr && told.tli <= began_on &&
+		 tcs_history_has(context->history, told)))
 		return;
-	facts->req.reason = TCS_REASON_LOST;
-	facts->req.needed = told;
+	facts->req.reason = TCS_REASON_UNKNOWN;
+	facts->req.detail = "The primary changed during the wait, and what the former one had acknowledged before may be lost.";
+	facts->req.hint = "Retry: a statement that starts now asks the new primary.";
 }
 
 /*
@@ -420,15 +434,17 @@ wait_for(TcsContext *context, TcsUnmet *facts, bool holding, int64 deadline)
 		   TCS_WAIT_OTHER_TIMELINE)
 	{
 		int64		arrival = context->arrival;
+		TimeLineID	began_on = facts->req.made_on;
 		TcsPosition target = facts->req.target;
+		bool		waited_for_answer = facts->req.fresh_after != 0;
 
 		tcs_gate_build_context(context, context->token);
 		context->arrival = arrival;
 		if (!context->in_recovery)
 			return TCS_WAIT_NOT_IN_RECOVERY;
 		tcs_requirement_make(facts->req.level, context, &facts->req);
-		if (target.lsn != InvalidXLogRecPtr)
-			require_on_history(facts, context, target);
+		if (waited_for_answer)
+			require_former_primary(facts, context, began_on, target);
 		if (facts->req.reason != TCS_REASON_NONE)
 			return TCS_WAIT_TIMEOUT;
 	}
@@ -458,6 +474,7 @@ static void
 decide_after_promotion(const TcsSite *site, TcsContext *context, TcsUnmet *facts)
 {
 	int64		arrival = context->arrival;
+	TimeLineID	began_on = facts->req.made_on;
 	bool		waited_for_answer = facts->req.fresh_after != 0;
 	TcsAnswer	answer = {.at = facts->req.target};
 
@@ -467,16 +484,8 @@ decide_after_promotion(const TcsSite *site, TcsContext *context, TcsUnmet *facts
 	tcs_gate_build_context(context, context->token);
 	context->arrival = arrival;
 	tcs_requirement_make(facts->req.level, context, &facts->req);
-	if (!waited_for_answer || facts->req.reason != TCS_REASON_NONE)
-		;						/* it is the token that decides */
-	else if (answer.at.lsn != InvalidXLogRecPtr)
-		require_on_history(facts, context, answer.at);
-	else
-	{
-		facts->req.reason = TCS_REASON_UNKNOWN;
-		facts->req.detail = "This server was promoted before it had what the former primary had acknowledged.";
-		facts->req.hint = "Retry: a statement that starts now is one of the new primary.";
-	}
+	if (waited_for_answer)
+		require_former_primary(facts, context, began_on, answer.at);
 	facts->in_recovery = false;
 	facts->reason = facts->req.reason;
 	facts->proof.at = context->at;
@@ -496,9 +505,10 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 	int64		deadline = deadline_after(tcs_guc_max_wait());
 	TcsWaitResult result;
 	bool		missed;
+	bool		again = gave_up.lxid == tcs_my_lxid_compat() &&
+	gave_up.generation == tcs_settings_generation;
 
-	if (gave_up.lxid == tcs_my_lxid_compat() &&
-		gave_up.generation == tcs_settings_generation)
+	if (again)
 	{
 		facts->waited_us = gave_up.waited_us;
 		deadline = 0;
@@ -536,7 +546,8 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 			 * Refuse before locks are taken again: replay may have stopped
 			 * while it holds one of them.
 			 */
-			facts->reason = reason_for(facts, result);
+			facts->reason = again && gave_up.reason == TCS_REASON_BLOCKING ?
+				TCS_REASON_BLOCKING : reason_for(facts, result);
 			if (site_is_read(site) &&
 				!tcs_fallback_decide(tcs_guc_fallback(), context, facts, &served_at))
 				refuse(site, facts);

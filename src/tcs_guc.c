@@ -191,8 +191,13 @@ check_fallback(char **newval, void **extra, GucSource source)
 	if (!tcs_fallback_parse(*newval, &fallback, &bad_step, &bad_len))
 	{
 		GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
-		GUC_check_errdetail("\"%.*s\" is not a step, or the list has more than %d of them.",
-							bad_len, bad_step, TCS_MAX_FALLBACK_STEPS - 1);
+		if (fallback.nsteps >= TCS_MAX_FALLBACK_STEPS - 1)
+			GUC_check_errdetail("The list has more than %d steps.",
+								TCS_MAX_FALLBACK_STEPS - 1);
+		else if (bad_len == 0)
+			GUC_check_errdetail("A step of the list is empty.");
+		else
+			GUC_check_errdetail("\"%.*s\" is not a step.", bad_len, bad_step);
 		GUC_check_errhint("Valid steps: redirect, error, %s.", tcs_level_names_hint());
 		return false;
 	}

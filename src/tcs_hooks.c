@@ -29,6 +29,7 @@
 #include "nodes/parsenodes.h"
 #include "optimizer/planner.h"
 #include "storage/proc.h"
+#include "storage/sinval.h"
 #include "tcop/pquery.h"
 #include "tcop/utility.h"
 #include "utils/backend_status.h"
@@ -39,6 +40,7 @@
 #include "tcs_exempt.h"
 #include "tcs_gate.h"
 #include "tcs_hooks.h"
+#include "tcs_readindex.h"
 #include "tcs_session.h"
 #include "tcs_swap.h"
 
@@ -319,17 +321,32 @@ utility_holds_locks(Node *statement)
 	return IsA(statement, DeclareCursorStmt) || IsA(statement, ExplainStmt);
 }
 
-/* Before a utility statement runs. */
-static void
-before_utility(Node *statement)
+/*
+ * Before a utility statement runs.  Returns the statement to run: if the gate
+ * let invalidations in, names that were looked up before may have come to mean
+ * other objects.
+ */
+static PlannedStmt *
+before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
+			   QueryEnvironment *query_env)
 {
+	Node	   *statement = pstmt->utilityStmt;
+
 	if (utility_reads(statement))
+	{
+		uint64		known = SharedInvalidMessageCounter;
+
 		pass_gate(TCS_SITE_UTILITY, NULL, utility_holds_locks(statement));
+		if (unlikely(known != SharedInvalidMessageCounter) && RecoveryInProgress() &&
+			(utility_holds_locks(statement) || IsA(statement, CallStmt)))
+			pstmt = tcs_swap_reanalyze_utility(pstmt, source, params, query_env);
+	}
 	else if (tcs_session_report_is_pending)
 		tcs_session_report_pending();
 	if (IsolationUsesXactSnapshot() && ActiveSnapshotSet())
 		tcs_gate_note_snapshot_use();
 	statement_generation = tcs_settings_generation;
+	return pstmt;
 }
 
 /* What is to be done after a utility statement has run. */
@@ -415,7 +432,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	int			outer = depth;
 
 	if (top)
-		before_utility(statement);
+		pstmt = before_utility(pstmt, queryString, params, queryEnv);
 	if (ends_prepared && !RecoveryInProgress())
 	{
 		/* its commit record is not written by a commit of ours */
@@ -435,7 +452,12 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	depth = outer;
 
 	if (ends_prepared)
+	{
 		tcs_commits_leave();
+		/* it is done, whatever becomes of this transaction */
+		if (!RecoveryInProgress())
+			tcs_readindex_note_commit(XactLastRecEnd);
+	}
 	after_utility(afterwards, was_in_block);
 }
 

@@ -52,6 +52,9 @@
 /* Latches set per turn of the lock. */
 #define TCS_WAKE_BATCH	16
 
+/* Longest sleep while no worker is there to end it. */
+#define TCS_ALONE_US	20000
+
 /* Longest sleep without a look around, should every wake-up have been lost. */
 #define TCS_SAFETY_US	5000000
 
@@ -83,7 +86,9 @@ typedef struct TcsQueue
 {
 	/* written by the worker, read by anybody as a flag */
 	pg_atomic_uint32 enabled;
-	pg_atomic_uint32 replay_blocked;
+
+	/* when replay was last seen to wait for a session; atomic, 0: it does not */
+	pg_atomic_uint64 replay_blocked;
 
 	/* sessions in core's queue; atomic */
 	pg_atomic_uint32 nin_core;
@@ -141,7 +146,7 @@ tcs_queue_shmem_init(void *ptr, bool found)
 
 	memset(queue, 0, tcs_queue_shmem_size());
 	pg_atomic_init_u32(&queue->enabled, 1);
-	pg_atomic_init_u32(&queue->replay_blocked, 0);
+	pg_atomic_init_u64(&queue->replay_blocked, 0);
 	pg_atomic_init_u32(&queue->nin_core, 0);
 	pg_atomic_init_u64(&queue->min_lsn, PG_UINT64_MAX);
 	queue->heap.ph_compare = compare_slots;
@@ -204,12 +209,16 @@ detach_slot(TcsSlot *slot)
 	slot->state = TCS_SLOT_WOKEN;
 }
 
-/* Publish what this process is about to sleep for. */
-static void
+/*
+ * Publish what this process is about to sleep for.  Returns whether there is a
+ * worker to wake it.
+ */
+static bool
 enter_queue(TcsSlot *slot, const TcsSleep *sleep)
 {
 	Latch	   *worker_latch;
 	bool		wake_worker;
+	bool		first;
 
 	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
 	Assert(slot->state == TCS_SLOT_FREE);
@@ -229,14 +238,16 @@ enter_queue(TcsSlot *slot, const TcsSleep *sleep)
 		wake_worker = !sleep->again || pairingheap_is_empty(&queue->heap);
 		heap_slot(slot, sleep->target);
 	}
-	queue->nwaiting++;
+	/* the worker rests while nobody waits, or nobody that holds anything */
+	first = queue->nwaiting++ == 0;
 	if (slot->holding)
-		queue->nholding++;
+		first |= queue->nholding++ == 0;
 	worker_latch = queue->worker_latch;
 	LWLockRelease(queue_lock);
 
-	if (wake_worker && worker_latch)
+	if ((wake_worker || first) && worker_latch)
 		SetLatch(worker_latch);
+	return worker_latch != NULL;
 }
 
 /* Give the slot back; returns the answer that came meanwhile, if any. */
@@ -282,6 +293,7 @@ tcs_queue_sleep(TcsSleep *sleep, int64 timeout_us)
 {
 	TcsSlot    *slot = my_slot();
 	uint32		wait_event;
+	int64		longest;
 
 	if (wait_event_replay == 0)
 	{
@@ -290,15 +302,18 @@ tcs_queue_sleep(TcsSleep *sleep, int64 timeout_us)
 	}
 	wait_event = sleep->kind == TCS_SLEEP_ANSWER ? wait_event_answer : wait_event_replay;
 
-	enter_queue(slot, sleep);
+	/* a wake-up that is left over would cost us our place in the queue */
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	longest = enter_queue(slot, sleep) ? TCS_SAFETY_US : TCS_ALONE_US;
+	longest = Min(longest, timeout_us);
 	PG_ENSURE_ERROR_CLEANUP(leave_queue_callback, PointerGetDatum(slot));
 	{
 		if (sleep->kind == TCS_SLEEP_ANSWER ||
 			!tcs_position_reached(sleep->target, tcs_fresh_position()))
 			(void) WaitLatch(MyLatch,
 							 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							 (Min(timeout_us, TCS_SAFETY_US) + 999) / 1000,
-							 wait_event);
+							 (longest + 999) / 1000, wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -341,11 +356,14 @@ tcs_queue_enabled(void)
 	return pg_atomic_read_u32(&queue->enabled) != 0;
 }
 
-/* Does replay stand still because it waits for a session? */
+/*
+ * Has replay been seen to stand still because it waits for a session, after an
+ * instant?  What was seen before may be over.
+ */
 bool
-tcs_queue_replay_blocked(void)
+tcs_queue_replay_blocked_after(int64 instant)
 {
-	return pg_atomic_read_u32(&queue->replay_blocked) != 0;
+	return (int64) pg_atomic_read_u64(&queue->replay_blocked) > instant;
 }
 
 int
@@ -357,25 +375,6 @@ tcs_queue_length(void)
 	n = queue->nwaiting;
 	LWLockRelease(queue_lock);
 	return n + (int) pg_atomic_read_u32(&queue->nin_core);
-}
-
-static void
-detach_worker(int code, Datum arg)
-{
-	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
-	queue->worker_latch = NULL;
-	LWLockRelease(queue_lock);
-}
-
-/* Tell sessions whose latch to set.  There is one worker. */
-void
-tcs_queue_attach_worker(void)
-{
-	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
-	queue->worker_latch = MyLatch;
-	queue->wake_at = 1;
-	LWLockRelease(queue_lock);
-	before_shmem_exit(detach_worker, (Datum) 0);
 }
 
 void
@@ -531,13 +530,39 @@ tcs_queue_wake_all(void)
 	wake_some(false);
 }
 
-/* Note whether replay waits for a session, and tell those who may be it. */
+/*
+ * Note when replay was seen to wait for a session (0: it does not), and tell
+ * those who may be it.
+ */
 void
-tcs_queue_set_replay_blocked(bool blocked)
+tcs_queue_set_replay_blocked(int64 seen_at)
 {
-	if ((pg_atomic_read_u32(&queue->replay_blocked) != 0) == blocked)
-		return;
-	pg_atomic_write_u32(&queue->replay_blocked, blocked);
-	if (blocked)
+	pg_atomic_write_u64(&queue->replay_blocked, seen_at);
+	if (seen_at != 0)
 		wake_some(true);
+}
+
+/*
+ * The worker goes.  Who is in the queue is woken; who comes later sees that
+ * nobody will wake him.
+ */
+static void
+detach_worker(int code, Datum arg)
+{
+	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
+	queue->worker_latch = NULL;
+	LWLockRelease(queue_lock);
+	tcs_queue_set_replay_blocked(0);
+	tcs_queue_wake_all();
+}
+
+/* Tell sessions whose latch to set.  There is one worker. */
+void
+tcs_queue_attach_worker(void)
+{
+	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
+	queue->worker_latch = MyLatch;
+	queue->wake_at = 1;
+	LWLockRelease(queue_lock);
+	before_shmem_exit(detach_worker, (Datum) 0);
 }

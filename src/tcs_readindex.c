@@ -152,7 +152,8 @@ tcs_readindex_make(void)
 
 /*
  * Make a read index of all that is acknowledged.  Primary only; writes WAL out
- * only for asynchronous commits.
+ * for asynchronous commits, and for what transactions without an xid have logged
+ * (pruning), as one of these may be a COMMIT PREPARED.
  *
  * Who was answered before we were asked has noted its commit before that; the
  * messages in between are the memory barriers.  Positions only grow, so any

@@ -16,10 +16,15 @@
  *	  lock that would conflict with the statement's.  Their invalidations are
  *	  sent before the position of replay moves past the commit, so they are in
  *	  the queue when the requirement is met.  We count them while the plan is
- *	  made, and watch them from before the old snapshot goes until the new one
- *	  is taken; what may touch the plan makes us plan anew from the statement's text, and fail with 40001 where that would
- *	  give other columns than the client was promised.  Utility statements are
- *	  planned after the gate.
+ *	  made, and from before the old snapshot goes until the new one is taken;
+ *	  if there were any, we plan anew from the statement's text, and fail with
+ *	  40001 where that would give other columns than the client was promised.
+ *	  Any at all, because names may have come to mean other objects: a table
+ *	  that was created in an earlier schema of search_path has nothing to do
+ *	  with the plan.  On a primary, where a wait is for commits that are in
+ *	  the catalogs already and a statement that writes cannot be planned anew,
+ *	  only what the plan depends on counts.  Utility statements are planned
+ *	  after the gate.
  *
  *	  In REPEATABLE READ the first statement of the transaction may also
  *	  change snapshots, since nobody has seen anything of the old one.  The
@@ -53,6 +58,7 @@
 /* What the invalidation callbacks compare with; NULL: nobody watches. */
 static const PlannedStmt *watched_plan = NULL;
 static bool plan_is_stale = false;
+static uint64 watched_from = 0; /* SharedInvalidMessageCounter */
 
 /* SharedInvalidMessageCounter at the last planning that no gate has asked for */
 static bool planning_noted = false;
@@ -106,6 +112,7 @@ watch_plan(const PlannedStmt *plan)
 	plan_is_stale = planning_noted && planned_at != SharedInvalidMessageCounter;
 	planning_noted = false;
 	watched_plan = plan;
+	watched_from = SharedInvalidMessageCounter;
 	AcceptInvalidationMessages();
 }
 
@@ -197,27 +204,21 @@ tcs_swap_leave_conflicts(void)
 }
 
 /*
- * Plan a query anew from its text.
- *
- * Right for a plain SELECT that came from the client; anything else (an
- * INSERT turned into a SELECT by a rule, say) is left to a retry.
+ * Analyse a statement anew from its text: the queries that it is rewritten to,
+ * NIL if the text is not one statement.
  */
-static PlannedStmt *
-replan(QueryDesc *query_desc)
+static List *
+analyze_anew(const PlannedStmt *old, const char **source, ParamListInfo params,
+			 QueryEnvironment *query_env)
 {
-	const PlannedStmt *old = query_desc->plannedstmt;
-	ParamListInfo params = query_desc->params;
 	Oid		   *types = NULL;
 	int			ntypes = params ? params->numParams : 0;
-	const char *source = query_desc->sourceText;
 	List	   *parsetrees;
-	List	   *queries;
-	PlannedStmt *plan = NULL;
 
 	if (old->stmt_location >= 0 && old->stmt_len > 0)
-		source = pnstrdup(source + old->stmt_location, old->stmt_len);
+		*source = pnstrdup(*source + old->stmt_location, old->stmt_len);
 	else if (old->stmt_location > 0)
-		source = pstrdup(source + old->stmt_location);
+		*source = pstrdup(*source + old->stmt_location);
 
 	if (ntypes > 0)
 	{
@@ -226,32 +227,78 @@ replan(QueryDesc *query_desc)
 			types[i] = params->params[i].ptype;
 	}
 
-	parsetrees = pg_parse_query(source);
-	if (list_length(parsetrees) == 1 &&
-		IsA(linitial_node(RawStmt, parsetrees)->stmt, SelectStmt))
+	parsetrees = pg_parse_query(*source);
+	if (list_length(parsetrees) != 1)
+		return NIL;
+	return pg_analyze_and_rewrite_fixedparams(linitial_node(RawStmt, parsetrees),
+											  *source, types, ntypes, query_env);
+}
+
+static void
+refuse_changed_schema(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access due to a concurrent schema change"),
+			 errdetail("While the statement waited for replay, an object that it uses was changed."),
+			 errhint("Retry the statement.")));
+}
+
+/*
+ * Plan a query anew.
+ *
+ * Right for a plain SELECT that came from the client; anything else (an
+ * INSERT turned into a SELECT by a rule, say) is left to a retry.
+ */
+static PlannedStmt *
+replan(QueryDesc *query_desc)
+{
+	const PlannedStmt *old = query_desc->plannedstmt;
+	const char *source = query_desc->sourceText;
+	List	   *queries;
+	PlannedStmt *plan = NULL;
+
+	if (old->commandType == CMD_SELECT)
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
-		queries = pg_analyze_and_rewrite_fixedparams(linitial_node(RawStmt, parsetrees),
-													 source, types, ntypes, NULL);
+		queries = analyze_anew(old, &source, query_desc->params, NULL);
 		if (list_length(queries) == 1 &&
 			linitial_node(Query, queries)->commandType == CMD_SELECT)
 			plan = tcs_plan_query_compat(linitial_node(Query, queries), source,
-										 CURSOR_OPT_PARALLEL_OK, params);
+										 CURSOR_OPT_PARALLEL_OK, query_desc->params);
 		PopActiveSnapshot();
 	}
 
 	if (plan == NULL || !equalTupleDescs(ExecCleanTypeFromTL(old->planTree->targetlist),
 										 ExecCleanTypeFromTL(plan->planTree->targetlist)))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to a concurrent schema change"),
-				 errdetail("While the statement waited for replay, an object that it uses was changed."),
-				 errhint("Retry the statement.")));
+		refuse_changed_schema();
 
-	/* slices of the source source are counted from its own begin */
+	/* slices of the source are counted from its own begin */
 	plan->stmt_location = old->stmt_location;
 	plan->stmt_len = old->stmt_len;
 	return plan;
+}
+
+/*
+ * Analyse a utility statement anew, whose query or arguments were analysed
+ * before the wait (DECLARE, EXPLAIN, CALL).
+ */
+PlannedStmt *
+tcs_swap_reanalyze_utility(const PlannedStmt *old, const char *source,
+						   ParamListInfo params, QueryEnvironment *query_env)
+{
+	List	   *queries = analyze_anew(old, &source, params, query_env);
+	PlannedStmt *result;
+
+	if (list_length(queries) != 1 ||
+		linitial_node(Query, queries)->utilityStmt == NULL ||
+		nodeTag(linitial_node(Query, queries)->utilityStmt) != nodeTag(old->utilityStmt))
+		refuse_changed_schema();
+
+	result = makeNode(PlannedStmt);
+	*result = *old;
+	result->utilityStmt = linitial_node(Query, queries)->utilityStmt;
+	return result;
 }
 
 /* Take a snapshot; in REPEATABLE READ, replace the transaction's. */
@@ -283,6 +330,8 @@ tcs_swap_take_snapshot(TcsSite *site)
 	switch (site->kind)
 	{
 		case TCS_SITE_QUERY:
+			if (RecoveryInProgress() && watched_from != SharedInvalidMessageCounter)
+				plan_is_stale = true;
 			if (plan_is_stale)
 				site->query_desc->plannedstmt = replan(site->query_desc);
 			PushCopiedSnapshot(new_snapshot());

@@ -13,6 +13,10 @@
 extern bool tcs_swap_is_possible(const TcsSite *site);
 extern void tcs_swap_drop_snapshot(TcsSite *site);
 extern void tcs_swap_take_snapshot(TcsSite *site);
+extern PlannedStmt *tcs_swap_reanalyze_utility(const PlannedStmt *old,
+											   const char *source,
+											   ParamListInfo params,
+											   QueryEnvironment *query_env);
 extern void tcs_swap_leave_conflicts(void);
 extern void tcs_swap_release_locks(const TcsSite *site);
 extern void tcs_swap_retake_locks(const TcsSite *site);

@@ -99,9 +99,10 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 {
 	TcsAnswer	own = {0};		/* an answer handed to us */
 	bool		waited = false;
+	int64		started = tcs_now();
 
 	if (holding)
-		deadline = Min(deadline, tcs_now() + TCS_HOLDING_CAP_US);
+		deadline = Min(deadline, started + TCS_HOLDING_CAP_US);
 
 	for (;;)
 	{
@@ -131,7 +132,7 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 		timeout_us = deadline - tcs_now();
 		if (timeout_us <= 0)
 			return TCS_WAIT_TIMEOUT;
-		if (holding && waited && tcs_queue_replay_blocked())
+		if (holding && tcs_queue_replay_blocked_after(started))
 			return TCS_WAIT_BLOCKING;
 
 		if (req->needed.lsn != InvalidXLogRecPtr &&

@@ -65,6 +65,7 @@
 #define TCS_REPEAT_AFTER		100000	/* a question whose answer was lost */
 #define TCS_BLOCKED_AFTER		50000	/* replay waits for a session */
 #define TCS_NUDGE_AFTER			20000	/* WAL that should be here is not */
+#define TCS_NUDGE_MAX			1000000
 #define TCS_SUMMARY_INTERVAL	10000000
 #define TCS_IDLE_SLEEP			500000
 #define TCS_WATCH_SLEEP			20000	/* while somebody waits */
@@ -83,6 +84,7 @@ static struct
 	int			population;		/* askers served last, and those who came
 								 * meanwhile */
 	int64		gather_until;	/* wait so long for that many */
+	bool		gathering;		/* so decided in this turn */
 	TimeLineID	tli;			/* replayed when last looked */
 	int64		blocked_since;	/* 0: replay does not wait for a session */
 	int64		moved_at;		/* when replay was last seen to move */
@@ -92,6 +94,8 @@ static struct
 	int64		mirror_at;
 	int64		nudged_at;		/* when the WAL receiver was last made to
 								 * reply */
+	int64		nudge_pause;	/* from then to the next time */
+	XLogRecPtr	nudged_for;		/* while that is the end of WAL here */
 	TcsWakeUp	wake_up;		/* what ended the last sleep */
 }			worker;
 
@@ -137,6 +141,8 @@ set_link(TcsLinkState state, const char *reason)
 static void
 lose_connection(const char *reason)
 {
+	/* whose question is lost with it is asked for at once by the next one */
+	worker.last_asked = 0;
 	tcs_conn_close();
 	(void) tcs_queue_wake_worker_at(1);
 	set_link(TCS_LINK_DOWN, reason);
@@ -237,9 +243,11 @@ take_answer(const TcsAnswerText *text)
 	answer.at.lsn = text->lsn;
 
 	tcs_fresh_add_answer(&answer);
-	worker.population = tcs_queue_answer(worker.question, &answer) +
-		tcs_queue_wake_worker_at(TCS_WAKE_NEVER);
 	now = tcs_now();
+	worker.population = tcs_queue_answer(worker.question, &answer);
+	if (worker.population > 0)
+		worker.moved_at = now;	/* they wait for replay since now */
+	worker.population += tcs_queue_wake_worker_at(TCS_WAKE_NEVER);
 	worker.gather_until = worker.population > 1 ?
 		now + Min(2 * (now - worker.asked_at), TCS_GATHER_MAX) : 0;
 }
@@ -251,8 +259,11 @@ take_answer(const TcsAnswerText *text)
 static bool
 askers_are_ready(int64 now)
 {
-	int			enough = now < worker.gather_until ? worker.population : 1;
+	int			enough;
 
+	/* time_to_sleep() must come to the same view, whatever its clock says */
+	worker.gathering = now < worker.gather_until;
+	enough = worker.gathering ? worker.population : 1;
 	return tcs_queue_wake_worker_at(enough) >= enough;
 }
 
@@ -328,13 +339,13 @@ watch_replay(bool holding)
 	if (!holding || !tcs_replay_waits_for_session())
 	{
 		worker.blocked_since = 0;
-		tcs_queue_set_replay_blocked(false);
+		tcs_queue_set_replay_blocked(0);
 		return;
 	}
 	if (worker.blocked_since == 0)
 		worker.blocked_since = now;
 	if (now - worker.blocked_since >= TCS_BLOCKED_AFTER)
-		tcs_queue_set_replay_blocked(true);
+		tcs_queue_set_replay_blocked(now);
 }
 
 /*
@@ -346,14 +357,25 @@ watch_replay(bool holding)
 static void
 nudge_walsender(int64 now)
 {
+	XLogRecPtr	here = GetWalRcvFlushRecPtr(NULL, NULL);
 	TcsAnswer	newest;
+	bool		missing;
 
-	if (now - worker.nudged_at < TCS_NUDGE_AFTER || !tcs_fresh_newest(&newest) ||
-		now - newest.asked_at < TCS_NUDGE_AFTER ||
-		GetWalRcvFlushRecPtr(NULL, NULL) >= newest.at.lsn)
+	if (here != worker.nudged_for)
+		worker.nudge_pause = TCS_NUDGE_AFTER;
+	worker.nudged_for = here;
+	if (now - worker.nudged_at < worker.nudge_pause)
+		return;
+	/* what a session's token names may be behind what is acknowledged */
+	missing = tcs_queue_distance(here) > 0 ||
+		(tcs_fresh_newest(&newest) && now - newest.asked_at >= TCS_NUDGE_AFTER &&
+		 newest.at.lsn > here);
+	if (!missing)
 		return;
 	tcs_walrcv_reply_compat();
 	worker.nudged_at = now;
+	/* more often than not there is no more WAL to be had */
+	worker.nudge_pause = Min(worker.nudge_pause * 2, TCS_NUDGE_MAX);
 }
 
 /* Look at replay: publish what it proves, wake whom it frees. */
@@ -434,7 +456,7 @@ time_to_sleep(bool waiting)
 			sleep = Min(sleep, worker.attempt_at + worker.backoff - now);
 			break;
 		case TCS_CONN_IDLE:
-			if (worker.gather_until > now)
+			if (worker.gathering)
 				sleep = Min(sleep, worker.gather_until - now);
 			if (tcs_probe_interval > 0)
 				sleep = Min(sleep, worker.last_asked +
@@ -495,9 +517,6 @@ static void
 sleep_on_replay(int64 timeout_us)
 {
 	worker.wake_up = tcs_sleep(Min(pause_of_polling(), timeout_us), wait_event_main);
-	/* somebody new: begin to look often again */
-	if (worker.wake_up.latch)
-		worker.moved_at = tcs_now();
 }
 
 #endif
@@ -514,6 +533,7 @@ reload_configuration(void)
 		strcmp(derived, PrimaryConnInfo ? PrimaryConnInfo : "") != 0)
 	{
 		tcs_conn_close();
+		worker.last_asked = 0;
 		worker.backoff = 0;
 		set_link(TCS_LINK_CONNECTING, "connecting to the primary");
 	}
@@ -530,8 +550,6 @@ worker_exit(int code, Datum arg)
 {
 	tcs_conn_close();
 	tcs_fresh_set_worker(0);
-	tcs_queue_set_replay_blocked(false);
-	tcs_queue_wake_all();
 }
 
 void
@@ -574,6 +592,12 @@ tcs_worker_main(Datum arg)
 			sleep_on_replay(timeout_us);
 		else
 			worker.wake_up = tcs_sleep(timeout_us, wait_event_main);
+		/* somebody new: look often again for a while */
+		if (worker.wake_up.latch)
+		{
+			worker.moved_at = tcs_now();
+			worker.nudge_pause = TCS_NUDGE_AFTER;
+		}
 	}
 
 	if (!ShutdownRequestPending)

@@ -232,6 +232,25 @@ silent('a session that only reads', 'SET default_transaction_read_only = on');
 commits('COMMIT PREPARED in it', q{COMMIT PREPARED 'four'});
 silent('and writes again', 'RESET default_transaction_read_only');
 
+# What comes too late for its own commit is reported by the next statement, also
+# by one whose planning runs a function.
+$watch->query(
+	q{CREATE FUNCTION reads(int) RETURNS int IMMUTABLE LANGUAGE plpgsql
+	  AS 'BEGIN RETURN (SELECT count(*) FROM t) + $1; END'});
+foreach my $next ('SELECT v FROM t', 'SELECT v FROM t WHERE id < reads(1)', 'SELECT 1')
+{
+	silent('pg_notify(), whose xid comes late', q{SELECT pg_notify('channel', 'late')});
+	my $late = insert_lsn();
+
+	$client->query($next);
+	my @tokens = $client->reports;
+
+	is(scalar(@tokens), $next eq 'SELECT 1' ? 0 : 1, "... reported by: $next");
+	next if @tokens;
+	$client->query('SELECT v FROM t');
+	is(scalar($client->reports), 1, '... which reads nothing, so by the next one');
+}
+
 # extended protocol
 commits(
 	'extended protocol',

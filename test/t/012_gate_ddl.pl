@@ -33,6 +33,7 @@ my $look = TcsWire->new($standby, options => '-c tcs.read_level=eventual');
 #   lock, snapshot   replay needs a lock on T that excludes readers; conflicts
 #                    with snapshots that still see removed rows
 #   columns          the statement's columns change
+#   names            a name comes to mean something else
 my @changes = (
 	{
 		name => 'VACUUM',
@@ -192,6 +193,36 @@ my @changes = (
 		old => '1',
 		new => '101',
 		lock => 1
+	},
+	{
+		name => 'CREATE OR REPLACE VIEW that reads nothing',
+		create => 'CREATE VIEW T AS SELECT 1 AS a',
+		change => ['CREATE OR REPLACE VIEW T AS SELECT 2 AS a'],
+		read => 'SELECT a FROM T',
+		old => '1',
+		new => '2',
+		lock => 1
+	},
+	{
+		name => 'CREATE of a table that comes first',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1)',
+		change => ['CREATE TABLE front.T (a int); INSERT INTO front.T VALUES (2)'],
+		read => 'SELECT a FROM T',
+		old => '1',
+		new => '2',
+		names => 1
+	},
+	{
+		name => 'CREATE of a function that comes first',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1);'
+		  . q{CREATE FUNCTION T_f(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN $1; END'},
+		change => [
+			q{CREATE FUNCTION front.T_f(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN $1 + 100; END'}
+		],
+		read => 'SELECT T_f(a) FROM T',
+		old => '1',
+		new => '101',
+		names => 1
 	});
 
 # How the standby reads.
@@ -204,6 +235,7 @@ my @changes = (
 #   after     the change is replayed before the read comes
 #   pipelined begin has left a pipeline open
 #   result    which of several results counts (the last one)
+#   keeps_names   names mean what they meant when it was prepared
 #   plain     the statement is not one that is planned anew from its text
 #   not       changes that do not fit
 my $generic = 'SET plan_cache_mode = force_generic_plan';
@@ -260,7 +292,8 @@ my @ways = (
 		prepare => [$generic],
 		begin => sub { $_[0]->ok_query("PREPARE s AS $_[1]; EXECUTE s"); },
 		read => sub { $_[0]->simple('EXECUTE s'); },
-		plain => 1
+		plain => 1,
+		keeps_names => 1
 	},
 	{
 		name => 'COPY',
@@ -271,6 +304,14 @@ my @ways = (
 		name => 'WITH HOLD cursor',
 		read => sub {
 			$_[0]->simple("DECLARE c CURSOR WITH HOLD FOR $_[1]; FETCH ALL FROM c");
+		},
+		lock => 1
+	},
+	{
+		name => 'WITH HOLD cursor, extended protocol',
+		read => sub {
+			$_[0]->extended("DECLARE c CURSOR WITH HOLD FOR $_[1]")->extended('FETCH ALL FROM c')
+			  ->sync;
 		},
 		lock => 1
 	},
@@ -380,7 +421,7 @@ sub one_case
 	my @steps = map { s/\bT\b|\bT(?=_)/$table/gr } @{ $change->{change} };
 
 	$c = TcsWire->new($standby);
-	$c->ok_query("SET tcs.max_wait = -1; SET statement_timeout = '60s'");
+	$c->ok_query("SET tcs.max_wait = -1; SET statement_timeout = '60s'; SET search_path = front, public");
 	is(TcsWire::rows_text(($c->query($sql))[0]), $change->{old},
 		"$name: the old state");
 	$c->ok_query($_) foreach (@{ $way->{prepare} // [] });
@@ -401,7 +442,9 @@ sub one_case
 		$c->ok_query("SET tcs.session_token = '$token'");
 	}
 
-	my @expected = ($change->{new});
+	# core does not look up a prepared statement's names again
+	my @expected =
+	  ($change->{names} && $way->{keeps_names} ? $change->{old} : $change->{new});
 	my @results;
 
 	if ($way->{after})
@@ -444,13 +487,13 @@ sub one_case
 	$c->query('ROLLBACK') if $c->status ne 'I';
 	catch_up();
 	$c->ok_query('DISCARD ALL');
-	$c->ok_query("SET tcs.session_token = '$token'; SET statement_timeout = '60s'");
+	$c->ok_query("SET tcs.session_token = '$token'; SET statement_timeout = '60s'; SET search_path = front, public");
 	is(outcome({}, $c->query($sql)), $change->{new}, "$name: tried again");
 	$c->disconnect;
 	return;
 }
 
-$writer->ok_query('CREATE TABLE other (a int); INSERT INTO other VALUES (1), (2)');
+$writer->ok_query('CREATE SCHEMA front; CREATE TABLE other (a int); INSERT INTO other VALUES (1), (2)');
 wait_for_answer($standby);
 
 foreach my $delay ('0', '-1', '1s')

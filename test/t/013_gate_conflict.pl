@@ -27,6 +27,35 @@ $primary->safe_psql('postgres', q{
 });
 wait_for_replay($primary, $standby);
 
+# A block holds a lock that replay waits for: whichever way the next statement
+# comes to the gate, it says so, and not that the primary is silent.
+{
+	my $holder = TcsWire->new($standby, options => '-c tcs.max_wait=60s');
+
+	$primary->safe_psql('postgres', q{
+		CREATE TABLE churn (a int);
+		CREATE FUNCTION counts() RETURNS bigint IMMUTABLE LANGUAGE plpgsql
+			AS 'BEGIN RETURN (SELECT count(*) FROM t); END'});
+	foreach my $level (qw(session strong))
+	{
+		foreach my $read ('SELECT v FROM t', 'SELECT counts()', 'DECLARE c CURSOR FOR SELECT v FROM t')
+		{
+			wait_for_replay($primary, $standby);
+			$holder->ok_query("SET tcs.session_token = ''; SET tcs.read_level = session");
+			$holder->ok_query('BEGIN');
+			$holder->ok_query('SELECT count(*) FROM churn');
+			my $token = write_token($primary,
+				'ALTER TABLE churn ADD b int; ALTER TABLE churn DROP b');
+
+			$holder->ok_query("SET tcs.session_token = '$token'; SET tcs.read_level = $level");
+			my ($refused) = $holder->query($read);
+			is($refused->{state}, '40P01', "a block that replay waits for, $level: $read");
+			$holder->query('ROLLBACK');
+		}
+	}
+	$holder->disconnect;
+}
+
 # 1. A transaction whose first statement had the snapshot, and whose second
 # one waits for replay.
 {

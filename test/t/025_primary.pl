@@ -375,6 +375,7 @@ my ($lead, $follower) =
   new_pair(prefix => 'calm_', standby_conf => "tcs.probe_interval = '1h'\n");
 
 $lead->safe_psql('postgres', 'CREATE TABLE t (v int); INSERT INTO t VALUES (0)');
+wait_for_replay($lead, $follower);
 is(read_at($follower, 'SELECT v FROM t', level => 'strong', max_wait => '30s'), '0', 'a question was asked');
 
 my $asker = $lead->safe_psql('postgres', 'SELECT pid FROM tcs.askers()');

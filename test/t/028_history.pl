@@ -84,6 +84,8 @@ wait_for_replay($primary, $_) foreach ($first, $second);
 {
 	my $waiting = TcsWire->new($second, options => '-c tcs.max_wait=-1');
 	my $fresh = TcsWire->new($second);
+	my $orphan = TcsWire->new($second,
+		options => '-c tcs.max_wait=-1 -c tcs.read_level=strong');
 	my $bound = TcsWire->new($second,
 		options => '-c tcs.max_wait=-1 -c tcs.read_level=bounded -c tcs.max_staleness=1');
 	my $promoted = TcsWire->new($first,
@@ -121,6 +123,8 @@ wait_for_replay($primary, $_) foreach ($first, $second);
 		'SELECT last_answer_age_ms < 1000 FROM tcs.status()');
 
 	$primary->stop('immediate');
+	$orphan->simple('SELECT v FROM t')->flush;
+	wait_for_waiters($second, 3);
 	$first->promote;
 	# past the position of the lost write
 	$first->safe_psql('postgres',
@@ -133,13 +137,15 @@ wait_for_replay($primary, $_) foreach ($first, $second);
 	my ($read) = $waiting->results;
 	is($read->{state}, 'TC003', 'a lost write is recognised by who waits for it');
 	($read) = $bound->results;
-	is($read->{state}, 'TC003', '... and by who waits for what the primary told');
+	is($read->{state}, 'TC004', 'what the former primary told cannot be had any more');
+	($read) = $orphan->results;
+	is($read->{state}, 'TC004', '... nor what it would have told');
 	($read) = $promoted->results;
-	is($read->{state}, 'TC003', 'strong, and the standby itself is promoted without it');
+	is($read->{state}, 'TC004', 'strong, and the standby itself is promoted without it');
 	is($promoted->ok_query('SELECT v FROM t'), '4', '... a later read is the new primary\'s');
 	$fresh->ok_query("SET tcs.max_wait = '60s'; SET tcs.session_token = '$kept'");
 	is($fresh->ok_query('SELECT v FROM t'), '4', 'a write on the new primary is seen');
-	$_->disconnect foreach ($waiting, $fresh, $bound, $promoted);
+	$_->disconnect foreach ($waiting, $fresh, $bound, $orphan, $promoted);
 }
 
 done_testing();
