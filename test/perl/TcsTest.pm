@@ -224,16 +224,28 @@ sub _connstr
 sub run_sql
 {
 	my ($node, $sql, %opt) = @_;
-	my ($stdout, $stderr) = ('', '');
-	my $ret = $node->psql(
-		$opt{dbname} // 'postgres',
-		"\\set VERBOSITY verbose\n" . _settings(%opt) . "$sql\n;\n",
-		connstr => _connstr($node, %opt),
-		stdout => \$stdout,
-		stderr => \$stderr,
-		timeout => $PostgreSQL::Test::Utils::timeout_default,
-		on_error_stop => $opt{on_error_stop} // 1);
+	my ($ret, $stdout, $stderr);
 
+	# A psql that cannot connect may be gone before it is given its input, which
+	# kills the caller; it is asked again then.
+	for (1 .. 10)
+	{
+		($stdout, $stderr) = ('', '');
+		$ret = eval
+		{
+			$node->psql(
+				$opt{dbname} // 'postgres',
+				"\\set VERBOSITY verbose\n" . _settings(%opt) . "$sql\n;\n",
+				connstr => _connstr($node, %opt),
+				stdout => \$stdout,
+				stderr => \$stderr,
+				timeout => $PostgreSQL::Test::Utils::timeout_default,
+				on_error_stop => $opt{on_error_stop} // 1);
+		};
+		last if defined $ret;
+		die $@ if $@ !~ /Broken pipe/;
+	}
+	die $@ if !defined $ret;
 	return ($ret, $stdout, $stderr);
 }
 
