@@ -47,6 +47,7 @@
 #include "storage/sinval.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
+#include "tcop/utility.h"
 #include "utils/inval.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
@@ -288,16 +289,24 @@ tcs_swap_reanalyze_utility(const PlannedStmt *old, const char *source,
 						   ParamListInfo params, QueryEnvironment *query_env)
 {
 	List	   *queries = analyze_anew(old, &source, params, query_env);
+	Node	   *statement = list_length(queries) == 1 ?
+	linitial_node(Query, queries)->utilityStmt : NULL;
+	TupleDesc	promised = ActivePortal ? ActivePortal->tupDesc : NULL;
+	TupleDesc	desc;
 	PlannedStmt *result;
 
-	if (list_length(queries) != 1 ||
-		linitial_node(Query, queries)->utilityStmt == NULL ||
-		nodeTag(linitial_node(Query, queries)->utilityStmt) != nodeTag(old->utilityStmt))
+	if (statement == NULL || nodeTag(statement) != nodeTag(old->utilityStmt))
+		refuse_changed_schema();
+
+	/* a procedure may have other output parameters */
+	desc = UtilityReturnsTuples(statement) ? UtilityTupleDescriptor(statement) : NULL;
+	if ((promised == NULL) != (desc == NULL) ||
+		(promised && !equalTupleDescs(promised, desc)))
 		refuse_changed_schema();
 
 	result = makeNode(PlannedStmt);
 	*result = *old;
-	result->utilityStmt = linitial_node(Query, queries)->utilityStmt;
+	result->utilityStmt = statement;
 	return result;
 }
 

@@ -574,6 +574,40 @@ is(outcome({}, $c->results), '1,2', 'a partition attached during planning');
 
 
 ##
+## Procedures, and the columns of what they give back
+##
+
+$writer->ok_query(
+	q{CREATE PROCEDURE public.same(INOUT a int) LANGUAGE plpgsql AS 'BEGIN a := 1; END';
+	  CREATE PROCEDURE public.changed(INOUT a int) LANGUAGE plpgsql AS 'BEGIN a := 1; END';
+	  CREATE PROCEDURE public.turned(INOUT a int) LANGUAGE plpgsql AS 'BEGIN a := 1; END'});
+note_write();
+catch_up();
+foreach my $case (
+	[ q{CREATE PROCEDURE front.same(INOUT a int) LANGUAGE plpgsql AS 'BEGIN a := 2; END'},
+		'CALL same(NULL)', '2' ],
+	[ q{CREATE PROCEDURE front.changed(INOUT a int, OUT b text) LANGUAGE plpgsql AS 'BEGIN a := 2; END';
+		DROP PROCEDURE public.changed},
+		'CALL changed(NULL)', '42883' ],
+	[ q{CREATE PROCEDURE front.turned(INOUT a text) LANGUAGE plpgsql AS 'BEGIN a := 2; END'},
+		'CALL turned(NULL)', '40001' ])
+{
+	my ($change, $call, $expected) = @$case;
+
+	$c = TcsWire->new($standby);
+	$c->ok_query('SET search_path = front, public; SET tcs.max_wait = -1');
+	$look->stop_replay;
+	$writer->ok_query($change);
+	note_write();
+	$c->ok_query("SET tcs.session_token = '$token'");
+
+	my $held;
+	$c->simple($call);
+	is(outcome({}, $look->release($c, undef, \$held)), $expected, "$call: $expected");
+	$c->disconnect;
+}
+
+##
 ## Locks of the session
 ##
 
