@@ -337,7 +337,8 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 		uint64		known = SharedInvalidMessageCounter;
 
 		pass_gate(TCS_SITE_UTILITY, NULL, utility_holds_locks(statement));
-		if (unlikely(known != SharedInvalidMessageCounter) && RecoveryInProgress() &&
+		if (unlikely(known != SharedInvalidMessageCounter) &&
+			TransactionStartedDuringRecovery() &&
 			(utility_holds_locks(statement) || IsA(statement, CallStmt)))
 			pstmt = tcs_swap_reanalyze_utility(pstmt, source, params, query_env);
 	}

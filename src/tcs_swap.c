@@ -204,6 +204,20 @@ tcs_swap_leave_conflicts(void)
 		tcs_renew_virtual_xid_compat();
 }
 
+/* Take a snapshot; in REPEATABLE READ, replace the transaction's. */
+static Snapshot
+new_snapshot(void)
+{
+	int			isolation = XactIsoLevel;
+	Snapshot	snapshot;
+
+	if (IsolationUsesXactSnapshot() && FirstSnapshotSet)
+		XactIsoLevel = XACT_READ_COMMITTED;
+	snapshot = GetTransactionSnapshot();
+	XactIsoLevel = isolation;
+	return snapshot;
+}
+
 /*
  * Analyse a statement anew from its text: the queries that it is rewritten to,
  * NIL if the text is not one statement.
@@ -261,7 +275,8 @@ replan(QueryDesc *query_desc)
 
 	if (old->commandType == CMD_SELECT)
 	{
-		PushActiveSnapshot(GetTransactionSnapshot());
+		/* planning may evaluate functions, so not with what is given back */
+		PushActiveSnapshot(new_snapshot());
 		queries = analyze_anew(old, &source, query_desc->params, NULL);
 		if (list_length(queries) == 1 &&
 			linitial_node(Query, queries)->commandType == CMD_SELECT)
@@ -310,20 +325,6 @@ tcs_swap_reanalyze_utility(const PlannedStmt *old, const char *source,
 	return result;
 }
 
-/* Take a snapshot; in REPEATABLE READ, replace the transaction's. */
-static Snapshot
-new_snapshot(void)
-{
-	int			isolation = XactIsoLevel;
-	Snapshot	snapshot;
-
-	if (IsolationUsesXactSnapshot() && FirstSnapshotSet)
-		XactIsoLevel = XACT_READ_COMMITTED;
-	snapshot = GetTransactionSnapshot();
-	XactIsoLevel = isolation;
-	return snapshot;
-}
-
 /*
  * Take a new snapshot and put it wherever the old one was recorded.
  *
@@ -339,7 +340,9 @@ tcs_swap_take_snapshot(TcsSite *site)
 	switch (site->kind)
 	{
 		case TCS_SITE_QUERY:
-			if (RecoveryInProgress() && watched_from != SharedInvalidMessageCounter)
+			/* also if promotion has ended the wait */
+			if (TransactionStartedDuringRecovery() &&
+				watched_from != SharedInvalidMessageCounter)
 				plan_is_stale = true;
 			if (plan_is_stale)
 				site->query_desc->plannedstmt = replan(site->query_desc);

@@ -40,6 +40,7 @@ sub new
 	my ($host, $port) = ($node->host, $node->port);
 	my $self = bless {
 		node => $node,
+		opt => \%opt,
 		out => '',
 		in => '',
 		parameters => {},
@@ -316,16 +317,22 @@ sub answered
 }
 
 # As ok_query, for a connection that watches a standby: replay can cancel any
-# query there, and such a one is sent again.
+# query there, or end the session; such a query is sent again.
 sub look
 {
 	my ($self, $sql) = @_;
 	my @results;
 
-	do
+	for (1 .. 100)
 	{
 		@results = $self->query($sql);
-	} while (grep { $_->{state} eq '40001' } @results);
+		if (grep { $_->{state} eq '08006' } @results)
+		{
+			%$self = %{ TcsWire->new($self->{node}, %{ $self->{opt} }) };
+			next;
+		}
+		last if !grep { $_->{state} eq '40001' } @results;
+	}
 	return $self->_text_of($sql, @results);
 }
 

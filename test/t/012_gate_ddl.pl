@@ -608,6 +608,35 @@ foreach my $case (
 }
 
 ##
+## What planning evaluates, in REPEATABLE READ
+##
+
+# A generic plan has the function's result in it.  Made anew after the wait, it
+# must not have what the transaction's first snapshot saw.
+$writer->ok_query(
+	q{CREATE TABLE folded (a int); INSERT INTO folded VALUES (1);
+	  CREATE FUNCTION folds() RETURNS int LANGUAGE plpgsql IMMUTABLE
+		AS 'BEGIN RETURN (SELECT max(a) FROM public.folded); END'});
+note_write();
+catch_up();
+$c = TcsWire->new($standby);
+$c->ok_query(q{SET tcs.max_wait = -1; SET plan_cache_mode = force_generic_plan;
+	SET default_transaction_isolation = 'repeatable read'});
+$c->parse('f', 'SELECT folds() FROM other LIMIT 1')->bind('', 'f')->execute('')->sync->results;
+$look->stop_replay;
+$writer->ok_query('UPDATE folded SET a = 2; CREATE TABLE unrelated (a int)');
+note_write();
+$c->ok_query("SET tcs.session_token = '$token'");
+$c->bind('', 'f')->execute('')->sync;
+{
+	my $held;
+
+	is(outcome({}, $look->release($c, undef, \$held)), '2', 'a plan made anew in REPEATABLE READ');
+}
+$c->disconnect;
+
+
+##
 ## Locks of the session
 ##
 
