@@ -14,6 +14,7 @@
 #include "tcs_fallback.h"
 #include "tcs_guc.h"
 #include "tcs_hooks.h"
+#include "tcs_scan.h"
 #include "tcs_shmem.h"
 #include "tcs_worker.h"
 
@@ -45,5 +46,6 @@ _PG_init(void)
 	tcs_shmem_install_hooks();
 	tcs_hooks_install();
 	tcs_fallback_install_hooks();
+	tcs_scan_init();
 	tcs_worker_register();
 }

@@ -21,8 +21,16 @@
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
+#include "utils/guc_tables.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
+
+/* 18 moved the printing of properties */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#else
+#include "commands/explain.h"
+#endif
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 200000
 #error "tcs supports PostgreSQL 15 to 19"
@@ -40,6 +48,13 @@
 #define TCS_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "tcs", .version = TCS_VERSION)
 #else
 #define TCS_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* from 17 on, libpq can put several rows into one result; for those who use it */
+#ifdef LIBPQ_HAS_CHUNK_MODE
+#define tcs_rows_mode_compat(conn, rows) PQsetChunkedRowsMode(conn, rows)
+#else
+#define tcs_rows_mode_compat(conn, rows) PQsetSingleRowMode(conn)
 #endif
 
 /* 19 hands the planner an ExplainState */
@@ -105,6 +120,77 @@ tcs_plan_query_compat(Query *query, const char *query_string,
 #else
 	return pg_plan_query(query, query_string, cursorOptions, boundParams);
 #endif
+}
+
+/* for SendProcSignal(), which then goes by the process id */
+#if PG_VERSION_NUM >= 170000
+#define TCS_NO_PROC_COMPAT INVALID_PROC_NUMBER
+#else
+#define TCS_NO_PROC_COMPAT InvalidBackendId
+#endif
+
+/* All settings of the server, in an array. */
+static inline struct config_generic **
+tcs_all_settings_compat(int *n)
+{
+#if PG_VERSION_NUM >= 160000
+	return get_guc_variables(n);
+#else
+	*n = GetNumConfigOptions();
+	return get_guc_variables();
+#endif
+}
+
+/*
+ * The client's port has its SCRAM keys from 18 on.  Its layout does not depend
+ * on GSSAPI, the headers of which need not be installed.
+ */
+#if PG_VERSION_NUM >= 180000
+#undef ENABLE_GSS
+#include "common/base64.h"
+#include "common/scram-common.h"
+#include "libpq/libpq-be.h"
+#include "miscadmin.h"
+#endif
+
+/* From 18 on, a user's SCRAM keys can be passed on in place of a password. */
+static inline bool
+tcs_is_scram_option_compat(const char *name)
+{
+#if PG_VERSION_NUM >= 180000
+	return strcmp(name, "use_scram_passthrough") == 0;
+#else
+	return false;
+#endif
+}
+
+/* Add the client's SCRAM keys to libpq's options; false if there are none. */
+static inline bool
+tcs_scram_passthrough_compat(const char **keywords, const char **values, int *n)
+{
+#if PG_VERSION_NUM >= 180000
+	if (MyProcPort != NULL && MyProcPort->has_scram_keys)
+	{
+		const uint8 *keys[] = {MyProcPort->scram_ClientKey, MyProcPort->scram_ServerKey};
+		const char *names[] = {"scram_client_key", "scram_server_key"};
+
+		for (int i = 0; i < 2; i++)
+		{
+			int			size = pg_b64_enc_len(SCRAM_MAX_KEY_LEN);
+			char	   *text = palloc0(size + 1);
+
+			if (pg_b64_encode(keys[i], SCRAM_MAX_KEY_LEN, text, size) < 0)
+				elog(ERROR, "could not encode SCRAM key");
+			keywords[*n] = names[i];
+			values[(*n)++] = text;
+		}
+		/* nothing else may do, since there is no password to check */
+		keywords[*n] = "require_auth";
+		values[(*n)++] = "scram-sha-256";
+		return true;
+	}
+#endif
+	return false;
 }
 
 /* Memory for the "extra" of a GUC; NULL when there is none, never an error. */

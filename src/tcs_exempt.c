@@ -261,6 +261,13 @@ tcs_exempt_query(Query *query)
 	return !reads_walker((Node *) query, NULL);
 }
 
+/* Does an expression that was analysed read anything that could be stale? */
+bool
+tcs_expression_reads(Node *expr)
+{
+	return reads_walker(expr, NULL);
+}
+
 /* The same for a function that is called without any statement. */
 bool
 tcs_exempt_function(Oid funcid)

@@ -13,6 +13,7 @@
 
 extern bool tcs_exempt_query(Query *query);
 extern bool tcs_exempt_function(Oid funcid);
+extern bool tcs_expression_reads(Node *expr);
 extern void tcs_exempt_mark(PlannedStmt *plan);
 extern bool tcs_exempt_plan(const PlannedStmt *plan);
 extern bool tcs_query_may_evaluate_reads(Query *query);

@@ -50,16 +50,28 @@ tcs_fallback_install_hooks(void)
 	emit_log_hook = tcs_emit_log;
 }
 
-/*
- * Go through the steps; true if a weaker level may be served.
- *
- * A redirect is skipped, since there is no server to redirect to.  A level
- * that is not weaker than the one asked for is skipped as well: a longer wait
- * is not what a fallback is for.
- */
+/* Is a redirect among the steps that can be come to? */
 bool
+tcs_fallback_has_redirect(const TcsFallback *fallback)
+{
+	for (int i = 0; i < fallback->nsteps; i++)
+	{
+		if (fallback->steps[i].kind != TCS_STEP_LEVEL)
+			return fallback->steps[i].kind == TCS_STEP_REDIRECT;
+	}
+	return false;
+}
+
+/*
+ * Go through the steps.
+ *
+ * A redirect is skipped where it is not possible, or has failed.  A level that
+ * is not weaker than the one asked for is skipped as well: a longer wait is not
+ * what a fallback is for.
+ */
+TcsVerdict
 tcs_fallback_decide(const TcsFallback *fallback, const TcsContext *context,
-					const TcsUnmet *unmet, TcsLevel *served_at)
+					const TcsUnmet *unmet, bool can_redirect, TcsLevel *served_at)
 {
 	for (int i = 0; i < fallback->nsteps; i++)
 	{
@@ -67,19 +79,24 @@ tcs_fallback_decide(const TcsFallback *fallback, const TcsContext *context,
 		TcsRequirement req;
 
 		if (step->kind == TCS_STEP_ERROR)
-			return false;
-		if (step->kind == TCS_STEP_REDIRECT ||
-			tcs_level_rank(step->level) >= tcs_level_rank(unmet->req.level))
+			break;
+		if (step->kind == TCS_STEP_REDIRECT)
+		{
+			if (can_redirect)
+				return TCS_VERDICT_REDIRECT;
+			continue;
+		}
+		if (tcs_level_rank(step->level) >= tcs_level_rank(unmet->req.level))
 			continue;
 		tcs_requirement_make(step->level, context, &req);
 		if (tcs_requirement_is_empty(&req) ||
 			tcs_requirement_met(&req, &unmet->proof))
 		{
 			*served_at = step->level;
-			return true;
+			return TCS_VERDICT_DOWNGRADE;
 		}
 	}
-	return false;
+	return TCS_VERDICT_REFUSE;
 }
 
 /* How the standby gets on, for a detail line: an estimate or the obstacle. */
@@ -104,6 +121,15 @@ describe_staleness(const TcsUnmet *unmet)
 	if (unmet->proof.fresh_at == 0)
 		return pstrdup("unknown");
 	return psprintf("%.0f ms", (unmet->now - unmet->proof.fresh_at) / 1000.0);
+}
+
+/* Why the statement was not redirected, as a further sentence. */
+static const char *
+describe_redirect(const TcsUnmet *unmet)
+{
+	if (unmet->redirect_failure == NULL)
+		return "";
+	return psprintf(" The statement was not redirected: %s.", unmet->redirect_failure);
 }
 
 /* What is behind: the token's position, or the primary's answer. */
@@ -150,10 +176,11 @@ report_behind(const TcsUnmet *unmet)
 				  LSN_FORMAT_ARGS(needed.lsn), needed.tli,
 				  LSN_FORMAT_ARGS(unmet->proof.at.lsn), unmet->proof.at.tli, waited);
 	else
-		errdetail("Needed " TCS_LSN_FMT ", reached " TCS_LSN_FMT " (staleness %s) after waiting %.0f ms. %s",
+		errdetail("Needed " TCS_LSN_FMT ", reached " TCS_LSN_FMT " (staleness %s) after waiting %.0f ms. %s%s",
 				  LSN_FORMAT_ARGS(needed.lsn), LSN_FORMAT_ARGS(unmet->proof.at.lsn),
 				  describe_staleness(unmet), waited,
-				  describe_progress(needed.lsn, unmet->proof.at.lsn));
+				  describe_progress(needed.lsn, unmet->proof.at.lsn),
+				  describe_redirect(unmet));
 	return errhint("Retry, ask another node, raise tcs.max_wait, or allow a weaker level in tcs.fallback.");
 }
 
@@ -166,7 +193,7 @@ report_unknown(const TcsUnmet *unmet)
 	{
 		errmsg("cannot tell whether this server is fresh enough for a read at level \"%s\"",
 			   tcs_level_name(unmet->req.level));
-		errdetail("%s", unmet->req.detail);
+		errdetail("%s%s", unmet->req.detail, describe_redirect(unmet));
 		return unmet->req.hint ? errhint("%s", unmet->req.hint) : 0;
 	}
 
@@ -180,11 +207,12 @@ report_unknown(const TcsUnmet *unmet)
 		return errhint("See the server log; max_worker_processes may be too low.");
 	}
 	if (link.state == TCS_LINK_UP)
-		errdetail("The primary has not answered within %.0f ms.",
-				  unmet->waited_us / 1000.0);
+		errdetail("The primary has not answered within %.0f ms.%s",
+				  unmet->waited_us / 1000.0, describe_redirect(unmet));
 	else
-		errdetail("No usable answer of the primary within %.0f ms: %s.",
-				  unmet->waited_us / 1000.0, tcs_fresh_link_reason(&link));
+		errdetail("No usable answer of the primary within %.0f ms: %s.%s",
+				  unmet->waited_us / 1000.0, tcs_fresh_link_reason(&link),
+				  describe_redirect(unmet));
 	return errhint("See tcs.status() for the link to the primary; ask another node meanwhile, or allow a weaker level in tcs.fallback.");
 }
 

@@ -21,11 +21,24 @@ typedef struct TcsUnmet
 	bool		in_recovery;
 	bool		nested;			/* inside a function */
 	int64		now;
+	const char *hopeless;		/* why it was not waited for; NULL: it was */
+	const char *redirect_failure;	/* why it was not redirected; NULL: it was
+									 * not tried */
 } TcsUnmet;
 
-extern bool tcs_fallback_decide(const TcsFallback *fallback,
-								const TcsContext *context,
-								const TcsUnmet *unmet, TcsLevel *served_at);
+/* What is to become of it. */
+typedef enum TcsVerdict
+{
+	TCS_VERDICT_REFUSE,
+	TCS_VERDICT_DOWNGRADE,
+	TCS_VERDICT_REDIRECT
+}			TcsVerdict;
+
+extern bool tcs_fallback_has_redirect(const TcsFallback *fallback);
+extern TcsVerdict tcs_fallback_decide(const TcsFallback *fallback,
+									  const TcsContext *context,
+									  const TcsUnmet *unmet, bool can_redirect,
+									  TcsLevel *served_at);
 extern void tcs_fallback_error(const TcsUnmet *unmet);
 extern void tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at);
 extern void tcs_fallback_install_hooks(void);

@@ -26,8 +26,10 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "tcs_budget.h"
 #include "tcs_compat.h"
 #include "tcs_error.h"
+#include "tcs_fdw.h"
 #include "tcs_fresh.h"
 #include "tcs_gate.h"
 #include "tcs_guc.h"
@@ -58,6 +60,7 @@ PG_FUNCTION_INFO_V1(tcs_stat_downgrades);
 PG_FUNCTION_INFO_V1(tcs_stat_reads_reset);
 PG_FUNCTION_INFO_V1(tcs_askers);
 PG_FUNCTION_INFO_V1(tcs_asker_staleness);
+PG_FUNCTION_INFO_V1(tcs_redirects);
 
 /* Refuse to work in a server that has loaded us for pg_upgrade only. */
 static void
@@ -548,6 +551,8 @@ describe_outcome(const TcsLastRead *last)
 			break;
 		case TCS_OUTCOME_AT_ONCE:
 			return pstrdup("served at once");
+		case TCS_OUTCOME_REDIRECTED:
+			return "redirected";
 		case TCS_OUTCOME_WAITED:
 			return pstrdup("served after a wait");
 		case TCS_OUTCOME_DOWNGRADED:
@@ -564,8 +569,8 @@ tcs_last_read(PG_FUNCTION_ARGS)
 	TupleDesc	desc = result_desc(fcinfo);
 	TcsLastRead facts;
 	const TcsLastRead *last = &facts;
-	Datum		values[9];
-	bool		nulls[9] = {false};
+	Datum		values[10];
+	bool		nulls[10] = {false};
 
 	require_preloaded();
 	tcs_gate_get_last(&facts);
@@ -588,6 +593,8 @@ tcs_last_read(PG_FUNCTION_ARGS)
 	values[7] = CStringGetTextDatum(describe_outcome(last));
 	values[8] = CStringGetTextDatum(tcs_reason_name(last->reason));
 	nulls[8] = last->reason == TCS_REASON_NONE;
+	values[9] = CStringGetTextDatum(last->note);
+	nulls[9] = last->note[0] == '\0';
 	return one_row(desc, lengthof(values), values, nulls);
 }
 
@@ -626,10 +633,10 @@ tcs_stat_reads(PG_FUNCTION_ARGS)
 	{
 		const TcsLevelStats *s = &stats[level];
 		uint64		downgraded = sum_downgraded(s);
-		uint64		not_at_once = s->waited + s->errors + downgraded;
+		uint64		not_at_once = s->waited + s->errors + downgraded + s->redirected;
 		Datum		buckets[TCS_HISTOGRAM_BUCKETS];
-		Datum		values[9];
-		bool		nulls[9] = {false};
+		Datum		values[10];
+		bool		nulls[10] = {false};
 
 		for (int i = 0; i < TCS_HISTOGRAM_BUCKETS; i++)
 			buckets[i] = Int64GetDatum((int64) s->histogram[i]);
@@ -643,7 +650,8 @@ tcs_stat_reads(PG_FUNCTION_ARGS)
 		values[5] = Int64GetDatum((int64) s->timed_out);
 		values[6] = Int64GetDatum((int64) downgraded);
 		values[7] = Int64GetDatum((int64) s->errors);
-		values[8] = TimestampTzGetDatum(reset_time);
+		values[8] = Int64GetDatum((int64) s->redirected);
+		values[9] = TimestampTzGetDatum(reset_time);
 		put_row(fcinfo, lengthof(values), values, nulls);
 	}
 	return (Datum) 0;
@@ -726,4 +734,26 @@ tcs_asker_staleness(PG_FUNCTION_ARGS)
 									   &staleness))
 		PG_RETURN_NULL();
 	PG_RETURN_FLOAT8(staleness / 1000.0);
+}
+
+/* redirects(): the connections of this node to its redirect server. */
+Datum
+tcs_redirects(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc = result_desc(fcinfo);
+	TcsBudgetCounts counts;
+	Datum		values[7];
+	bool		nulls[7] = {false};
+
+	require_preloaded();
+	tcs_budget_get_counts(&counts);
+	values[0] = CStringGetTextDatum(tcs_redirect_server);
+	nulls[0] = !tcs_server_exists();
+	values[1] = Int32GetDatum(counts.open);
+	values[2] = Int32GetDatum(counts.idle);
+	values[3] = Int32GetDatum(tcs_max_redirect_connections);
+	values[4] = Int64GetDatum((int64) counts.connected);
+	values[5] = Int64GetDatum((int64) counts.failed);
+	values[6] = Int64GetDatum((int64) counts.over_budget);
+	return one_row(desc, lengthof(values), values, nulls);
 }

@@ -45,6 +45,8 @@
 #include "tcs_fallback.h"
 #include "tcs_gate.h"
 #include "tcs_queue.h"
+#include "tcs_redirect.h"
+#include "tcs_remote.h"
 #include "tcs_requirement.h"
 #include "tcs_session.h"
 #include "tcs_swap.h"
@@ -142,6 +144,7 @@ tcs_gate_get_last(TcsLastRead *last)
 	last->level = (TcsLevel) tcs_gate.at_once_level;
 	last->reason = TCS_REASON_NONE;
 	last->waited_us = 0;
+	last->note[0] = '\0';
 	last->at = tcs_gate.max_age != 0 ? tcs_gate.at_once_at : 0;
 	if (tcs_gate.max_age == 0 || !tcs_gate.at_once_proof_kept)
 		last->proof = tcs_gate.proof;
@@ -257,6 +260,7 @@ note_last(const TcsUnmet *facts, TcsOutcome outcome, TcsLevel served_at)
 	last->proof = facts->proof;
 	last->waited_us = facts->waited_us;
 	last->at = facts->now;
+	strlcpy(last->note, facts->hopeless ? facts->hopeless : "", sizeof(last->note));
 }
 
 /* A requirement is met; count and remember. */
@@ -283,12 +287,24 @@ pass(const TcsSite *site, TcsUnmet *facts)
 		tcs_stats_count_wait(facts->req.level, facts->waited_us);
 
 	/* BEGIN and SET count where they have waited in place of a read */
-	if (site_is_read(site) || waited)
+	if ((site_is_read(site) && !site->explain_only) || waited)
 	{
 		tcs_stats_count_read(facts->req.level);
 		note_last(facts, waited ? TCS_OUTCOME_WAITED : TCS_OUTCOME_AT_ONCE,
 				  facts->req.level);
 	}
+}
+
+/* The statement runs on the primary. */
+static void
+note_redirected(const TcsSite *site, TcsUnmet *facts)
+{
+	facts->now = tcs_now();
+	if (site->explain_only)
+		return;
+	tcs_stats_count_read(facts->req.level);
+	tcs_stats_count_redirect(facts->req.level);
+	note_last(facts, TCS_OUTCOME_REDIRECTED, facts->req.level);
 }
 
 /* Refuse the statement. */
@@ -313,6 +329,8 @@ fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
 	 * After BEGIN, SET and planning the statement to come will say so itself.
 	 * An error of BEGIN would make a script go on in autocommit.
 	 */
+	if (site->explain_only)
+		return;
 	if (site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER)
 	{
 		gave_up.lxid = tcs_my_lxid_compat();
@@ -322,7 +340,8 @@ fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
 		return;
 	}
 
-	if (!tcs_fallback_decide(tcs_guc_fallback(), context, facts, &served_at))
+	if (tcs_fallback_decide(tcs_guc_fallback(), context, facts, false,
+							&served_at) == TCS_VERDICT_REFUSE)
 		refuse(site, facts);
 	facts->now = tcs_now();
 	if (site_is_read(site))
@@ -360,7 +379,7 @@ deadline_after(int max_wait_ms)
 
 /* Wait on a standby or on a primary, as the node is, on one timeline. */
 static TcsWaitResult
-wait_on_timeline(TcsUnmet *facts, bool holding, int64 deadline)
+wait_on_timeline(TcsUnmet *facts, bool holding, int64 deadline, bool impatient)
 {
 	int64		start = tcs_now();
 	TcsWaitResult result;
@@ -373,7 +392,8 @@ wait_on_timeline(TcsUnmet *facts, bool holding, int64 deadline)
 			return TCS_WAIT_OTHER_TIMELINE;
 		if (tcs_requirement_met(&facts->req, &facts->proof))
 			return TCS_WAIT_MET;
-		result = tcs_wait_for_replay(&facts->req, deadline, holding, &facts->proof);
+		result = tcs_wait_for_replay(&facts->req, deadline, holding,
+									 impatient ? &facts->hopeless : NULL, &facts->proof);
 	}
 	else
 	{
@@ -388,7 +408,7 @@ wait_on_timeline(TcsUnmet *facts, bool holding, int64 deadline)
 				return result;
 		}
 	}
-	if (result == TCS_WAIT_TIMEOUT)
+	if (result == TCS_WAIT_TIMEOUT && !impatient)
 		tcs_stats_count_timeout(facts->req.level);
 	/* a look that found nothing to wait for, or had no time to, is no wait */
 	if (deadline > start)
@@ -423,14 +443,16 @@ require_former_primary(TcsUnmet *facts, const TcsContext *context,
  * A position lies on the history of a node or it does not, and that can change
  * when the node follows another timeline: the requirement is made anew then.
  * If it cannot be met on the new history, the result is a timeout, and
- * facts->req.reason says why.
+ * facts->req.reason says why.  "impatient": end as soon as it is known to be in
+ * vain.
  */
 static TcsWaitResult
-wait_for(TcsContext *context, TcsUnmet *facts, bool holding, int64 deadline)
+wait_for(TcsContext *context, TcsUnmet *facts, bool holding, int64 deadline,
+		 bool impatient)
 {
 	TcsWaitResult result;
 
-	while ((result = wait_on_timeline(facts, holding, deadline)) ==
+	while ((result = wait_on_timeline(facts, holding, deadline, impatient)) ==
 		   TCS_WAIT_OTHER_TIMELINE)
 	{
 		int64		arrival = context->arrival;
@@ -497,48 +519,108 @@ decide_after_promotion(const TcsSite *site, TcsContext *context, TcsUnmet *facts
 		fail(site, context, facts);
 }
 
+/* Is a redirect to be tried when the wait is over? */
+static bool
+can_redirect(const TcsSite *site, const TcsUnmet *facts)
+{
+	return facts->in_recovery &&
+		tcs_fallback_has_redirect(tcs_guc_fallback()) &&
+		tcs_redirect_is_possible(site);
+}
+
+/*
+ * Wait until the requirement is met, or redirect the statement.
+ *
+ * Where it can be redirected, the wait is shorter, and given up when it is known
+ * to be in vain.  If it then turns out that it cannot be redirected after all,
+ * the rest of the time is waited for.
+ */
+static TcsWaitResult
+wait_or_redirect(TcsSite *site, TcsContext *context, TcsUnmet *facts,
+				 bool may_redirect, bool holding, int64 deadline)
+{
+	int64		redirect_at = deadline_after(tcs_redirect_after);
+	TcsWaitResult result;
+	TcsLevel	served_at;
+
+	if (!may_redirect)
+		return wait_for(context, facts, holding, deadline, false);
+
+	result = wait_for(context, facts, holding, Min(deadline, redirect_at), true);
+	if (result != TCS_WAIT_TIMEOUT && result != TCS_WAIT_HOPELESS &&
+		result != TCS_WAIT_BLOCKING)
+		return result;
+	facts->reason = reason_for(facts, result);
+	if (tcs_fallback_decide(tcs_guc_fallback(), context, facts, true, &served_at) ==
+		TCS_VERDICT_REDIRECT)
+	{
+		/* while it runs there, replay must not wait for its locks here */
+		if (site->kind == TCS_SITE_QUERY && !holding && !site->locks_released)
+		{
+			tcs_swap_release_locks(site);
+			site->locks_released = true;
+		}
+		if (tcs_redirect_try(site, context, facts, deadline_after(tcs_redirect_timeout)))
+			return TCS_WAIT_REDIRECTED;
+	}
+	if (result == TCS_WAIT_BLOCKING || facts->req.reason != TCS_REASON_NONE)
+		return result;
+	/* nothing that we have looked up may hold replay back */
+	InvalidateCatalogSnapshot();
+	tcs_swap_leave_conflicts();
+	return wait_for(context, facts, holding, deadline, false);
+}
+
+/* Did it end without meeting the requirement, on this node? */
+static bool
+ended_in_vain(TcsWaitResult result)
+{
+	return result == TCS_WAIT_TIMEOUT || result == TCS_WAIT_BLOCKING;
+}
+
 /* Renew the statement's snapshot so that it meets the requirement, or fail. */
 static void
 renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 {
 	bool		sole = statement_is_sole();
-	int64		deadline = deadline_after(tcs_guc_max_wait());
+	bool		may_redirect = can_redirect(site, facts);
+	int64		deadline = deadline_after(site->explain_only ? tcs_redirect_after :
+										  tcs_guc_max_wait());
 	TcsWaitResult result;
 	bool		missed;
 	bool		again = gave_up.lxid == tcs_my_lxid_compat() &&
 	gave_up.generation == tcs_settings_generation;
 
 	if (again)
-	{
 		facts->waited_us = gave_up.waited_us;
+	/* waited for already, or not to be had by waiting */
+	if (again || facts->req.reason != TCS_REASON_NONE)
 		deadline = 0;
-	}
 
 	do
 	{
 		bool		holding;
-		bool		releasing;
 
 		tcs_swap_drop_snapshot(site);
 		holding = site->holding || HaveRegisteredOrActiveSnapshot() ||
 			(site->kind != TCS_SITE_BARE && !sole);
 
 		/* if the first look is enough, nothing need be given back */
-		releasing = false;
+		site->locks_released = false;
 		if (facts->in_recovery)
 		{
 			tcs_fresh_prove(NULL, &facts->proof);
 			if (!tcs_requirement_met(&facts->req, &facts->proof))
 			{
-				releasing = !holding && site->kind == TCS_SITE_QUERY;
-				if (releasing)
+				site->locks_released = !holding && site->kind == TCS_SITE_QUERY;
+				if (site->locks_released)
 					tcs_swap_release_locks(site);
 				if (site->kind != TCS_SITE_BARE)
 					tcs_swap_leave_conflicts();
 			}
 		}
-		result = wait_for(context, facts, holding, deadline);
-		if (result == TCS_WAIT_TIMEOUT || result == TCS_WAIT_BLOCKING)
+		result = wait_or_redirect(site, context, facts, may_redirect, holding, deadline);
+		if (ended_in_vain(result))
 		{
 			TcsLevel	served_at;
 
@@ -548,11 +630,12 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 			 */
 			facts->reason = again && gave_up.reason == TCS_REASON_BLOCKING ?
 				TCS_REASON_BLOCKING : reason_for(facts, result);
-			if (site_is_read(site) &&
-				!tcs_fallback_decide(tcs_guc_fallback(), context, facts, &served_at))
+			if (site_is_read(site) && !site->explain_only &&
+				tcs_fallback_decide(tcs_guc_fallback(), context, facts, false,
+									&served_at) == TCS_VERDICT_REFUSE)
 				refuse(site, facts);
 		}
-		if (releasing)
+		if (site->locks_released && !site->redirected)
 			tcs_swap_retake_locks(site);
 
 		tcs_swap_take_snapshot(site);
@@ -568,6 +651,12 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 			break;
 		}
 	} while (missed);
+
+	if (result == TCS_WAIT_REDIRECTED)
+	{
+		note_redirected(site, facts);
+		return;
+	}
 
 	/*
 	 * What was proved before the snapshot was taken holds for it and for all
@@ -591,8 +680,10 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 		case TCS_WAIT_BLOCKING:
 			fail(site, context, facts);
 			break;
-		case TCS_WAIT_OTHER_TIMELINE:
-			Assert(false);		/* wait_for() goes on */
+		case TCS_WAIT_OTHER_TIMELINE:	/* wait_for() goes on */
+		case TCS_WAIT_HOPELESS: /* wait_or_redirect() does */
+		case TCS_WAIT_REDIRECTED:	/* seen to above */
+			Assert(false);
 			break;
 	}
 }
@@ -608,6 +699,11 @@ tcs_gate_pass_slowly(TcsSite *site)
 	TcsLevel	level = (TcsLevel) tcs_read_level;
 	bool		fixed;
 
+	if (unlikely(tcs_remote_is_begun()))
+	{
+		tcs_redirect_in_whole(site);
+		return;
+	}
 	if (site->token_only && tcs_level_rank(level) > tcs_level_rank(TCS_LEVEL_SESSION))
 		level = TCS_LEVEL_SESSION;
 
@@ -652,7 +748,8 @@ tcs_gate_pass_slowly(TcsSite *site)
 								 * tell */
 
 	facts.reason = facts.req.reason;
-	if (facts.reason != TCS_REASON_NONE)
+	if (facts.reason != TCS_REASON_NONE &&
+		!(!fixed && tcs_swap_is_possible(site) && can_redirect(site, &facts)))
 	{
 		facts.proof.at = context.at;
 		fail(site, &context, &facts);
@@ -701,6 +798,32 @@ tcs_gate_token_is_reached(TcsLevel level)
 }
 
 /*
+ * Does this primary have what a statement needs that a standby has sent?
+ *
+ * The snapshot it will use is the active one.  Throws what a read here would be
+ * refused with; TC001 also if a commit has come between that snapshot and this
+ * look, which a second attempt does away with.
+ */
+void
+tcs_gate_check_redirected(TcsLevel level, const TcsToken *token)
+{
+	TcsContext	context;
+	TcsUnmet	facts = {0};
+
+	tcs_gate_build_context(&context, token);
+	facts.now = context.arrival;
+	facts.proof.at = context.at;
+	tcs_requirement_make(level, &context, &facts.req);
+	facts.reason = facts.req.reason;
+	if (facts.reason == TCS_REASON_NONE && facts.req.needed.lsn != InvalidXLogRecPtr &&
+		(tcs_commits_under_way(facts.req.needed.lsn) ||
+		 tcs_commits_missed_by(GetActiveSnapshot())))
+		facts.reason = TCS_REASON_BEHIND;
+	if (facts.reason != TCS_REASON_NONE)
+		tcs_fallback_error(&facts);
+}
+
+/*
  * Wait for a token that need not be that of the session; for tcs.wait_for().
  *
  * The caller has no snapshot.  Throws if the token is not reached in time.
@@ -730,7 +853,7 @@ tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms)
 		tcs_swap_leave_conflicts();
 		result = wait_for(&context, &facts,
 						  !statement_is_sole() || HaveRegisteredOrActiveSnapshot(),
-						  deadline);
+						  deadline, false);
 		raise_proof(&tcs_gate.proof, &facts.proof);
 		if (result == TCS_WAIT_MET || result == TCS_WAIT_DISABLED)
 			return;

@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "executor/execdesc.h"
+#include "nodes/params.h"
 
 #include "tcs_fresh.h"
 #include "tcs_guc.h"
@@ -31,9 +32,16 @@ typedef struct TcsSite
 {
 	TcsSiteKind kind;
 	QueryDesc  *query_desc;		/* QUERY and NESTED */
+	int			eflags;			/* QUERY */
+	Node	   *utility;		/* UTILITY; its text and parameters: */
+	const char *source;
+	ParamListInfo params;
+	bool		explain_only;	/* UTILITY: EXPLAIN that does not run it */
 	bool		token_only;		/* BARE: check nothing but the token */
 	bool		holding;		/* the session may hold what replay needs */
 	bool		had_hold_snapshot;	/* UTILITY: the portal kept it */
+	bool		locks_released; /* QUERY: for a wait, or for its run elsewhere */
+	bool		redirected;		/* QUERY: its plan is replaced */
 } TcsSite;
 
 /* What became of the last statement that came to the gate. */
@@ -42,6 +50,7 @@ typedef enum TcsOutcome
 	TCS_OUTCOME_NONE,
 	TCS_OUTCOME_AT_ONCE,
 	TCS_OUTCOME_WAITED,
+	TCS_OUTCOME_REDIRECTED,
 	TCS_OUTCOME_DOWNGRADED,
 	TCS_OUTCOME_ERROR
 } TcsOutcome;
@@ -58,6 +67,7 @@ typedef struct TcsLastRead
 	TcsProof	proof;
 	int64		waited_us;
 	int64		at;				/* when; 0: the clock was not looked at */
+	char		note[128];		/* for a person: why it was not waited for */
 } TcsLastRead;
 
 /*
@@ -92,6 +102,7 @@ extern void tcs_gate_note_snapshot_use(void);
 extern bool tcs_gate_is_satisfied(void);
 extern void tcs_gate_get_last(TcsLastRead *last);
 extern bool tcs_gate_token_is_reached(TcsLevel level);
+extern void tcs_gate_check_redirected(TcsLevel level, const TcsToken *token);
 extern void tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms);
 extern void tcs_gate_build_context(TcsContext *context, const TcsToken *token);
 

@@ -30,6 +30,11 @@ int			tcs_max_wait = 1000;
 int			tcs_max_wait_limit = -1;
 int			tcs_probe_interval = 100;
 char	   *tcs_primary_conninfo = NULL;
+char	   *tcs_redirect_server = NULL;
+int			tcs_redirect_after = 100;
+int			tcs_redirect_timeout = 5000;
+int			tcs_redirect_idle_timeout = 60000;
+int			tcs_max_redirect_connections = 20;
 bool		tcs_enabled = true;
 uint64		tcs_settings_generation = 1;
 
@@ -279,6 +284,20 @@ define_client_settings(void)
 							   &tcs_fallback, "redirect, error", PGC_USERSET,
 							   GUC_LIST_INPUT,
 							   check_fallback, assign_fallback, NULL);
+
+	DefineCustomIntVariable("tcs.redirect_after",
+							"Sets the longest time a read waits before it is redirected.",
+							"Only where tcs.fallback has a redirect and there is a server for it.",
+							&tcs_redirect_after, 100, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("tcs.redirect_timeout",
+							"Sets the longest time to connect to the redirect server and to begin there.",
+							"When it is over, the next step of tcs.fallback is tried.",
+							&tcs_redirect_timeout, 5000, 1, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 }
 
 /* Settings of the administrator. */
@@ -305,6 +324,26 @@ define_server_settings(void)
 							   &tcs_primary_conninfo, "", PGC_SIGHUP,
 							   GUC_SUPERUSER_ONLY,
 							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable("tcs.redirect_server",
+							   "Names the foreign server that reads are redirected to.",
+							   "A server of the foreign-data wrapper tcs_fdw; empty redirects nothing.",
+							   &tcs_redirect_server, "tcs_primary", PGC_SUSET, 0,
+							   NULL, NULL, NULL);
+
+	DefineCustomIntVariable("tcs.max_redirect_connections",
+							"Sets how many connections to the redirect server this node may have.",
+							"Idle ones are counted; one is closed when another session needs it.",
+							&tcs_max_redirect_connections, 20, 0, 10000,
+							PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("tcs.redirect_idle_timeout",
+							"Sets after which time an idle connection to the redirect server is closed.",
+							"0 keeps it until the session ends.",
+							&tcs_redirect_idle_timeout, 60000, 0, INT_MAX,
+							PGC_SUSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("tcs.enabled",
 							 "Enables the freshness checks of tcs.",

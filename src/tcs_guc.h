@@ -29,6 +29,11 @@ extern int	tcs_max_wait;		/* ms, -1: for ever */
 extern int	tcs_max_wait_limit; /* ms, -1: no limit */
 extern int	tcs_probe_interval; /* ms */
 extern char *tcs_primary_conninfo;
+extern char *tcs_redirect_server;
+extern int	tcs_redirect_after; /* ms */
+extern int	tcs_redirect_timeout;	/* ms */
+extern int	tcs_redirect_idle_timeout;	/* ms, 0: never */
+extern int	tcs_max_redirect_connections;
 extern TCS_LOCAL bool tcs_enabled;
 
 /*

@@ -24,6 +24,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/objectaccess.h"
+#include "commands/defrem.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -38,9 +39,12 @@
 #include "tcs_commits.h"
 #include "tcs_compat.h"
 #include "tcs_exempt.h"
+#include "tcs_fdw.h"
 #include "tcs_gate.h"
 #include "tcs_hooks.h"
 #include "tcs_readindex.h"
+#include "tcs_redirect.h"
+#include "tcs_remote.h"
 #include "tcs_session.h"
 #include "tcs_swap.h"
 
@@ -81,19 +85,12 @@ gate_is_open_here(void)
 
 /* A top-level statement comes to the gate. */
 static void
-pass_gate(TcsSiteKind kind, QueryDesc *query_desc, bool holding)
+pass_gate(TcsSite *site)
 {
 	if (tcs_session_report_is_pending)
 		tcs_session_report_pending();
-	if (!tcs_gate_pass_at_once())
-	{
-		TcsSite		site = {0};
-
-		site.kind = kind;
-		site.query_desc = query_desc;
-		site.holding = holding;
-		tcs_gate_pass_slowly(&site);
-	}
+	if (unlikely(tcs_remote_is_begun()) || !tcs_gate_pass_at_once())
+		tcs_gate_pass_slowly(site);
 	statement_generation = tcs_settings_generation;
 }
 
@@ -116,8 +113,12 @@ check_nested(QueryDesc *query_desc)
 
 /* A plan is about to be started, and it is not the simplest case. */
 static pg_noinline void
-before_executor(QueryDesc *query_desc)
+before_executor(QueryDesc *query_desc, int eflags)
 {
+	TcsSite		site = {.kind = TCS_SITE_QUERY};
+
+	if (tcs_redirect_is_armed && depth == 1)
+		tcs_redirect_started(query_desc, eflags);
 	if (!gate_is_open_here())
 		return;
 
@@ -133,7 +134,11 @@ before_executor(QueryDesc *query_desc)
 		return;
 	}
 	if (!tcs_exempt_plan(query_desc->plannedstmt))
-		pass_gate(TCS_SITE_QUERY, query_desc, false);
+	{
+		site.query_desc = query_desc;
+		site.eflags = eflags;
+		pass_gate(&site);
+	}
 	if (IsolationUsesXactSnapshot())
 		tcs_gate_note_snapshot_use();
 }
@@ -168,7 +173,9 @@ tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 			   tcs_gate_pass_at_once()))
 		statement_generation = tcs_settings_generation;
 	else if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
-		before_executor(queryDesc);
+		before_executor(queryDesc, eflags);
+	else if (tcs_redirect_is_armed && depth == 1)
+		tcs_redirect_started(queryDesc, eflags);
 
 	if (prev_ExecutorStart)
 		prev_ExecutorStart(queryDesc, eflags);
@@ -210,7 +217,9 @@ before_protocol_call(Oid function)
 {
 	if (in_protocol_call() && gate_is_open_here() && !tcs_exempt_function(function))
 	{
-		pass_gate(TCS_SITE_CALL, NULL, false);
+		TcsSite		site = {.kind = TCS_SITE_CALL};
+
+		pass_gate(&site);
 		if (IsolationUsesXactSnapshot())
 			tcs_gate_note_snapshot_use();
 	}
@@ -241,7 +250,7 @@ before_planning(Query *query)
 		return false;
 	if (tcs_exempt_query(query))
 		return true;
-	if (ActivePortal == NULL && !tcs_gate_is_satisfied() &&
+	if (ActivePortal == NULL && !tcs_gate_is_satisfied() && !tcs_remote_is_begun() &&
 		tcs_query_may_evaluate_reads(query))
 	{
 		site.kind = TCS_SITE_PLANNER;
@@ -273,7 +282,27 @@ tcs_planner(TCS_PLANNER_ARGS)
 
 	if (exempt)
 		tcs_exempt_mark(plan);
+	if (unlikely(tcs_redirect_is_armed) && outer == 1)
+		plan = tcs_redirect_planned(plan, cursorOptions);
 	return plan;
+}
+
+/* Is it EXPLAIN that does not run what it explains? */
+static bool
+explains_only(Node *statement)
+{
+	ListCell   *lc;
+
+	if (!IsA(statement, ExplainStmt))
+		return false;
+	foreach(lc, ((ExplainStmt *) statement)->options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "analyze") == 0 && defGetBoolean(option))
+			return false;
+	}
+	return true;
 }
 
 /* Does a utility statement read, so that it has to come to the gate? */
@@ -297,18 +326,8 @@ utility_reads(Node *statement)
 		case T_CopyStmt:
 			return !((CopyStmt *) statement)->is_from;
 		case T_ExplainStmt:
-			{
-				ListCell   *lc;
-
-				foreach(lc, ((ExplainStmt *) statement)->options)
-				{
-					DefElem    *option = lfirst_node(DefElem, lc);
-
-					if (strcmp(option->defname, "analyze") == 0)
-						return true;
-				}
-				return false;
-			}
+			/* also without ANALYZE, to tell whether it would be redirected */
+			return !explains_only(statement) || tcs_server_exists();
 		default:
 			return false;
 	}
@@ -331,12 +350,18 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 			   QueryEnvironment *query_env)
 {
 	Node	   *statement = pstmt->utilityStmt;
+	TcsSite		site = {.kind = TCS_SITE_UTILITY};
 
 	if (utility_reads(statement))
 	{
 		uint64		known = SharedInvalidMessageCounter;
 
-		pass_gate(TCS_SITE_UTILITY, NULL, utility_holds_locks(statement));
+		site.utility = statement;
+		site.source = source;
+		site.params = params;
+		site.holding = utility_holds_locks(statement);
+		site.explain_only = explains_only(statement);
+		pass_gate(&site);
 		if (unlikely(known != SharedInvalidMessageCounter) &&
 			TransactionStartedDuringRecovery() &&
 			(utility_holds_locks(statement) || IsA(statement, CallStmt)))
@@ -451,6 +476,8 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
 								params, queryEnv, dest, qc);
 	depth = outer;
+	if (unlikely(tcs_redirect_is_armed) && outer == 0)
+		tcs_redirect_unused();
 
 	if (ends_prepared)
 	{
@@ -468,6 +495,7 @@ forget_depth(void)
 {
 	if (ActivePortal == NULL)
 		depth = 0;
+	tcs_redirect_is_armed = false;
 }
 
 /*
@@ -481,6 +509,9 @@ forget_depth(void)
 static void
 tcs_xact_callback(XactEvent event, void *arg)
 {
+	if (unlikely(tcs_remote_is_connected) &&
+		(event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT))
+		tcs_remote_transaction_ended();
 	if (event == XACT_EVENT_COMMIT)
 	{
 		if (!tcs_session_is_ending)
@@ -490,7 +521,8 @@ tcs_xact_callback(XactEvent event, void *arg)
 	{
 		if (XactReadOnly && tcs_report_token != TCS_REPORT_ALL &&
 			!TransactionIdIsValid(MyProc->xid) &&
-			XactLastRecEnd == InvalidXLogRecPtr)
+			XactLastRecEnd == InvalidXLogRecPtr &&
+			!(tcs_session_report_is_pending && RecoveryInProgress()))
 			return;
 	}
 	else if (event == XACT_EVENT_ABORT)
@@ -502,6 +534,10 @@ static void
 tcs_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 					 SubTransactionId parentSubid, void *arg)
 {
+	if (unlikely(tcs_remote_is_connected) &&
+		(event == SUBXACT_EVENT_ABORT_SUB || event == SUBXACT_EVENT_COMMIT_SUB))
+		tcs_remote_subtransaction_ended(GetCurrentTransactionNestLevel(),
+										event == SUBXACT_EVENT_COMMIT_SUB);
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
 		forget_depth();

@@ -76,13 +76,12 @@ tcs_is_client_backend(void)
 }
 
 /*
- * Begin a token for this node: the one handed in as far as it is of this
+ * Begin a token for this node: the one given (or NULL) as far as it is of this
  * history, otherwise an empty one.  May throw (reads the timeline history).
  */
 static void
-start_token(TcsToken *token, TimeLineID tli)
+start_token(TcsToken *token, TimeLineID tli, const TcsToken *given)
 {
-	const TcsToken *given = tcs_guc_token();
 	const TcsHistory *history = tcs_history_get(tli);
 
 	memset(token, 0, sizeof(*token));
@@ -133,20 +132,27 @@ tcs_session_current_token(TcsToken *token)
 		XLogRecPtr	seen;
 
 		seen = GetCurrentReplayRecPtr(&tli);
-		start_token(token, tli);
+		start_token(token, tli, tcs_guc_token());
 		if (token->tli > tli)
 			seen = Min(seen, token->tli_begin);
 		token->seen_standby = Max(token->seen_standby, seen);
 	}
 	else
 	{
-		TcsPosition position = tcs_readindex_make();
-
-		start_token(token, position.tli);
-		token->seen_primary = Max(token->seen_primary, position.lsn);
-		if (last_written.tli == position.tli)
+		tcs_session_primary_token(tcs_guc_token(), token);
+		if (last_written.tli == token->tli)
 			token->written = Max(token->written, last_written.lsn);
 	}
+}
+
+/* On a primary: a token, and all that may have been seen here by now. */
+void
+tcs_session_primary_token(const TcsToken *given, TcsToken *token)
+{
+	TcsPosition position = tcs_readindex_make();
+
+	start_token(token, position.tli, given);
+	token->seen_primary = Max(token->seen_primary, position.lsn);
 }
 
 /* COMMIT or ROLLBACK PREPARED ran in this transaction. */
@@ -188,6 +194,17 @@ make_pending(void)
 	tcs_gate_unsettle();
 }
 
+/*
+ * A statement of this session has run on the primary, and may have seen this
+ * much; the session's next reads must not fall back behind it.
+ */
+void
+tcs_session_note_redirected(const TcsToken *seen)
+{
+	pending_token = *seen;
+	make_pending();
+}
+
 /* Report what a commit callback could not.  May throw. */
 void
 tcs_session_report_pending(void)
@@ -210,6 +227,9 @@ pre_commit(void)
 
 	if (RecoveryInProgress())
 	{
+		/* of a statement that ran on the primary */
+		if (tcs_session_report_is_pending)
+			tcs_session_report_pending();
 		if (tcs_report_token != TCS_REPORT_ALL || !FirstSnapshotSet ||
 			!tcs_is_client_backend())
 			return;
@@ -233,7 +253,7 @@ pre_commit(void)
 	else
 	{
 		/* even if it does not write: an xid may still come */
-		start_token(&next_token, GetWALInsertionTimeLine());
+		start_token(&next_token, GetWALInsertionTimeLine(), tcs_guc_token());
 		if (writes || xid_to_come ||
 			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0)
 			place_made = set_own_token(&next_token);

@@ -16,6 +16,7 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
+#include "tcs_budget.h"
 #include "tcs_commits.h"
 #include "tcs_fresh.h"
 #include "tcs_queue.h"
@@ -37,6 +38,7 @@ static const TcsShmemModule modules[] = {
 	{"tcs_commits", tcs_commits_shmem_size, tcs_commits_shmem_init},
 	{"tcs_readindex", tcs_readindex_shmem_size, tcs_readindex_shmem_init},
 	{"tcs_replay", tcs_replay_shmem_size, tcs_replay_shmem_init},
+	{"tcs_budget", tcs_budget_shmem_size, tcs_budget_shmem_init},
 	{"tcs_stats", tcs_stats_shmem_size, tcs_stats_shmem_init},
 };
 

@@ -47,6 +47,7 @@ typedef struct TcsRareCounters
 	pg_atomic_uint64 histogram[TCS_HISTOGRAM_BUCKETS];
 	pg_atomic_uint64 timed_out;
 	pg_atomic_uint64 errors;
+	pg_atomic_uint64 redirected;
 	pg_atomic_uint64 downgraded[TCS_LEVEL_COUNT][TCS_REASON_COUNT];
 } TcsRareCounters;
 
@@ -87,6 +88,7 @@ tcs_stats_shmem_init(void *ptr, bool found)
 		pg_atomic_init_u64(&rare->waited, 0);
 		pg_atomic_init_u64(&rare->timed_out, 0);
 		pg_atomic_init_u64(&rare->errors, 0);
+		pg_atomic_init_u64(&rare->redirected, 0);
 		for (int i = 0; i < TCS_HISTOGRAM_BUCKETS; i++)
 			pg_atomic_init_u64(&rare->histogram[i], 0);
 		for (int i = 0; i < TCS_LEVEL_COUNT; i++)
@@ -141,6 +143,12 @@ tcs_stats_count_error(TcsLevel level)
 	pg_atomic_fetch_add_u64(&stats->rare[level].errors, 1);
 }
 
+void
+tcs_stats_count_redirect(TcsLevel level)
+{
+	pg_atomic_fetch_add_u64(&stats->rare[level].redirected, 1);
+}
+
 /* A token could not be reported with its commit.  Must not throw. */
 void
 tcs_stats_count_late_report(void)
@@ -167,6 +175,7 @@ sum_up(TcsLevelStats sums[TCS_LEVEL_COUNT])
 		sum->waited = pg_atomic_read_u64(&rare->waited);
 		sum->timed_out = pg_atomic_read_u64(&rare->timed_out);
 		sum->errors = pg_atomic_read_u64(&rare->errors);
+		sum->redirected = pg_atomic_read_u64(&rare->redirected);
 		for (int i = 0; i < TCS_HISTOGRAM_BUCKETS; i++)
 			sum->histogram[i] = pg_atomic_read_u64(&rare->histogram[i]);
 		for (int i = 0; i < TCS_LEVEL_COUNT; i++)

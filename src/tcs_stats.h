@@ -25,6 +25,7 @@ typedef struct TcsLevelStats
 	uint64		histogram[TCS_HISTOGRAM_BUCKETS];
 	uint64		timed_out;		/* waits that ended at their deadline */
 	uint64		errors;
+	uint64		redirected;
 	uint64		downgraded[TCS_LEVEL_COUNT][TCS_REASON_COUNT];
 } TcsLevelStats;
 
@@ -47,6 +48,7 @@ extern void tcs_stats_count_timeout(TcsLevel level);
 extern void tcs_stats_count_downgrade(TcsLevel level, TcsLevel served_at,
 									  TcsReason reason);
 extern void tcs_stats_count_error(TcsLevel level);
+extern void tcs_stats_count_redirect(TcsLevel level);
 extern void tcs_stats_count_late_report(void);
 extern uint64 tcs_stats_late_reports(void);
 extern void tcs_stats_get(TcsLevelStats stats[TCS_LEVEL_COUNT],

@@ -41,7 +41,6 @@
 #include "executor/executor.h"
 #include "nodes/plannodes.h"
 #include "parser/analyze.h"
-#include "parser/parser.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/sinval.h"
@@ -54,6 +53,7 @@
 #include "utils/syscache.h"
 
 #include "tcs_compat.h"
+#include "tcs_statement.h"
 #include "tcs_swap.h"
 
 /* What the invalidation callbacks compare with; NULL: nobody watches. */
@@ -226,23 +226,10 @@ static List *
 analyze_anew(const PlannedStmt *old, const char **source, ParamListInfo params,
 			 QueryEnvironment *query_env)
 {
-	Oid		   *types = NULL;
-	int			ntypes = params ? params->numParams : 0;
-	List	   *parsetrees;
+	int			ntypes;
+	Oid		   *types = tcs_statement_param_types(params, &ntypes);
+	List	   *parsetrees = tcs_statement_parse(old, source);
 
-	if (old->stmt_location >= 0 && old->stmt_len > 0)
-		*source = pnstrdup(*source + old->stmt_location, old->stmt_len);
-	else if (old->stmt_location > 0)
-		*source = pstrdup(*source + old->stmt_location);
-
-	if (ntypes > 0)
-	{
-		types = palloc(ntypes * sizeof(Oid));
-		for (int i = 0; i < ntypes; i++)
-			types[i] = params->params[i].ptype;
-	}
-
-	parsetrees = pg_parse_query(*source);
 	if (list_length(parsetrees) != 1)
 		return NIL;
 	return pg_analyze_and_rewrite_fixedparams(linitial_node(RawStmt, parsetrees),
@@ -326,6 +313,21 @@ tcs_swap_reanalyze_utility(const PlannedStmt *old, const char *source,
 }
 
 /*
+ * The statement runs elsewhere, and is the only one of its transaction: nothing
+ * is read with its snapshot, which is there because the executor must have one.
+ * So it need not keep replay from removing what it shows, nor be cancelled by
+ * it.  With an xmin of zero it is left out of account when the session's xmin is
+ * worked out; its other fields stay right.
+ */
+static void
+hide_snapshot(Snapshot snapshot)
+{
+	InvalidateCatalogSnapshot();
+	snapshot->xmin = InvalidTransactionId;
+	MyProc->xmin = InvalidTransactionId;
+}
+
+/*
  * Take a new snapshot and put it wherever the old one was recorded.
  *
  * The position that proves it fresh has been read before this call.
@@ -344,9 +346,11 @@ tcs_swap_take_snapshot(TcsSite *site)
 			if (TransactionStartedDuringRecovery() &&
 				watched_from != SharedInvalidMessageCounter)
 				plan_is_stale = true;
-			if (plan_is_stale)
+			if (plan_is_stale && !site->redirected)
 				site->query_desc->plannedstmt = replan(site->query_desc);
 			PushCopiedSnapshot(new_snapshot());
+			if (site->redirected && site->locks_released)
+				hide_snapshot(GetActiveSnapshot());
 			site->query_desc->snapshot = RegisterSnapshot(GetActiveSnapshot());
 			break;
 
@@ -396,6 +400,38 @@ tcs_swap_release_locks(const TcsSite *site)
 	CurrentResourceOwner = saved;
 }
 
+/* Is it a relation that a plan runs under a lock of? */
+static bool
+is_locked_relation(const RangeTblEntry *rte)
+{
+	return rte->rtekind == RTE_RELATION ||
+		(rte->rtekind == RTE_SUBQUERY && OidIsValid(rte->relid));
+}
+
+/*
+ * Take the locks of a plan again if they can be had at once.  Some may be taken
+ * and others not; the caller gives all back.
+ */
+bool
+tcs_swap_try_locks(const TcsSite *site)
+{
+	ResourceOwner saved = CurrentResourceOwner;
+	bool		all = true;
+	ListCell   *lc;
+
+	CurrentResourceOwner = TopTransactionResourceOwner;
+	foreach(lc, site->query_desc->plannedstmt->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (is_locked_relation(rte) &&
+			!ConditionalLockRelationOid(rte->relid, rte->rellockmode))
+			all = false;
+	}
+	CurrentResourceOwner = saved;
+	return all;
+}
+
 /* Take again the locks that a plan runs under, as plancache.c does. */
 void
 tcs_swap_retake_locks(const TcsSite *site)
@@ -408,8 +444,7 @@ tcs_swap_retake_locks(const TcsSite *site)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
-		if (rte->rtekind == RTE_RELATION ||
-			(rte->rtekind == RTE_SUBQUERY && OidIsValid(rte->relid)))
+		if (is_locked_relation(rte))
 			LockRelationOid(rte->relid, rte->rellockmode);
 	}
 	CurrentResourceOwner = saved;

@@ -20,6 +20,7 @@ extern PlannedStmt *tcs_swap_reanalyze_utility(const PlannedStmt *old,
 extern void tcs_swap_leave_conflicts(void);
 extern void tcs_swap_release_locks(const TcsSite *site);
 extern void tcs_swap_retake_locks(const TcsSite *site);
+extern bool tcs_swap_try_locks(const TcsSite *site);
 extern void tcs_swap_stop_watching(void);
 extern void tcs_swap_note_planning(void);
 

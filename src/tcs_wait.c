@@ -24,6 +24,7 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "storage/latch.h"
@@ -37,6 +38,9 @@
 
 /* Longest wait while holding something, whatever tcs.max_wait says. */
 #define TCS_HOLDING_CAP_US		10000000
+
+/* A distance from which on the rate of replay says when it will be there. */
+#define TCS_FAR_BYTES			(1024 * 1024)
 
 /* Longest sleep where nobody will wake us, in us. */
 #define TCS_POLL_US				20000
@@ -86,16 +90,42 @@ sleep_for_position(TcsPosition target, bool holding, int64 timeout_us,
 }
 
 /*
+ * Why replay will not come to a position by the deadline; NULL if it may.
+ *
+ * The rate of replay is what it has had to do, not what it can do, unless it is
+ * far behind.
+ */
+static const char *
+why_hopeless(XLogRecPtr target, XLogRecPtr reached, int64 deadline)
+{
+	double		rate;
+
+	if (target <= reached)
+		return NULL;
+	if (GetRecoveryPauseState() != RECOVERY_NOT_PAUSED)
+		return "replay is paused";
+	if (recovery_min_apply_delay > 0)
+		return "replay is delayed by recovery_min_apply_delay";
+	if (target - reached < TCS_FAR_BYTES)
+		return NULL;
+	rate = tcs_fresh_replay_rate();
+	if (rate > 0 && (target - reached) / rate * 1000000.0 > (double) (deadline - tcs_now()))
+		return "replay is too far behind for its present rate";
+	return NULL;
+}
+
+/*
  * Wait until this standby has replayed what a requirement asks for.
  *
  * deadline is an instant of tcs_now(); PG_INT64_MAX: none.  On return *proof
  * is what can be proved of any snapshot taken from now on, however the wait
- * ended.  The proof is read before it is compared and the caller takes its
+ * ended.  With "hopeless" it also ends as soon as it is known to be in vain, and
+ * *hopeless is why.  The proof is read before it is compared and the caller takes its
  * snapshot after, so nothing slips in between.
  */
 TcsWaitResult
 tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
-					TcsProof *proof)
+					const char **hopeless, TcsProof *proof)
 {
 	TcsAnswer	own = {0};		/* an answer handed to us */
 	bool		waited = false;
@@ -134,6 +164,17 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 			return TCS_WAIT_TIMEOUT;
 		if (holding && tcs_queue_replay_blocked_after(started))
 			return TCS_WAIT_BLOCKING;
+		if (hopeless)
+		{
+			XLogRecPtr	wanted = tcs_requirement_position(req).lsn;
+
+			if (req->fresh_after != 0 && req->target.lsn == InvalidXLogRecPtr &&
+				tcs_fresh_target(req->fresh_after, &target))
+				wanted = Max(wanted, target.at.lsn);
+			*hopeless = why_hopeless(wanted, proof->at.lsn, deadline);
+			if (*hopeless)
+				return TCS_WAIT_HOPELESS;
+		}
 
 		if (req->needed.lsn != InvalidXLogRecPtr &&
 			!tcs_position_reached(req->needed, proof->at))

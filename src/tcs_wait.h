@@ -14,6 +14,8 @@ typedef enum TcsWaitResult
 {
 	TCS_WAIT_MET,
 	TCS_WAIT_TIMEOUT,
+	TCS_WAIT_HOPELESS,			/* it is known that it would be a timeout */
+	TCS_WAIT_REDIRECTED,		/* not waited for any more: it runs elsewhere */
 	TCS_WAIT_BLOCKING,			/* replay waits for what this session holds */
 	TCS_WAIT_OTHER_TIMELINE,	/* replay has followed to another one: the
 								 * requirement is to be made anew */
@@ -22,7 +24,8 @@ typedef enum TcsWaitResult
 } TcsWaitResult;
 
 extern TcsWaitResult tcs_wait_for_replay(TcsRequirement *req, int64 deadline,
-										 bool holding, TcsProof *proof);
+										 bool holding, const char **hopeless,
+										 TcsProof *proof);
 extern TcsWaitResult tcs_wait_for_commits(XLogRecPtr upto, int64 deadline);
 extern void tcs_wait_briefly(void);
 

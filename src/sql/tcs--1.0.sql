@@ -107,7 +107,8 @@ CREATE FUNCTION last_read(
 	OUT staleness_ms double precision,
 	OUT waited_ms double precision,
 	OUT outcome text,
-	OUT reason text)
+	OUT reason text,
+	OUT not_waited_because text)
 AS 'MODULE_PATHNAME', 'tcs_last_read'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
@@ -125,6 +126,7 @@ CREATE FUNCTION stat_reads_data(
 	OUT timed_out bigint,
 	OUT downgraded bigint,
 	OUT errors bigint,
+	OUT redirected bigint,
 	OUT stats_reset timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tcs_stat_reads'
@@ -145,7 +147,7 @@ SELECT s.level, s.reads, s.served_at_once, s.waited, s.wait_histogram,
 	   (SELECT coalesce(pg_catalog.jsonb_object_agg(d.served_at OPERATOR(pg_catalog.||) ': '::text OPERATOR(pg_catalog.||) d.reason, d.reads), '{}')
 		  FROM tcs.stat_downgrades_data() d
 		 WHERE d.level OPERATOR(pg_catalog.=) s.level) AS downgrades,
-	   s.errors, s.stats_reset
+	   s.errors, s.redirected, s.stats_reset
   FROM tcs.stat_reads_data() s;
 
 COMMENT ON VIEW stat_reads IS
@@ -208,3 +210,54 @@ COMMENT ON VIEW standbys IS
 'standbys that ask this primary for its read index, and streaming standbys that never did';
 
 GRANT SELECT ON stat_reads, standbys TO PUBLIC;
+
+/* ---- redirect ---- */
+
+CREATE FUNCTION fdw_validator(options text[], catalog oid)
+RETURNS void
+AS 'MODULE_PATHNAME', 'tcs_fdw_validator'
+LANGUAGE C STRICT PARALLEL SAFE;
+
+COMMENT ON FUNCTION fdw_validator(text[], oid) IS
+'checks the options of servers and user mappings of tcs_fdw';
+
+CREATE FOREIGN DATA WRAPPER tcs_fdw VALIDATOR fdw_validator;
+
+COMMENT ON FOREIGN DATA WRAPPER tcs_fdw IS
+'servers that a standby redirects reads to';
+
+CREATE FUNCTION redirect_begin(
+	system_identifier bigint,
+	database text,
+	session_user_name text,
+	level text,
+	token text,
+	settings bytea)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tcs_redirect_begin'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION redirect_begin(bigint, text, text, text, text, bytea) IS
+'called by a standby before a redirected statement: checks and settings';
+
+CREATE FUNCTION redirect_check()
+RETURNS void
+AS 'MODULE_PATHNAME', 'tcs_redirect_check'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION redirect_check() IS
+'called by a standby after a redirected statement: has it changed a setting?';
+
+CREATE FUNCTION redirects(
+	OUT server text,
+	OUT connections int,
+	OUT idle_connections int,
+	OUT max_connections int,
+	OUT connected bigint,
+	OUT failed bigint,
+	OUT over_budget bigint)
+AS 'MODULE_PATHNAME', 'tcs_redirects'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION redirects() IS
+'one row about the connections of this node to its redirect server';

@@ -44,7 +44,7 @@ our @EXPORT = qw(
   pause_replay resume_replay current_lsn replay_lsn wait_for_replay
   wait_for_answer wait_for_waiters
   log_position log_since wait_for_log_line
-  server_version);
+  redirect_to server_version);
 
 # Settings of every node.  shared_buffers and max_connections of the modules
 # are too small for tests with many sessions.  Autovacuum would write WAL at
@@ -158,6 +158,21 @@ sub _preload
 	return $opt{preload} // 1
 	  ? "shared_preload_libraries = 'tcs'\n"
 	  : "shared_preload_libraries = ''\n";
+}
+
+# redirect_to($primary, options => "host 'x'", user => 'postgres')
+#
+# Makes the server that standbys redirect to, and a mapping for the role that
+# runs the tests.
+sub redirect_to
+{
+	my ($primary, %opt) = @_;
+	my $options = $opt{options}
+	  // sprintf("host '%s', port '%s'", $primary->host, $primary->port);
+
+	$primary->safe_psql('postgres',
+		"CREATE SERVER tcs_primary FOREIGN DATA WRAPPER tcs_fdw OPTIONS ($options);"
+		  . 'CREATE USER MAPPING FOR CURRENT_USER SERVER tcs_primary');
 }
 
 # Major version of the server under test, as a number: 15 .. 19.

@@ -1,0 +1,25 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_fdw.h
+ *	  The redirect server: a foreign server and the user's mapping to it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_FDW_H
+#define TCS_FDW_H
+
+/* How to connect, and as whom. */
+typedef struct TcsServer
+{
+	Oid			serverid;
+	Oid			umid;			/* of the user mapping */
+	char	   *name;
+	const char **keywords;		/* NULL-terminated, for libpq */
+	const char **values;
+	bool		needs_password; /* the server must have asked for one */
+}			TcsServer;
+
+extern bool tcs_server_exists(void);
+extern TcsServer * tcs_server_get(char **why_not);
+
+#endif							/* TCS_FDW_H */

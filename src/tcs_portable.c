@@ -1,0 +1,303 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_portable.c
+ *	  Whether a statement can run on another node, and come back as it is.
+ *
+ * NOTES
+ *	  A statement must stay where it is if it asks for this node's own state
+ *	  (statistics, locks, settings of the server), or works with the state of
+ *	  the session (temporary objects, settings, sequences, advisory locks), or
+ *	  writes.  We look at the query with views expanded, so a view over
+ *	  pg_stat_activity is recognised.  Functions of core are judged by name: those
+ *	  that are volatile stay unless they are known to be harmless, the others go
+ *	  unless they are known not to be.  What a user's function does is not known;
+ *	  it goes, and the primary looks afterwards whether it has changed a setting.
+ *
+ *	  Values travel in binary, which no setting changes.  Names of objects travel
+ *	  as text: in binary they are numbers, and the name that a number has here
+ *	  may be an old one.  Domains travel as what they are made of, since the
+ *	  primary has checked them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/transam.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_range.h"
+#include "catalog/pg_type.h"
+#include "nodes/nodeFuncs.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "tcs_exempt.h"
+#include "tcs_portable.h"
+#include "tcs_settings.h"
+
+/* Volatile functions of core that may run elsewhere. */
+static const char *const volatile_may_go[] = {
+	"array_sample", "array_shuffle", "bernoulli", "clock_timestamp",
+	"gen_random_uuid", "lo_get", "nextval", "pg_collation_actual_version",
+	"pg_database_size", "pg_get_sequence_data", "pg_indexes_size",
+	"pg_partition_ancestors", "pg_partition_tree", "pg_prepared_xact",
+	"pg_relation_size", "pg_sequence_last_value", "pg_sleep",
+	"pg_sleep_for", "pg_sleep_until", "pg_table_size",
+	"pg_tablespace_size", "pg_total_relation_size", "pg_xact_commit_timestamp",
+	"pg_xact_status", "query_to_xml", "query_to_xml_and_xmlschema",
+	"query_to_xmlschema", "random", "random_normal", "setval", "system",
+	"timeofday", "ts_rewrite", "ts_stat", "txid_status", "uuidv4",
+	"uuidv7",
+};
+
+/* Others of core that must stay. */
+static const char *const must_stay[] = {
+	"inet_client_addr", "inet_client_port", "inet_server_addr",
+	"inet_server_port", "pg_available_extension_versions",
+	"pg_available_extensions", "pg_backend_pid", "pg_client_encoding",
+	"pg_conf_load_time", "pg_config", "pg_current_snapshot",
+	"pg_current_xact_id", "pg_current_xact_id_if_assigned", "pg_cursor",
+	"pg_extension_update_paths", "pg_get_replication_slots",
+	"pg_is_other_temp_schema", "pg_listening_channels", "pg_my_temp_schema",
+	"pg_postmaster_start_time", "pg_prepared_statement",
+	"pg_settings_get_flags", "pg_show_all_settings", "pg_trigger_depth",
+	"system_user", "txid_current", "txid_current_if_assigned",
+	"txid_current_snapshot",
+};
+
+/* What the walk through a query has found. */
+typedef struct Findings
+{
+	const char *why_not;		/* the first obstacle, or NULL */
+	bool		runs_user_code;
+}			Findings;
+
+static bool
+is_one_of(const char *name, const char *const *list, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(name, list[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* check_functions_in_node() callback: true ends the walk. */
+static bool
+judge_function(Oid funcid, void *context)
+{
+	Findings   *findings = context;
+	HeapTuple	tuple;
+	Form_pg_proc proc;
+	const char *name;
+	bool		stays = false;
+
+	if (tcs_is_own_function(funcid))
+	{
+		findings->why_not = "it asks tcs about this node";
+		return true;
+	}
+	if (funcid >= FirstNormalObjectId)
+		findings->runs_user_code = true;
+
+	/* judged with its argument, see portable_walker() */
+	if (funcid == F_CURRENT_SETTING_TEXT || funcid == F_CURRENT_SETTING_TEXT_BOOL)
+		return false;
+
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	proc = (Form_pg_proc) GETSTRUCT(tuple);
+	name = NameStr(proc->proname);
+	if (proc->pronamespace == PG_CATALOG_NAMESPACE && funcid < FirstNormalObjectId)
+	{
+		if (proc->provolatile == PROVOLATILE_VOLATILE)
+			stays = !is_one_of(name, volatile_may_go, lengthof(volatile_may_go));
+		else
+			stays = strncmp(name, "pg_stat_get_", 12) == 0 ||
+				is_one_of(name, must_stay, lengthof(must_stay));
+	}
+	if (stays)
+		findings->why_not = psprintf("%s() belongs to this node or session", name);
+	ReleaseSysCache(tuple);
+	return stays;
+}
+
+/* Does current_setting() ask for something that travels with the statement? */
+static bool
+setting_is_carried(FuncExpr *call)
+{
+	Const	   *name = linitial(call->args);
+
+	return IsA(name, Const) && !name->constisnull &&
+		tcs_settings_is_carried(TextDatumGetCString(name->constvalue));
+}
+
+/* A relation of the query, views included. */
+static bool
+judge_relation(Oid relid, Findings * findings)
+{
+	Oid			namespace = get_rel_namespace(relid);
+	const char *name = get_rel_name(relid);
+
+	if (name == NULL)
+		return false;
+	if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
+		findings->why_not = psprintf("\"%s\" is temporary", name);
+	else if (relid < FirstNormalObjectId && namespace == PG_CATALOG_NAMESPACE &&
+			 (strncmp(name, "pg_stat_", 8) == 0 ||
+			  strncmp(name, "pg_statio_", 10) == 0))
+		findings->why_not = psprintf("\"%s\" belongs to this node", name);
+	return findings->why_not != NULL;
+}
+
+static bool
+portable_walker(Node *node, void *context)
+{
+	Findings   *findings = context;
+
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, judge_function, context))
+		return true;
+	if (IsA(node, FuncExpr) &&
+		(((FuncExpr *) node)->funcid == F_CURRENT_SETTING_TEXT ||
+		 ((FuncExpr *) node)->funcid == F_CURRENT_SETTING_TEXT_BOOL) &&
+		!setting_is_carried((FuncExpr *) node))
+	{
+		findings->why_not = "it asks for a setting of this server";
+		return true;
+	}
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		/* a view that became a subquery keeps its number from 16 on */
+		if (OidIsValid(rte->relid) && judge_relation(rte->relid, findings))
+			return true;
+		return false;
+	}
+	if (IsA(node, Query))
+	{
+		Query	   *query = (Query *) node;
+
+		if (query->commandType != CMD_SELECT || query->rowMarks)
+		{
+			findings->why_not = "it writes or locks";
+			return true;
+		}
+		return query_tree_walker(query, portable_walker, context,
+								 QTW_EXAMINE_RTES_BEFORE);
+	}
+	return expression_tree_walker(node, portable_walker, context);
+}
+
+/*
+ * Why a query, analysed but not rewritten, cannot run elsewhere; NULL if it
+ * can.  The query is used up.
+ */
+const char *
+tcs_portable_query(Query *query, bool *runs_user_code)
+{
+	Findings	findings = {0};
+	ListCell   *lc;
+
+	foreach(lc, pg_rewrite_query(query))
+	{
+		if (portable_walker(lfirst(lc), &findings))
+			break;
+	}
+	*runs_user_code = findings.runs_user_code;
+	return findings.why_not;
+}
+
+/* Is it the name of an object, or made of such? */
+static bool
+is_object_name(Oid type)
+{
+	switch (type)
+	{
+		case REGPROCOID:
+		case REGPROCEDUREOID:
+		case REGOPEROID:
+		case REGOPERATOROID:
+		case REGCLASSOID:
+		case REGTYPEOID:
+		case REGCONFIGOID:
+		case REGDICTIONARYOID:
+		case REGNAMESPACEOID:
+		case REGROLEOID:
+		case REGCOLLATIONOID:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* The weaker of two ways. */
+static TcsTransfer
+worse(TcsTransfer a, TcsTransfer b)
+{
+	return a > b ? a : b;
+}
+
+static TcsTransfer
+transfer_of_attributes(Oid relid)
+{
+	TcsTransfer result = TCS_TRANSFER_BINARY;
+	Relation	relation = relation_open(relid, AccessShareLock);
+
+	for (int i = 0; i < relation->rd_att->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(relation->rd_att, i);
+
+		if (!attribute->attisdropped)
+			result = worse(result, tcs_portable_type(attribute->atttypid));
+	}
+	relation_close(relation, AccessShareLock);
+	return result;
+}
+
+/* How values of a type travel. */
+TcsTransfer
+tcs_portable_type(Oid type)
+{
+	HeapTuple	tuple;
+	Form_pg_type form;
+	TcsTransfer result;
+
+	type = getBaseType(type);
+	if (is_object_name(type))
+		return TCS_TRANSFER_TEXT;
+
+	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	if (!HeapTupleIsValid(tuple))
+		return TCS_TRANSFER_IMPOSSIBLE;
+	form = (Form_pg_type) GETSTRUCT(tuple);
+	if (!OidIsValid(form->typsend) || !OidIsValid(form->typreceive))
+		result = TCS_TRANSFER_TEXT;
+	else if (form->typtype == TYPTYPE_PSEUDO)
+		result = type == VOIDOID ? TCS_TRANSFER_BINARY : TCS_TRANSFER_IMPOSSIBLE;
+	else if (form->typtype == TYPTYPE_COMPOSITE)
+		result = transfer_of_attributes(form->typrelid);
+	else if (form->typtype == TYPTYPE_RANGE)
+		result = tcs_portable_type(get_range_subtype(type));
+	else if (form->typtype == TYPTYPE_MULTIRANGE)
+		result = tcs_portable_type(get_multirange_range(type));
+	else if (OidIsValid(form->typelem) && form->typlen == -1 &&
+			 get_array_type(form->typelem) == type)
+		result = tcs_portable_type(form->typelem);
+	else
+		result = TCS_TRANSFER_BINARY;
+	ReleaseSysCache(tuple);
+	return result;
+}

@@ -1,0 +1,257 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_redirect.c
+ *	  Sending a statement to the primary in place of running it here.
+ *
+ * NOTES
+ *	  The gate has given the statement's snapshot back and found that it cannot
+ *	  have a fresh enough one in time.  A query is then sent, and its plan
+ *	  replaced by one whose rows come from the primary, before the executor
+ *	  starts.  A utility statement plans its query later: the replacement is
+ *	  armed, and used when the planner (DECLARE, EXPLAIN, COPY) or the executor
+ *	  (EXECUTE) comes by for it.  Should it come by for nothing, the statement
+ *	  fails: it must not be served from here after all.
+ *
+ *	  In READ COMMITTED each statement goes over for itself.  A REPEATABLE READ
+ *	  transaction goes over whole if its first statement does, and all its later
+ *	  ones must then go, too; what cannot is refused with 0A000.
+ *
+ *	  While the statement runs there, it holds nothing here that replay could
+ *	  wait for, as far as that is in our power: locks are given back where the
+ *	  statement is the only one of its transaction, and its snapshot, which no
+ *	  one reads with, does not hold back the oldest xid (tcs_swap.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "tcop/pquery.h"
+#include "utils/snapmgr.h"
+
+#include "tcs_compat.h"
+#include "tcs_fdw.h"
+#include "tcs_redirect.h"
+#include "tcs_remote.h"
+#include "tcs_scan.h"
+#include "tcs_session.h"
+#include "tcs_statement.h"
+#include "tcs_swap.h"
+
+bool		tcs_redirect_is_armed = false;
+
+/* What is armed for the query of the utility statement at hand. */
+static struct
+{
+	TcsStatement *statement;
+	ExecuteStmt *execute;		/* if the plan comes from the plan cache */
+	const char *server;
+	const char *why;
+	bool		is_cursor;
+}			armed;
+
+/* Can this statement be redirected, as far as can be told without a look at it? */
+bool
+tcs_redirect_is_possible(const TcsSite *site)
+{
+	switch (site->kind)
+	{
+		case TCS_SITE_QUERY:
+			return site->query_desc->plannedstmt->commandType == CMD_SELECT &&
+				tcs_server_exists();
+		case TCS_SITE_UTILITY:
+			return tcs_utility_can_go(site->utility) && tcs_server_exists();
+		default:
+			return false;
+	}
+}
+
+/*
+ * Look at the statement.  Taking its snapshot, which parse analysis may need.
+ */
+static TcsStatement *
+capture(const TcsSite *site)
+{
+	TcsStatement *statement;
+
+	if (site->kind == TCS_SITE_QUERY && site->locks_released &&
+		!tcs_swap_try_locks(site))
+	{
+		statement = palloc0(sizeof(TcsStatement));
+		statement->why_not = "replay holds a lock on what it reads";
+		return statement;
+	}
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (site->kind == TCS_SITE_QUERY)
+		statement = tcs_statement_of_query(site->query_desc);
+	else
+		statement = tcs_statement_of_utility(site->utility, site->source, site->params);
+	PopActiveSnapshot();
+	if (site->locks_released)
+		tcs_swap_release_locks(site);
+	return statement;
+}
+
+/* Why a statement is redirected, for EXPLAIN. */
+static char *
+describe_reason(const TcsUnmet *unmet)
+{
+	return psprintf("%s at level %s, after a wait of %.0f ms%s%s",
+					tcs_reason_name(unmet->reason), tcs_level_name(unmet->req.level),
+					unmet->waited_us / 1000.0,
+					unmet->hopeless ? ": " : "",
+					unmet->hopeless ? unmet->hopeless : "");
+}
+
+/* Put the plan in place, or have it put there. */
+static void
+install(TcsSite *site, TcsStatement * statement, const char *why, bool sent)
+{
+	if (site->kind == TCS_SITE_QUERY)
+	{
+		bool		buffered = (site->eflags & (EXEC_FLAG_REWIND | EXEC_FLAG_BACKWARD |
+												EXEC_FLAG_MARK)) != 0;
+
+		site->query_desc->plannedstmt =
+			tcs_scan_make_plan(site->query_desc->plannedstmt, statement,
+							   tcs_redirect_server, why, sent, buffered);
+		site->redirected = true;
+		return;
+	}
+	armed.statement = statement;
+	armed.execute = tcs_utility_execute(site->utility);
+	armed.server = tcs_redirect_server;
+	armed.why = why;
+	armed.is_cursor = IsA(site->utility, DeclareCursorStmt);
+	tcs_redirect_is_armed = true;
+}
+
+/*
+ * Try to redirect the statement.  Returns false, with the reason in unmet, if
+ * that is not possible; nothing has changed then.  The caller has given the
+ * snapshot back, and takes a new one afterwards in either case.
+ */
+bool
+tcs_redirect_try(TcsSite *site, const TcsContext *context, TcsUnmet *unmet,
+				 int64 deadline)
+{
+	TcsStatement *statement = capture(site);
+	TcsRemoteBegin begin = {0};
+
+	tcs_swap_stop_watching();
+
+	if (statement->why_not)
+	{
+		unmet->redirect_failure = psprintf("it cannot be redirected: %s",
+										   statement->why_not);
+		return false;
+	}
+	if (!site->explain_only)
+	{
+		begin.level = unmet->req.level;
+		begin.token = context->token;
+		begin.whole = IsolationUsesXactSnapshot();
+		if (site->kind == TCS_SITE_QUERY)
+		{
+			begin.statement = statement;
+			begin.params = site->query_desc->params;
+		}
+		if (!tcs_remote_begin(&begin, deadline))
+		{
+			unmet->redirect_failure =
+				psprintf("it could not be redirected to server \"%s\": %s",
+						 tcs_redirect_server, begin.failure);
+			return false;
+		}
+		tcs_session_note_redirected(&begin.seen);
+		/* of the snapshot that the statement has there */
+		unmet->proof.at.tli = begin.seen.tli;
+		unmet->proof.at.lsn = begin.seen.seen_primary;
+		unmet->proof.fresh_at = 0;
+	}
+	install(site, statement, describe_reason(unmet), site->kind == TCS_SITE_QUERY);
+	return true;
+}
+
+/* A later statement of a transaction that runs on the primary. */
+void
+tcs_redirect_in_whole(TcsSite *site)
+{
+	TcsStatement *statement;
+	const char *why_not = "it is not a query";
+
+	if (site->explain_only || site->kind == TCS_SITE_NESTED)
+		return;
+	if (site->kind == TCS_SITE_QUERY || site->kind == TCS_SITE_UTILITY)
+	{
+		statement = capture(site);
+		why_not = statement->why_not;
+		if (why_not == NULL)
+		{
+			if (site->kind == TCS_SITE_QUERY)
+				tcs_remote_send(statement, site->query_desc->params);
+			install(site, statement, "its transaction was redirected",
+					site->kind == TCS_SITE_QUERY);
+			return;
+		}
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("the statement cannot run on the primary, where its transaction runs"),
+			 errdetail("The REPEATABLE READ transaction was redirected at its first statement; this one has to stay: %s.",
+					   why_not),
+			 errhint("Run it in a transaction of its own, or take \"redirect\" out of tcs.fallback.")));
+}
+
+/*
+ * The utility statement has ended, and its query was not replaced: what it has
+ * done is not known, but it was not what had to be done.
+ */
+void
+tcs_redirect_unused(void)
+{
+	tcs_redirect_is_armed = false;
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("the statement could not be redirected"),
+			 errdetail("It has not run its query in the way that was expected.")));
+}
+
+/* The plan for the armed query. */
+static PlannedStmt *
+take_armed_plan(PlannedStmt *local, bool buffered)
+{
+	tcs_redirect_is_armed = false;
+	return tcs_scan_make_plan(local, armed.statement, armed.server, armed.why,
+							  false, buffered);
+}
+
+/*
+ * The planner has made a plan for the query of a utility statement.  A cursor
+ * goes back where it would with the local plan.
+ */
+PlannedStmt *
+tcs_redirect_planned(PlannedStmt *local, int cursor_options)
+{
+	if (armed.execute || local->commandType != CMD_SELECT)
+		return local;
+	return take_armed_plan(local, (cursor_options & CURSOR_OPT_SCROLL) != 0 ||
+						   (armed.is_cursor &&
+							(cursor_options & CURSOR_OPT_NO_SCROLL) == 0 &&
+							ExecSupportsBackwardScan(local->planTree)));
+}
+
+/* A plan out of the plan cache is about to start. */
+void
+tcs_redirect_started(QueryDesc *query_desc, int eflags)
+{
+	if (armed.execute == NULL ||
+		query_desc->plannedstmt->commandType != CMD_SELECT ||
+		!tcs_statement_is_of(armed.execute, query_desc->sourceText))
+		return;
+	query_desc->plannedstmt =
+		take_armed_plan(query_desc->plannedstmt,
+						(eflags & (EXEC_FLAG_REWIND | EXEC_FLAG_BACKWARD |
+								   EXEC_FLAG_MARK)) != 0);
+}

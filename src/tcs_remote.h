@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_remote.h
+ *	  This session's connection to the redirect server.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_REMOTE_H
+#define TCS_REMOTE_H
+
+#include "libpq-fe.h"
+#include "nodes/params.h"
+
+#include "tcs_statement.h"
+#include "tcs_token.h"
+
+/* Begin a transaction there, and check that it is where it should be. */
+typedef struct TcsRemoteBegin
+{
+	TcsLevel	level;
+	const TcsToken *token;		/* or NULL */
+	bool		whole;			/* it is to last as long as the local one */
+	const		TcsStatement *statement;	/* to be sent at once, or NULL */
+	ParamListInfo params;		/* of the statement */
+
+	/* out */
+	TcsToken	seen;			/* covers what the transaction's snapshot
+								 * shows */
+	char	   *failure;		/* why it did not begin, for a detail line */
+	bool		over_budget;
+}			TcsRemoteBegin;
+
+/*
+ * Who reads the rows of the statement that runs there.  There is one at a time:
+ * if another statement is to be sent first, the reader is asked to put the rest
+ * away.
+ */
+typedef struct TcsReader
+{
+	void		(*put_away) (struct TcsReader *reader);
+	bool		at_end;
+}			TcsReader;
+
+extern bool tcs_remote_begin(TcsRemoteBegin * begin, int64 deadline);
+extern bool tcs_remote_is_begun(void);
+extern void tcs_remote_send(const TcsStatement * statement, ParamListInfo params);
+extern void tcs_remote_attach(TcsReader * reader);
+extern void tcs_remote_detach(TcsReader * reader);
+extern PGresult *tcs_remote_next(TcsReader * reader);
+extern const char *tcs_remote_server(void);
+
+extern void tcs_remote_transaction_ended(void);
+extern void tcs_remote_subtransaction_ended(int level, bool committed);
+
+/* Is there anything to do at the end of a transaction? */
+extern TCS_LOCAL bool tcs_remote_is_connected;
+
+#endif							/* TCS_REMOTE_H */

@@ -1,0 +1,437 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_scan.c
+ *	  The plan node whose rows come from the primary.
+ *
+ * NOTES
+ *	  A redirected statement has a plan of this one node, so that portals,
+ *	  cursors, EXPLAIN, COPY and command tags work as ever.  It can only go
+ *	  forward; where the executor may want to go back, a Material node is put on
+ *	  top of it.  Rows are taken as they come and passed on one by one, in memory
+ *	  of one row; only if the session sends another statement while some are
+ *	  still to come, they are put away first, in work_mem and then on disk.
+ *
+ *	  The result must have the columns that the client was promised when the
+ *	  statement was analysed here.  The catalogs of the primary may have moved on:
+ *	  then it is 40001, as for any schema change that comes between.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/extensible.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/planmain.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/tuplestore.h"
+
+#include "tcs_compat.h"
+#include "tcs_remote.h"
+#include "tcs_scan.h"
+
+/* What custom_private has, in this order. */
+enum
+{
+	PRIVATE_SQL,				/* String */
+	PRIVATE_SERVER,				/* String */
+	PRIVATE_WHY,				/* String */
+	PRIVATE_NUMBER,				/* Integer */
+	PRIVATE_USER_CODE,			/* Integer */
+	PRIVATE_SENT,				/* Integer: was it sent when the plan was
+								 * made? */
+	PRIVATE_AS_TEXT				/* IntList: per column */
+};
+
+typedef struct TcsScan
+{
+	CustomScanState css;
+	TcsReader	reader;
+	bool		attached;
+	MemoryContextCallback detach;
+	TcsStatement statement;
+
+	FmgrInfo   *functions;		/* of input or of receiving, per column */
+	Oid		   *ioparams;
+
+	PGresult   *result;			/* belongs to the connection */
+	int			next_row;
+	bool		checked;		/* its columns were compared */
+	bool		at_end;
+	MemoryContext row_context;
+	Tuplestorestate *put_away;	/* rows that had to make room, or NULL */
+	bool		fetched;		/* has any row been taken? */
+}			TcsScan;
+
+static Node *create_scan_state(CustomScan *scan);
+static void begin_scan(CustomScanState *css, EState *estate, int eflags);
+static TupleTableSlot *exec_scan(CustomScanState *css);
+static void end_scan(CustomScanState *css);
+static void rescan(CustomScanState *css);
+static void explain_scan(CustomScanState *css, List *ancestors, ExplainState *es);
+
+static const CustomScanMethods scan_methods = {
+	.CustomName = "TcsRedirect",
+	.CreateCustomScanState = create_scan_state,
+};
+
+static const CustomExecMethods exec_methods = {
+	.CustomName = "TcsRedirect",
+	.BeginCustomScan = begin_scan,
+	.ExecCustomScan = exec_scan,
+	.EndCustomScan = end_scan,
+	.ReScanCustomScan = rescan,
+	.ExplainCustomScan = explain_scan,
+};
+
+void
+tcs_scan_init(void)
+{
+	RegisterCustomScanMethods(&scan_methods);
+}
+
+
+/* ---- the plan ---- */
+
+/* Fill in the target lists: what comes, and the same passed on. */
+static void
+make_target_lists(CustomScan *scan, List *promised)
+{
+	ListCell   *lc;
+	AttrNumber	n = 0;
+
+	foreach(lc, promised)
+	{
+		TargetEntry *target = lfirst_node(TargetEntry, lc);
+		Node	   *expr = (Node *) target->expr;
+		Oid			type = exprType(expr);
+		int32		typmod = exprTypmod(expr);
+		Oid			collation = exprCollation(expr);
+		TargetEntry *passed_on;
+
+		if (target->resjunk)
+			continue;
+		n++;
+		scan->custom_scan_tlist =
+			lappend(scan->custom_scan_tlist,
+					makeTargetEntry((Expr *) makeNullConst(type, typmod, collation),
+									n, target->resname, false));
+		passed_on = makeTargetEntry((Expr *) makeVar(INDEX_VAR, n, type, typmod, collation, 0),
+									n, target->resname, false);
+		passed_on->resorigtbl = target->resorigtbl;
+		passed_on->resorigcol = target->resorigcol;
+		scan->scan.plan.targetlist = lappend(scan->scan.plan.targetlist, passed_on);
+	}
+}
+
+/* Let rows that have been passed on be had again. */
+static Plan *
+buffer(Plan *plan)
+{
+	Material   *material = makeNode(Material);
+
+	material->plan.targetlist = copyObject(plan->targetlist);
+	material->plan.lefttree = plan;
+	material->plan.plan_rows = plan->plan_rows;
+	material->plan.plan_width = plan->plan_width;
+	return &material->plan;
+}
+
+/*
+ * A plan that has its rows from the primary, in place of a local one.
+ *
+ * "sent": the statement was sent already; otherwise it is when the plan is
+ * started.
+ */
+PlannedStmt *
+tcs_scan_make_plan(const PlannedStmt *local, const TcsStatement * statement,
+				   const char *server, const char *why, bool sent, bool buffered)
+{
+	PlannedStmt *plan = makeNode(PlannedStmt);
+	CustomScan *scan = makeNode(CustomScan);
+	List	   *as_text = NIL;
+
+	for (int i = 0; i < statement->ncolumns; i++)
+		as_text = lappend_int(as_text, statement->columns[i].as_text);
+
+	scan->methods = &scan_methods;
+	scan->scan.plan.plan_rows = local->planTree->plan_rows;
+	scan->scan.plan.plan_width = local->planTree->plan_width;
+	make_target_lists(scan, local->planTree->targetlist);
+	scan->custom_private = list_make5(makeString(pstrdup(statement->sql)),
+									  makeString(pstrdup(server)),
+									  makeString(pstrdup(why)),
+									  makeInteger((int) statement->number),
+									  makeInteger(statement->runs_user_code));
+	scan->custom_private = lappend(scan->custom_private, makeInteger(sent));
+	scan->custom_private = lappend(scan->custom_private, as_text);
+
+	plan->commandType = CMD_SELECT;
+	plan->queryId = local->queryId;
+	plan->canSetTag = local->canSetTag;
+	plan->stmt_location = local->stmt_location;
+	plan->stmt_len = local->stmt_len;
+	plan->planTree = buffered ? buffer(&scan->scan.plan) : &scan->scan.plan;
+	return plan;
+}
+
+
+/* ---- execution ---- */
+
+static void put_rows_away(TcsReader * reader);
+
+static Node *
+create_scan_state(CustomScan *scan)
+{
+	TcsScan    *state = palloc0(sizeof(TcsScan));
+
+	NodeSetTag(state, T_CustomScanState);
+	state->css.methods = &exec_methods;
+	state->reader.put_away = put_rows_away;
+	return (Node *) state;
+}
+
+static char *
+private_string(List *private, int n)
+{
+	return strVal(list_nth(private, n));
+}
+
+static int
+private_int(List *private, int n)
+{
+	return intVal(list_nth(private, n));
+}
+
+/* The state may go away in any way: the connection must not keep it. */
+static void
+detach(void *arg)
+{
+	tcs_remote_detach(&((TcsScan *) arg)->reader);
+}
+
+/* Look up the functions that make values out of what comes. */
+static void
+look_up_functions(TcsScan * state, TupleDesc desc, List *as_text)
+{
+	TcsStatement *statement = &state->statement;
+
+	statement->ncolumns = desc->natts;
+	statement->columns = palloc0(Max(desc->natts, 1) * sizeof(TcsColumn));
+	state->functions = palloc0(Max(desc->natts, 1) * sizeof(FmgrInfo));
+	state->ioparams = palloc0(Max(desc->natts, 1) * sizeof(Oid));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		TcsColumn  *column = &statement->columns[i];
+		Oid			function;
+
+		column->typmod = attribute->atttypmod;
+		column->type = getBaseTypeAndTypmod(attribute->atttypid, &column->typmod);
+		column->as_text = list_nth_int(as_text, i) != 0;
+		if (column->as_text)
+			getTypeInputInfo(column->type, &function, &state->ioparams[i]);
+		else
+			getTypeBinaryInputInfo(column->type, &function, &state->ioparams[i]);
+		fmgr_info(function, &state->functions[i]);
+	}
+}
+
+static void
+begin_scan(CustomScanState *css, EState *estate, int eflags)
+{
+	TcsScan    *state = (TcsScan *) css;
+	List	   *private = ((CustomScan *) css->ss.ps.plan)->custom_private;
+
+	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
+		return;
+
+	state->statement.sql = private_string(private, PRIVATE_SQL);
+	state->statement.number = (uint32) private_int(private, PRIVATE_NUMBER);
+	state->statement.runs_user_code = private_int(private, PRIVATE_USER_CODE) != 0;
+	look_up_functions(state, css->ss.ss_ScanTupleSlot->tts_tupleDescriptor,
+					  list_nth(private, PRIVATE_AS_TEXT));
+	state->row_context = AllocSetContextCreate(estate->es_query_cxt, "tcs row",
+											   ALLOCSET_DEFAULT_SIZES);
+
+	if (!private_int(private, PRIVATE_SENT))
+		tcs_remote_send(&state->statement, estate->es_param_list_info);
+	state->detach.func = detach;
+	state->detach.arg = state;
+	MemoryContextRegisterResetCallback(estate->es_query_cxt, &state->detach);
+	tcs_remote_attach(&state->reader);
+	state->attached = true;
+}
+
+/* Are these the columns that the client was promised? */
+static void
+check_columns(TcsScan * state)
+{
+	const		TcsStatement *statement = &state->statement;
+	bool		same = PQnfields(state->result) == statement->ncolumns;
+
+	for (int i = 0; same && i < statement->ncolumns; i++)
+	{
+		const		TcsColumn *column = &statement->columns[i];
+
+		if (column->as_text)
+			same = PQftype(state->result, i) == TEXTOID;
+		else
+			same = PQftype(state->result, i) == column->type &&
+				(column->typmod < 0 || PQfmod(state->result, i) == column->typmod);
+	}
+	if (!same)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to a concurrent schema change"),
+				 errdetail("The columns of the result on the primary are not those that this standby has promised."),
+				 errhint("Retry the statement.")));
+	state->checked = true;
+}
+
+/* Move to the next row of what came; false at the end. */
+static bool
+next_row(TcsScan * state)
+{
+	while (state->result == NULL || state->next_row >= PQntuples(state->result))
+	{
+		state->result = tcs_remote_next(&state->reader);
+		if (state->result == NULL)
+			return false;
+		state->next_row = 0;
+		if (!state->checked)
+			check_columns(state);
+	}
+	return true;
+}
+
+/* One value out of the present row. */
+static Datum
+make_value(TcsScan * state, int column)
+{
+	const		TcsColumn *promised = &state->statement.columns[column];
+	char	   *data = PQgetvalue(state->result, state->next_row, column);
+	StringInfoData buf;
+
+	if (promised->as_text)
+		return InputFunctionCall(&state->functions[column], data,
+								 state->ioparams[column], promised->typmod);
+
+	/* only looked at, and libpq ends it with a zero as functions expect it */
+	buf.data = data;
+	buf.len = PQgetlength(state->result, state->next_row, column);
+	buf.maxlen = buf.len + 1;
+	buf.cursor = 0;
+	return ReceiveFunctionCall(&state->functions[column], &buf,
+							   state->ioparams[column], promised->typmod);
+}
+
+/* Store the next row from the primary in the slot; false at the end. */
+static bool
+store_next_row(TcsScan * state, TupleTableSlot *slot)
+{
+	MemoryContext old;
+
+	ExecClearTuple(slot);
+	if (!next_row(state))
+		return false;
+	MemoryContextReset(state->row_context);
+	old = MemoryContextSwitchTo(state->row_context);
+	for (int i = 0; i < state->statement.ncolumns; i++)
+	{
+		slot->tts_isnull[i] = PQgetisnull(state->result, state->next_row, i) != 0;
+		slot->tts_values[i] = slot->tts_isnull[i] ? (Datum) 0 : make_value(state, i);
+	}
+	MemoryContextSwitchTo(old);
+	state->next_row++;
+	ExecStoreVirtualTuple(slot);
+	return true;
+}
+
+/* Another statement needs the connection: keep the rest of the rows here. */
+static void
+put_rows_away(TcsReader * reader)
+{
+	TcsScan    *state = (TcsScan *) ((char *) reader - offsetof(TcsScan, reader));
+	EState	   *estate = state->css.ss.ps.state;
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	ResourceOwner owner = CurrentResourceOwner;
+	TupleTableSlot *slot;
+
+	slot = MakeSingleTupleTableSlot(state->css.ss.ss_ScanTupleSlot->tts_tupleDescriptor,
+									&TTSOpsVirtual);
+	/* files on disk must live as long as the portal that we belong to */
+	CurrentResourceOwner = TopTransactionResourceOwner;
+	state->put_away = tuplestore_begin_heap(false, false, work_mem);
+	while (store_next_row(state, slot))
+	{
+		tuplestore_puttupleslot(state->put_away, slot);
+		CHECK_FOR_INTERRUPTS();
+	}
+	CurrentResourceOwner = owner;
+	ExecDropSingleTupleTableSlot(slot);
+	MemoryContextSwitchTo(old);
+}
+
+static TupleTableSlot *
+access_next(TcsScan * state)
+{
+	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
+
+	state->fetched = true;
+	if (state->put_away)
+	{
+		if (!tuplestore_gettupleslot(state->put_away, true, false, slot))
+			ExecClearTuple(slot);
+	}
+	else
+		(void) store_next_row(state, slot);
+	return slot;
+}
+
+static bool
+recheck(TcsScan * state, TupleTableSlot *slot)
+{
+	return true;
+}
+
+static TupleTableSlot *
+exec_scan(CustomScanState *css)
+{
+	return ExecScan(&css->ss, (ExecScanAccessMtd) access_next,
+					(ExecScanRecheckMtd) recheck);
+}
+
+static void
+end_scan(CustomScanState *css)
+{
+	TcsScan    *state = (TcsScan *) css;
+
+	tcs_remote_detach(&state->reader);
+	if (state->put_away)
+		tuplestore_end(state->put_away);
+	state->put_away = NULL;
+}
+
+/* Portals may start over before they have fetched anything. */
+static void
+rescan(CustomScanState *css)
+{
+	if (((TcsScan *) css)->fetched)
+		elog(ERROR, "a redirected statement cannot be scanned again");
+}
+
+static void
+explain_scan(CustomScanState *css, List *ancestors, ExplainState *es)
+{
+	List	   *private = ((CustomScan *) css->ss.ps.plan)->custom_private;
+
+	ExplainPropertyText("Server", private_string(private, PRIVATE_SERVER), es);
+	ExplainPropertyText("Remote SQL", private_string(private, PRIVATE_SQL), es);
+	ExplainPropertyText("Reason", private_string(private, PRIVATE_WHY), es);
+}

@@ -1,0 +1,103 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_serve.c
+ *	  What the primary does for a statement that a standby has sent.
+ *
+ * NOTES
+ *	  See tcs_remote.c for the other side.  Both functions may be called by
+ *	  anybody: they do nothing that the caller could not do himself.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/dbcommands.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "tcs_compat.h"
+#include "tcs_gate.h"
+#include "tcs_session.h"
+#include "tcs_settings.h"
+
+PG_FUNCTION_INFO_V1(tcs_redirect_begin);
+PG_FUNCTION_INFO_V1(tcs_redirect_check);
+
+/* Is this where the standby meant to be? */
+static void
+require_place(uint64 system_identifier, const char *database, const char *user)
+{
+	const char *here = get_database_name(MyDatabaseId);
+	const char *me = GetUserNameFromId(GetSessionUserId(), false);
+
+	if (system_identifier != GetSystemIdentifier())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the redirect server is of another database cluster")));
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the redirect server is not a primary, but a standby")));
+	if (here == NULL || strcmp(here, database) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the redirect server leads to database \"%s\" in place of \"%s\"",
+						here ? here : "", database)));
+	if (strcmp(me, user) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the redirect server leads to user \"%s\" in place of \"%s\"", me, user)));
+}
+
+/*
+ * redirect_begin(): the first statement of a redirected transaction.
+ *
+ * Returns a token that covers all that the transaction's snapshot shows: the
+ * snapshot was taken before this function was called, and the position is read
+ * here.  55000 or 42501 if this is not the right place, TC001 to TC004 if this
+ * node does not have what the token names.
+ */
+Datum
+tcs_redirect_begin(PG_FUNCTION_ARGS)
+{
+	char	   *level_name = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	char	   *token_text = text_to_cstring(PG_GETARG_TEXT_PP(4));
+	bytea	   *settings = PG_GETARG_BYTEA_PP(5);
+	TcsLevel	level;
+	TcsToken	token;
+	bool		have_token = token_text[0] != '\0';
+	TcsToken	seen;
+	char		buf[TCS_TOKEN_MAXLEN + 1];
+
+	require_place((uint64) PG_GETARG_INT64(0),
+				  text_to_cstring(PG_GETARG_TEXT_PP(1)),
+				  text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	if (!IsolationUsesXactSnapshot() || !XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("redirect_begin() must be called in a REPEATABLE READ, READ ONLY transaction")));
+	if (!tcs_level_by_name(level_name, &level) ||
+		(have_token && !tcs_token_parse(token_text, &token)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid level or session token of a redirected statement")));
+
+	tcs_gate_check_redirected(level, have_token ? &token : NULL);
+	tcs_session_primary_token(have_token ? &token : NULL, &seen);
+	tcs_settings_apply(VARDATA_ANY(settings), VARSIZE_ANY_EXHDR(settings));
+	tcs_token_format(&seen, buf);
+	PG_RETURN_TEXT_P(cstring_to_text(buf));
+}
+
+/* redirect_check(): 0A000 if the statement has changed a setting. */
+Datum
+tcs_redirect_check(PG_FUNCTION_ARGS)
+{
+	tcs_settings_require_unchanged();
+	PG_RETURN_VOID();
+}

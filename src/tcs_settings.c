@@ -1,0 +1,238 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_settings.c
+ *	  A session's settings, carried to where its statement runs.
+ *
+ * NOTES
+ *	  A redirected statement must give the answer that it would give if the
+ *	  session were one on the primary.  So the standby sends along whatever the
+ *	  client, or SET, has chosen, also settings of no meaning to the server
+ *	  (policies of row-level security read them), and those by which values are
+ *	  shown, wherever they come from, since the client was told of them at its
+ *	  start.  What ALTER ROLE or ALTER DATABASE says is in force on the primary
+ *	  already.  They travel as pairs of zero-terminated strings.
+ *
+ *	  The primary sets them for the transaction alone, because the connection may
+ *	  go through a pooler.  What the statement itself sets would be lost with that
+ *	  transaction, and with it what the client believes: that is an error
+ *	  (tcs_settings_require_unchanged()).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/guc_tables.h"
+#include "utils/memutils.h"
+
+#include "tcs_compat.h"
+#include "tcs_settings.h"
+
+/* Carried wherever their value comes from. */
+static const char *const always_carried[] = {
+	"bytea_output", "DateStyle", "default_text_search_config",
+	"extra_float_digits", "IntervalStyle", "lc_monetary", "lc_numeric",
+	"lc_time", "row_security", "search_path", "TimeZone", "xmlbinary",
+	"xmloption",
+};
+
+/*
+ * Never carried: those of the connection or of the transaction, those that the
+ * text we send relies on, and those that would end a connection which waits.
+ */
+static const char *const never_carried[] = {
+	"application_name", "backslash_quote", "client_connection_check_interval",
+	"client_encoding", "escape_string_warning", "idle_in_transaction_session_timeout",
+	"idle_session_timeout", "role", "session_authorization",
+	"standard_conforming_strings", "tcp_keepalives_count",
+	"tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_user_timeout",
+	"transaction_deferrable", "transaction_isolation",
+	"transaction_read_only", "transaction_timeout", "transform_null_equals",
+};
+
+/* Set for each redirected transaction, before what it carries. */
+static const char *const always_set[][2] = {
+	{"standard_conforming_strings", "on"},
+	/* a server that looks for a client that is gone ends its query */
+	{"client_connection_check_interval", "1s"},
+	{"idle_in_transaction_session_timeout", "0"},
+};
+
+/* What tcs_settings_apply() has set in this transaction. */
+static LocalTransactionId applied_in = InvalidLocalTransactionId;
+static char *applied = NULL;
+static int	applied_len = 0;
+
+static bool
+is_listed(const char *name, const char *const *list, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (pg_strcasecmp(name, list[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+append_setting(StringInfo buf, const char *name)
+{
+	const char *value = GetConfigOption(name, true, false);
+
+	if (value == NULL)
+		return;
+	appendBinaryStringInfo(buf, name, strlen(name) + 1);
+	appendBinaryStringInfo(buf, value, strlen(value) + 1);
+}
+
+/* Was it chosen for this session, and is it one that can be carried? */
+static bool
+is_chosen(const struct config_generic *setting)
+{
+	if (setting->source != PGC_S_CLIENT && setting->source != PGC_S_SESSION)
+		return false;
+	if (setting->context != PGC_USERSET && setting->context != PGC_SUSET)
+		return false;
+	return strncmp(setting->name, "tcs.", 4) != 0 &&
+		strncmp(setting->name, "default_transaction_", 20) != 0 &&
+		!is_listed(setting->name, always_carried, lengthof(always_carried)) &&
+		!is_listed(setting->name, never_carried, lengthof(never_carried));
+}
+
+/* Append this session's settings; the role comes last. */
+void
+tcs_settings_collect(StringInfo buf)
+{
+	int			n;
+	struct config_generic **settings = tcs_all_settings_compat(&n);
+
+	for (int i = 0; i < lengthof(always_carried); i++)
+		append_setting(buf, always_carried[i]);
+	for (int i = 0; i < n; i++)
+	{
+		if (unlikely(is_chosen(settings[i])))
+			append_setting(buf, settings[i]->name);
+	}
+	/* what may be set depends on the role */
+	append_setting(buf, "role");
+}
+
+/* Set it for this transaction, unless it is so already. */
+static void
+apply_setting(const char *name, const char *value)
+{
+	const char *present = GetConfigOption(name, true, false);
+
+	if (present != NULL && strcmp(present, value) == 0)
+		return;
+	(void) set_config_option(name, value,
+							 superuser() ? PGC_SUSET : PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/*
+ * Set what a standby has sent, for this transaction.  Throws what SET would
+ * throw, and 08P01 if it is not what tcs_settings_collect() makes.
+ */
+void
+tcs_settings_apply(const char *data, int len)
+{
+	const char *end = data + len;
+
+	for (int i = 0; i < lengthof(always_set); i++)
+		apply_setting(always_set[i][0], always_set[i][1]);
+
+	for (const char *name = data; name < end;)
+	{
+		const char *value = memchr(name, '\0', end - name);
+		const char *next = value ? memchr(value + 1, '\0', end - value - 1) : NULL;
+
+		if (next == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROTOCOL_VIOLATION),
+					 errmsg("malformed settings of a redirected statement")));
+		apply_setting(name, value + 1);
+		name = next + 1;
+	}
+
+	if (applied)
+		pfree(applied);
+	applied = NULL;
+	applied = MemoryContextAlloc(TopMemoryContext, Max(len, 1));
+	memcpy(applied, data, len);
+	applied_len = len;
+	applied_in = tcs_my_lxid_compat();
+}
+
+static bool
+is_always_set(const char *name)
+{
+	for (int i = 0; i < lengthof(always_set); i++)
+	{
+		if (strcmp(name, always_set[i][0]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The value that was carried for a setting, or NULL. */
+static const char *
+carried_value(const char *name)
+{
+	const char *end = applied + applied_len;
+
+	for (const char *p = applied; p < end;)
+	{
+		const char *value = p + strlen(p) + 1;
+
+		if (strcmp(p, name) == 0)
+			return value;
+		p = value + strlen(value) + 1;
+	}
+	return NULL;
+}
+
+/*
+ * Has the redirected statement changed a setting?  0A000 if so: the change
+ * would be lost.
+ */
+void
+tcs_settings_require_unchanged(void)
+{
+	int			n;
+	struct config_generic **settings = tcs_all_settings_compat(&n);
+
+	if (applied_in != tcs_my_lxid_compat())
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		const char *name = settings[i]->name;
+		const char *carried;
+		const char *present;
+
+		if (likely(settings[i]->stack == NULL) ||
+			strncmp(name, "transaction_", 12) == 0 || is_always_set(name))
+			continue;
+		carried = carried_value(name);
+		present = GetConfigOption(name, true, false);
+		if (carried && present && strcmp(carried, present) == 0)
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the redirected statement changed the setting \"%s\"", name),
+				 errdetail("A change made on the primary would be lost to the session on the standby."),
+				 errhint("Run the statement on the primary, or without \"redirect\" in tcs.fallback.")));
+	}
+}
+
+/* Would a setting of this name be carried along if it is set? */
+bool
+tcs_settings_is_carried(const char *name)
+{
+	/*
+	 * those with a dot are users' own, or of an extension that both nodes
+	 * have
+	 */
+	return (strchr(name, '.') != NULL && pg_strncasecmp(name, "tcs.", 4) != 0) ||
+		is_listed(name, always_carried, lengthof(always_carried));
+}

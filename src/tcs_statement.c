@@ -1,0 +1,443 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_statement.c
+ *	  A statement as it can be run on another node.
+ *
+ * NOTES
+ *	  What is sent is the text that pg_get_querydef() makes of the analysed
+ *	  query, before rewriting and with all names qualified.  The client's own text
+ *	  would mean other objects under another search_path, and is no SELECT at all
+ *	  for EXECUTE or DECLARE; after rewriting, views are expanded, and the rights
+ *	  of their owners are lost.
+ *
+ *	  Nothing is kept while statements are analysed, so that one which is not
+ *	  redirected pays nothing.  When it comes to it, a query is analysed again
+ *	  from its text, or its own analysed tree is there (DECLARE, EXPLAIN).  The
+ *	  result for a prepared statement is kept, and used again as long as text,
+ *	  types, search_path and user are the same and no catalog has changed.  For
+ *	  others it is not: a constant like 'today' is made into its value each time
+ *	  a statement is analysed.
+ *
+ *	  Constants are written as postgres_fdw and pg_dump write them, so that they
+ *	  are read the same under any settings.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/prepare.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
+#include "parser/parse_expr.h"
+#include "parser/parser.h"
+#include "storage/sinval.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/ruleutils.h"
+
+#include "tcs_exempt.h"
+#include "tcs_portable.h"
+#include "tcs_statement.h"
+
+/* How many prepared statements are kept at most. */
+#define TCS_KEPT_MAX	1000
+
+/* A prepared statement, as it was made ready to be sent. */
+typedef struct KeptStatement
+{
+	char		name[NAMEDATALEN];	/* key */
+	char	   *source;
+	char	   *search_path;
+	Oid			user;
+	int			ntypes;
+	Oid		   *types;
+	TcsStatement statement;
+}			KeptStatement;
+
+static HTAB *kept = NULL;
+static MemoryContext kept_context = NULL;
+static uint64 kept_at = 0;		/* SharedInvalidMessageCounter */
+static uint32 last_number = 0;
+
+/*
+ * Parse the text of one statement, as it stands in its message.  *source is
+ * the message, and on return the statement's own text.
+ */
+List *
+tcs_statement_parse(const PlannedStmt *plan, const char **source)
+{
+	if (plan->stmt_location >= 0 && plan->stmt_len > 0)
+		*source = pnstrdup(*source + plan->stmt_location, plan->stmt_len);
+	else if (plan->stmt_location > 0)
+		*source = pstrdup(*source + plan->stmt_location);
+	return pg_parse_query(*source);
+}
+
+/* The types of a statement's parameters; NULL if there are none. */
+Oid *
+tcs_statement_param_types(ParamListInfo params, int *n)
+{
+	Oid		   *types;
+
+	*n = params ? params->numParams : 0;
+	if (*n == 0)
+		return NULL;
+	types = palloc(*n * sizeof(Oid));
+	for (int i = 0; i < *n; i++)
+		types[i] = params->params[i].ptype;
+	return types;
+}
+
+/* Write a query down so that it means the same wherever it is read. */
+static char *
+write_query(Query *query)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog"},
+		{"datestyle", "ISO"},
+		{"intervalstyle", "postgres"},
+		{"extra_float_digits", "3"},
+		{"standard_conforming_strings", "on"},
+	};
+	int			level = NewGUCNestLevel();
+	char	   *text;
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	text = pg_get_querydef(query, false);
+
+	AtEOXact_GUC(true, level);
+	return text +strspn(text, " ");
+}
+
+/* Let the primary send those columns as text that cannot travel otherwise. */
+static char *
+wrap(const char *sql, const TcsStatement * statement)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < statement->ncolumns; i++)
+		appendStringInfo(&buf, "%s c%d%s", i == 0 ? "SELECT" : ",", i + 1,
+						 statement->columns[i].as_text ? "::pg_catalog.text" : "");
+	appendStringInfo(&buf, " FROM (%s) t", sql);
+	for (int i = 0; i < statement->ncolumns; i++)
+		appendStringInfo(&buf, "%sc%d", i == 0 ? "(" : ", ", i + 1);
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+/* Look at the columns; returns why they cannot come back, or NULL. */
+static const char *
+describe_columns(Query *query, TcsStatement * statement, bool *any_text)
+{
+	ListCell   *lc;
+
+	*any_text = false;
+	statement->columns = palloc0(Max(list_length(query->targetList), 1) * sizeof(TcsColumn));
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *target = lfirst_node(TargetEntry, lc);
+		TcsColumn  *column = &statement->columns[statement->ncolumns];
+		int32		typmod = exprTypmod((Node *) target->expr);
+		Oid			type = exprType((Node *) target->expr);
+		TcsTransfer transfer;
+
+		if (target->resjunk)
+			continue;
+		transfer = tcs_portable_type(type);
+		if (transfer == TCS_TRANSFER_IMPOSSIBLE)
+			return psprintf("column \"%s\" has the type %s, of which only the primary knows the fields",
+							target->resname ? target->resname : "?",
+							format_type_be(type));
+		column->type = getBaseTypeAndTypmod(type, &typmod);
+		column->typmod = typmod;
+		column->as_text = transfer == TCS_TRANSFER_TEXT;
+		*any_text |= column->as_text;
+		statement->ncolumns++;
+	}
+	return NULL;
+}
+
+/*
+ * Make an analysed query ready to be sent.  What it points to is used up.
+ */
+static void
+prepare_query(Query *query, TcsStatement * statement)
+{
+	bool		any_text;
+
+	memset(statement, 0, sizeof(*statement));
+	if (query->commandType != CMD_SELECT || query->utilityStmt != NULL)
+	{
+		statement->why_not = "it is no query";
+		return;
+	}
+	statement->why_not = describe_columns(query, statement, &any_text);
+	if (statement->why_not)
+		return;
+	statement->sql = write_query(query);
+	if (any_text)
+		statement->sql = wrap(statement->sql, statement);
+	statement->why_not = tcs_portable_query(query, &statement->runs_user_code);
+}
+
+/* Analyse a parsed statement; of PREPARE, the one that it prepares. */
+static Query *
+analyze(RawStmt *raw, const char *source, Oid *types, int ntypes)
+{
+	if (IsA(raw->stmt, PrepareStmt))
+	{
+		RawStmt    *inner = makeNode(RawStmt);
+
+		*inner = *raw;
+		inner->stmt = ((PrepareStmt *) raw->stmt)->query;
+		raw = inner;
+	}
+	return parse_analyze_fixedparams(raw, source, types, ntypes, NULL);
+}
+
+/* Is what was kept still what the statement means? */
+static bool
+is_current(const KeptStatement * entry, const char *source, const Oid *types, int ntypes)
+{
+	return entry->statement.number != 0 && entry->user == GetUserId() &&
+		entry->ntypes == ntypes &&
+		memcmp(entry->types, types, ntypes * sizeof(Oid)) == 0 &&
+		strcmp(entry->source, source) == 0 &&
+		strcmp(entry->search_path, namespace_search_path) == 0;
+}
+
+static void
+forget_kept(void)
+{
+	if (kept_context)
+		MemoryContextDelete(kept_context);
+	kept_context = NULL;
+	kept = NULL;
+}
+
+/* The entry of a prepared statement; made if there is none. */
+static KeptStatement *
+find_kept(const char *name)
+{
+	KeptStatement *entry;
+	bool		found;
+
+	if (kept && (kept_at != SharedInvalidMessageCounter ||
+				 hash_get_num_entries(kept) >= TCS_KEPT_MAX))
+		forget_kept();
+	if (kept == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		kept_context = AllocSetContextCreate(TopMemoryContext, "tcs statements",
+											 ALLOCSET_DEFAULT_SIZES);
+		ctl.keysize = NAMEDATALEN;
+		ctl.entrysize = sizeof(KeptStatement);
+		ctl.hcxt = kept_context;
+		kept = hash_create("tcs statements", 32, &ctl,
+						   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+		kept_at = SharedInvalidMessageCounter;
+	}
+	entry = hash_search(kept, name, HASH_ENTER, &found);
+	if (!found)
+		memset(&entry->statement, 0, sizeof(TcsStatement));
+	return entry;
+}
+
+/* Keep what was found out about a prepared statement. */
+static TcsStatement *
+keep(const char *name, const TcsStatement * statement, const char *source,
+	 const Oid *types, int ntypes)
+{
+	KeptStatement *entry = find_kept(name);
+	MemoryContext old = MemoryContextSwitchTo(kept_context);
+	TcsStatement *copy = &entry->statement;
+
+	*copy = *statement;
+	copy->sql = pstrdup(statement->sql);
+	copy->columns = palloc(Max(statement->ncolumns, 1) * sizeof(TcsColumn));
+	memcpy(copy->columns, statement->columns, statement->ncolumns * sizeof(TcsColumn));
+	entry->source = pstrdup(source);
+	entry->search_path = pstrdup(namespace_search_path);
+	entry->user = GetUserId();
+	entry->ntypes = ntypes;
+	entry->types = palloc(Max(ntypes, 1) * sizeof(Oid));
+	memcpy(entry->types, types, ntypes * sizeof(Oid));
+	/* a new number, so that nobody takes an old text for it */
+	copy->number = ++last_number;
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
+/* A statement from its text; kept under its name if it has one. */
+static TcsStatement *
+from_source(const PlannedStmt *plan, const char *source, const char *name,
+			Oid *types, int ntypes)
+{
+	TcsStatement *statement;
+	const char *text = source;
+	uint64		known = SharedInvalidMessageCounter;
+	List	   *parsetrees;
+
+	if (name)
+	{
+		KeptStatement *entry = find_kept(name);
+
+		if (is_current(entry, source, types, ntypes))
+			return &entry->statement;
+	}
+
+	statement = palloc0(sizeof(TcsStatement));
+	parsetrees = tcs_statement_parse(plan, &text);
+	if (list_length(parsetrees) != 1)
+	{
+		statement->why_not = "its text is not one statement";
+		return statement;
+	}
+	prepare_query(analyze(linitial_node(RawStmt, parsetrees), text, types, ntypes),
+				  statement);
+	/* what was told meanwhile may have come too late for a name looked up */
+	if (name && statement->why_not == NULL && known == SharedInvalidMessageCounter)
+		return keep(name, statement, source, types, ntypes);
+	return statement;
+}
+
+/* The statement of a portal that is about to be started. */
+TcsStatement *
+tcs_statement_of_query(const QueryDesc *query_desc)
+{
+	int			ntypes;
+	Oid		   *types = tcs_statement_param_types(query_desc->params, &ntypes);
+
+	return from_source(query_desc->plannedstmt, query_desc->sourceText,
+					   ActivePortal->prepStmtName, types, ntypes);
+}
+
+/* The EXECUTE that a utility statement is or explains, or NULL. */
+ExecuteStmt *
+tcs_utility_execute(Node *utility)
+{
+	if (IsA(utility, ExplainStmt))
+	{
+		Query	   *query = (Query *) ((ExplainStmt *) utility)->query;
+
+		utility = IsA(query, Query) ? query->utilityStmt : NULL;
+	}
+	return utility && IsA(utility, ExecuteStmt) ? (ExecuteStmt *) utility : NULL;
+}
+
+/* Is a plan that starts that of an EXECUTE? */
+bool
+tcs_statement_is_of(ExecuteStmt *execute, const char *source)
+{
+	PreparedStatement *prepared = FetchPreparedStatement(execute->name, false);
+
+	return prepared && source &&
+		strcmp(prepared->plansource->query_string, source) == 0;
+}
+
+/*
+ * Do the arguments of EXECUTE read anything?  They are evaluated here, before
+ * the statement is sent.
+ */
+static bool
+arguments_read(ExecuteStmt *execute, const char *source)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	ListCell   *lc;
+	bool		result = false;
+
+	pstate->p_sourcetext = source;
+	foreach(lc, execute->params)
+	{
+		Node	   *expr = transformExpr(pstate, copyObject(lfirst(lc)),
+										 EXPR_KIND_EXECUTE_PARAMETER);
+
+		if (tcs_expression_reads(expr))
+			result = true;
+	}
+	free_parsestate(pstate);
+	return result;
+}
+
+static TcsStatement *
+of_execute(ExecuteStmt *execute, const char *source)
+{
+	PreparedStatement *prepared = FetchPreparedStatement(execute->name, true);
+	CachedPlanSource *plansource = prepared->plansource;
+	TcsStatement *statement = palloc0(sizeof(TcsStatement));
+	PlannedStmt slice = {0};
+
+	if (plansource->raw_parse_tree == NULL)
+	{
+		statement->why_not = "it is empty";
+		return statement;
+	}
+	if (arguments_read(execute, source))
+	{
+		statement->why_not = "the arguments of EXECUTE read data of this node";
+		return statement;
+	}
+	slice.stmt_location = plansource->raw_parse_tree->stmt_location;
+	slice.stmt_len = plansource->raw_parse_tree->stmt_len;
+	return from_source(&slice, plansource->query_string, execute->name,
+					   plansource->param_types, plansource->num_params);
+}
+
+/* Is it a utility statement whose query can be redirected? */
+bool
+tcs_utility_can_go(Node *utility)
+{
+	if (IsA(utility, ExplainStmt))
+	{
+		Query	   *query = (Query *) ((ExplainStmt *) utility)->query;
+
+		return IsA(query, Query) &&
+			(query->utilityStmt == NULL || IsA(query->utilityStmt, ExecuteStmt));
+	}
+	return IsA(utility, ExecuteStmt) || IsA(utility, DeclareCursorStmt) ||
+		(IsA(utility, CopyStmt) && ((CopyStmt *) utility)->query != NULL &&
+		 ((CopyStmt *) utility)->filename == NULL);
+}
+
+/* The query of a utility statement that is about to run. */
+TcsStatement *
+tcs_statement_of_utility(Node *utility, const char *source, ParamListInfo params)
+{
+	TcsStatement *statement = palloc0(sizeof(TcsStatement));
+	ExecuteStmt *execute = tcs_utility_execute(utility);
+
+	if (!tcs_utility_can_go(utility))
+		statement->why_not = "a statement of this kind runs on this node";
+	else if (execute)
+		return of_execute(execute, source);
+	else if (IsA(utility, CopyStmt))
+	{
+		RawStmt    *raw = makeNode(RawStmt);
+
+		raw->stmt = copyObject(((CopyStmt *) utility)->query);
+		raw->stmt_location = -1;
+		prepare_query(parse_analyze_fixedparams(raw, source, NULL, 0, NULL), statement);
+	}
+	else
+	{
+		Node	   *query = IsA(utility, ExplainStmt) ?
+		((ExplainStmt *) utility)->query : ((DeclareCursorStmt *) utility)->query;
+
+		prepare_query(copyObject(castNode(Query, query)), statement);
+	}
+	return statement;
+}
