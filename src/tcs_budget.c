@@ -52,9 +52,9 @@ typedef struct TcsBudget
 	pg_atomic_uint64 failed;
 	pg_atomic_uint64 over_budget;
 	TcsSlot		slots[FLEXIBLE_ARRAY_MEMBER];	/* by process number */
-}			TcsBudget;
+} TcsBudget;
 
-static TcsBudget * budget = NULL;
+static TcsBudget *budget = NULL;
 static LWLock *budget_lock = NULL;
 static TcsSlot *my_slot = NULL; /* while this session has a connection */
 
@@ -235,7 +235,7 @@ tcs_budget_count_failure(bool over_budget)
 }
 
 void
-tcs_budget_get_counts(TcsBudgetCounts * counts)
+tcs_budget_get_counts(TcsBudgetCounts *counts)
 {
 	counts->idle = 0;
 	LWLockAcquire(budget_lock, LW_SHARED);

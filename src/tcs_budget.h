@@ -26,7 +26,7 @@ typedef struct TcsBudgetCounts
 	uint64		connected;		/* connections made */
 	uint64		failed;			/* redirects that could not be started */
 	uint64		over_budget;	/* of these, for want of a connection */
-}			TcsBudgetCounts;
+} TcsBudgetCounts;
 
 extern bool tcs_budget_take(int max, int64 deadline);
 extern void tcs_budget_give_back(void);
@@ -35,7 +35,7 @@ extern bool tcs_budget_set_idle(void);
 extern bool tcs_budget_is_wanted(void);
 extern void tcs_budget_count_connection(void);
 extern void tcs_budget_count_failure(bool over_budget);
-extern void tcs_budget_get_counts(TcsBudgetCounts * counts);
+extern void tcs_budget_get_counts(TcsBudgetCounts *counts);
 
 extern Size tcs_budget_shmem_size(void);
 extern void tcs_budget_shmem_init(void *ptr, bool found);

@@ -53,7 +53,9 @@
 /* from 17 on, libpq can put several rows into one result; for those who use it */
 #ifdef LIBPQ_HAS_CHUNK_MODE
 #define tcs_rows_mode_compat(conn, rows) PQsetChunkedRowsMode(conn, rows)
+#define tcs_is_rows_compat(status) ((status) == PGRES_TUPLES_CHUNK)
 #else
+#define tcs_is_rows_compat(status) ((status) == PGRES_SINGLE_TUPLE)
 #define tcs_rows_mode_compat(conn, rows) PQsetSingleRowMode(conn)
 #endif
 

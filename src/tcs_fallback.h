@@ -32,7 +32,7 @@ typedef enum TcsVerdict
 	TCS_VERDICT_REFUSE,
 	TCS_VERDICT_DOWNGRADE,
 	TCS_VERDICT_REDIRECT
-}			TcsVerdict;
+} TcsVerdict;
 
 extern bool tcs_fallback_has_redirect(const TcsFallback *fallback);
 extern TcsVerdict tcs_fallback_decide(const TcsFallback *fallback,

@@ -142,7 +142,7 @@ has_user_mapping(Oid userid, Oid serverid)
 
 /* The last value given for a keyword, or NULL. */
 static const char *
-value_of(const TcsServer * server, int n, const char *keyword)
+value_of(const TcsServer *server, int n, const char *keyword)
 {
 	while (--n >= 0)
 	{
@@ -153,7 +153,7 @@ value_of(const TcsServer * server, int n, const char *keyword)
 }
 
 static void
-add_option(TcsServer * server, int *n, const char *keyword, const char *value)
+add_option(TcsServer *server, int *n, const char *keyword, const char *value)
 {
 	server->keywords[*n] = keyword;
 	server->values[*n] = value;
@@ -161,7 +161,7 @@ add_option(TcsServer * server, int *n, const char *keyword, const char *value)
 }
 
 static bool
-add_options(TcsServer * server, int *n, List *options)
+add_options(TcsServer *server, int *n, List *options)
 {
 	bool		passthrough = false;
 	ListCell   *lc;
@@ -180,7 +180,7 @@ add_options(TcsServer * server, int *n, List *options)
 
 /* Put together what libpq is to be told.  Returns false if secrets are missing. */
 static bool
-make_options(TcsServer * server, List *of_server, List *of_mapping, Oid user)
+make_options(TcsServer *server, List *of_server, List *of_mapping, Oid user)
 {
 	int			max = list_length(of_server) + list_length(of_mapping) +
 	lengthof(defaults) + 8;

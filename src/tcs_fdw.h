@@ -17,9 +17,9 @@ typedef struct TcsServer
 	const char **keywords;		/* NULL-terminated, for libpq */
 	const char **values;
 	bool		needs_password; /* the server must have asked for one */
-}			TcsServer;
+} TcsServer;
 
 extern bool tcs_server_exists(void);
-extern TcsServer * tcs_server_get(char **why_not);
+extern TcsServer *tcs_server_get(char **why_not);
 
 #endif							/* TCS_FDW_H */

@@ -78,7 +78,7 @@ typedef struct Findings
 {
 	const char *why_not;		/* the first obstacle, or NULL */
 	bool		runs_user_code;
-}			Findings;
+} Findings;
 
 static bool
 is_one_of(const char *name, const char *const *list, int n)
@@ -144,7 +144,7 @@ setting_is_carried(FuncExpr *call)
 
 /* A relation of the query, views included. */
 static bool
-judge_relation(Oid relid, Findings * findings)
+judge_relation(Oid relid, Findings *findings)
 {
 	Oid			namespace = get_rel_namespace(relid);
 	const char *name = get_rel_name(relid);

@@ -17,7 +17,7 @@ typedef enum TcsTransfer
 	TCS_TRANSFER_BINARY,
 	TCS_TRANSFER_TEXT,
 	TCS_TRANSFER_IMPOSSIBLE
-}			TcsTransfer;
+} TcsTransfer;
 
 extern const char *tcs_portable_query(Query *query, bool *runs_user_code);
 extern TcsTransfer tcs_portable_type(Oid type);

@@ -106,7 +106,7 @@ describe_reason(const TcsUnmet *unmet)
 
 /* Put the plan in place, or have it put there. */
 static void
-install(TcsSite *site, TcsStatement * statement, const char *why, bool sent)
+install(TcsSite *site, TcsStatement *statement, const char *why, bool sent)
 {
 	if (site->kind == TCS_SITE_QUERY)
 	{

@@ -8,9 +8,9 @@
 #ifndef TCS_REMOTE_H
 #define TCS_REMOTE_H
 
-#include "libpq-fe.h"
 #include "nodes/params.h"
 
+#include "tcs_peer.h"
 #include "tcs_statement.h"
 #include "tcs_token.h"
 
@@ -20,7 +20,7 @@ typedef struct TcsRemoteBegin
 	TcsLevel	level;
 	const TcsToken *token;		/* or NULL */
 	bool		whole;			/* it is to last as long as the local one */
-	const		TcsStatement *statement;	/* to be sent at once, or NULL */
+	const TcsStatement *statement;	/* to be sent at once, or NULL */
 	ParamListInfo params;		/* of the statement */
 
 	/* out */
@@ -28,7 +28,7 @@ typedef struct TcsRemoteBegin
 								 * shows */
 	char	   *failure;		/* why it did not begin, for a detail line */
 	bool		over_budget;
-}			TcsRemoteBegin;
+} TcsRemoteBegin;
 
 /*
  * Who reads the rows of the statement that runs there.  There is one at a time:
@@ -39,14 +39,14 @@ typedef struct TcsReader
 {
 	void		(*put_away) (struct TcsReader *reader);
 	bool		at_end;
-}			TcsReader;
+} TcsReader;
 
-extern bool tcs_remote_begin(TcsRemoteBegin * begin, int64 deadline);
+extern bool tcs_remote_begin(TcsRemoteBegin *begin, int64 deadline);
 extern bool tcs_remote_is_begun(void);
-extern void tcs_remote_send(const TcsStatement * statement, ParamListInfo params);
-extern void tcs_remote_attach(TcsReader * reader);
-extern void tcs_remote_detach(TcsReader * reader);
-extern PGresult *tcs_remote_next(TcsReader * reader);
+extern void tcs_remote_send(const TcsStatement *statement, ParamListInfo params);
+extern void tcs_remote_attach(TcsReader *reader);
+extern void tcs_remote_detach(TcsReader *reader);
+extern PGresult *tcs_remote_next(TcsReader *reader);
 extern const char *tcs_remote_server(void);
 
 extern void tcs_remote_transaction_ended(void);

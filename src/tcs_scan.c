@@ -66,7 +66,7 @@ typedef struct TcsScan
 	MemoryContext row_context;
 	Tuplestorestate *put_away;	/* rows that had to make room, or NULL */
 	bool		fetched;		/* has any row been taken? */
-}			TcsScan;
+} TcsScan;
 
 static Node *create_scan_state(CustomScan *scan);
 static void begin_scan(CustomScanState *css, EState *estate, int eflags);
@@ -149,7 +149,7 @@ buffer(Plan *plan)
  * started.
  */
 PlannedStmt *
-tcs_scan_make_plan(const PlannedStmt *local, const TcsStatement * statement,
+tcs_scan_make_plan(const PlannedStmt *local, const TcsStatement *statement,
 				   const char *server, const char *why, bool sent, bool buffered)
 {
 	PlannedStmt *plan = makeNode(PlannedStmt);
@@ -183,7 +183,7 @@ tcs_scan_make_plan(const PlannedStmt *local, const TcsStatement * statement,
 
 /* ---- execution ---- */
 
-static void put_rows_away(TcsReader * reader);
+static void put_rows_away(TcsReader *reader);
 
 static Node *
 create_scan_state(CustomScan *scan)
@@ -217,7 +217,7 @@ detach(void *arg)
 
 /* Look up the functions that make values out of what comes. */
 static void
-look_up_functions(TcsScan * state, TupleDesc desc, List *as_text)
+look_up_functions(TcsScan *state, TupleDesc desc, List *as_text)
 {
 	TcsStatement *statement = &state->statement;
 
@@ -270,14 +270,14 @@ begin_scan(CustomScanState *css, EState *estate, int eflags)
 
 /* Are these the columns that the client was promised? */
 static void
-check_columns(TcsScan * state)
+check_columns(TcsScan *state)
 {
-	const		TcsStatement *statement = &state->statement;
+	const TcsStatement *statement = &state->statement;
 	bool		same = PQnfields(state->result) == statement->ncolumns;
 
 	for (int i = 0; same && i < statement->ncolumns; i++)
 	{
-		const		TcsColumn *column = &statement->columns[i];
+		const TcsColumn *column = &statement->columns[i];
 
 		if (column->as_text)
 			same = PQftype(state->result, i) == TEXTOID;
@@ -296,7 +296,7 @@ check_columns(TcsScan * state)
 
 /* Move to the next row of what came; false at the end. */
 static bool
-next_row(TcsScan * state)
+next_row(TcsScan *state)
 {
 	while (state->result == NULL || state->next_row >= PQntuples(state->result))
 	{
@@ -312,9 +312,9 @@ next_row(TcsScan * state)
 
 /* One value out of the present row. */
 static Datum
-make_value(TcsScan * state, int column)
+make_value(TcsScan *state, int column)
 {
-	const		TcsColumn *promised = &state->statement.columns[column];
+	const TcsColumn *promised = &state->statement.columns[column];
 	char	   *data = PQgetvalue(state->result, state->next_row, column);
 	StringInfoData buf;
 
@@ -333,7 +333,7 @@ make_value(TcsScan * state, int column)
 
 /* Store the next row from the primary in the slot; false at the end. */
 static bool
-store_next_row(TcsScan * state, TupleTableSlot *slot)
+store_next_row(TcsScan *state, TupleTableSlot *slot)
 {
 	MemoryContext old;
 
@@ -355,7 +355,7 @@ store_next_row(TcsScan * state, TupleTableSlot *slot)
 
 /* Another statement needs the connection: keep the rest of the rows here. */
 static void
-put_rows_away(TcsReader * reader)
+put_rows_away(TcsReader *reader)
 {
 	TcsScan    *state = (TcsScan *) ((char *) reader - offsetof(TcsScan, reader));
 	EState	   *estate = state->css.ss.ps.state;
@@ -379,7 +379,7 @@ put_rows_away(TcsReader * reader)
 }
 
 static TupleTableSlot *
-access_next(TcsScan * state)
+access_next(TcsScan *state)
 {
 	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
 
@@ -395,7 +395,7 @@ access_next(TcsScan * state)
 }
 
 static bool
-recheck(TcsScan * state, TupleTableSlot *slot)
+recheck(TcsScan *state, TupleTableSlot *slot)
 {
 	return true;
 }

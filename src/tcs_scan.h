@@ -13,7 +13,7 @@
 #include "tcs_statement.h"
 
 extern PlannedStmt *tcs_scan_make_plan(const PlannedStmt *local,
-									   const TcsStatement * statement,
+									   const TcsStatement *statement,
 									   const char *server, const char *why,
 									   bool sent, bool buffered);
 extern void tcs_scan_init(void);

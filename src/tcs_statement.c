@@ -62,7 +62,7 @@ typedef struct KeptStatement
 	int			ntypes;
 	Oid		   *types;
 	TcsStatement statement;
-}			KeptStatement;
+} KeptStatement;
 
 static HTAB *kept = NULL;
 static MemoryContext kept_context = NULL;
@@ -123,7 +123,7 @@ write_query(Query *query)
 
 /* Let the primary send those columns as text that cannot travel otherwise. */
 static char *
-wrap(const char *sql, const TcsStatement * statement)
+wrap(const char *sql, const TcsStatement *statement)
 {
 	StringInfoData buf;
 
@@ -140,7 +140,7 @@ wrap(const char *sql, const TcsStatement * statement)
 
 /* Look at the columns; returns why they cannot come back, or NULL. */
 static const char *
-describe_columns(Query *query, TcsStatement * statement, bool *any_text)
+describe_columns(Query *query, TcsStatement *statement, bool *any_text)
 {
 	ListCell   *lc;
 
@@ -174,7 +174,7 @@ describe_columns(Query *query, TcsStatement * statement, bool *any_text)
  * Make an analysed query ready to be sent.  What it points to is used up.
  */
 static void
-prepare_query(Query *query, TcsStatement * statement)
+prepare_query(Query *query, TcsStatement *statement)
 {
 	bool		any_text;
 
@@ -210,7 +210,7 @@ analyze(RawStmt *raw, const char *source, Oid *types, int ntypes)
 
 /* Is what was kept still what the statement means? */
 static bool
-is_current(const KeptStatement * entry, const char *source, const Oid *types, int ntypes)
+is_current(const KeptStatement *entry, const char *source, const Oid *types, int ntypes)
 {
 	return entry->statement.number != 0 && entry->user == GetUserId() &&
 		entry->ntypes == ntypes &&
@@ -259,7 +259,7 @@ find_kept(const char *name)
 
 /* Keep what was found out about a prepared statement. */
 static TcsStatement *
-keep(const char *name, const TcsStatement * statement, const char *source,
+keep(const char *name, const TcsStatement *statement, const char *source,
 	 const Oid *types, int ntypes)
 {
 	KeptStatement *entry = find_kept(name);

@@ -17,7 +17,7 @@ typedef struct TcsColumn
 	Oid			type;			/* a domain's base type */
 	int32		typmod;
 	bool		as_text;		/* the primary sends it as text */
-}			TcsColumn;
+} TcsColumn;
 
 typedef struct TcsStatement
 {
@@ -29,13 +29,13 @@ typedef struct TcsStatement
 
 	/* of a prepared statement, which is prepared on the primary as well */
 	uint32		number;			/* 0: it is none */
-}			TcsStatement;
+} TcsStatement;
 
 extern List *tcs_statement_parse(const PlannedStmt *plan, const char **source);
 extern Oid *tcs_statement_param_types(ParamListInfo params, int *n);
-extern TcsStatement * tcs_statement_of_query(const QueryDesc *query_desc);
-extern TcsStatement * tcs_statement_of_utility(Node *utility, const char *source,
-											   ParamListInfo params);
+extern TcsStatement *tcs_statement_of_query(const QueryDesc *query_desc);
+extern TcsStatement *tcs_statement_of_utility(Node *utility, const char *source,
+											  ParamListInfo params);
 extern bool tcs_utility_can_go(Node *utility);
 extern ExecuteStmt *tcs_utility_execute(Node *utility);
 extern bool tcs_statement_is_of(ExecuteStmt *execute, const char *source);

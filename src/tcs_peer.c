@@ -1,0 +1,626 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_peer.c
+ *	  A session's connection to another server: libpq, waiting, errors.
+ *
+ * NOTES
+ *	  Everything is asynchronous and in pipeline mode.  All waits are on this
+ *	  session's latch, the socket and the postmaster, and can be interrupted; what
+ *	  is thrown out of them leaves the connection as it is, to be looked at when
+ *	  the transaction ends.
+ *
+ *	  A server may list several hosts.  libpq tries one after the other, but
+ *	  leaves it to the operating system how long it waits for one that does not
+ *	  answer at all, which is minutes.  So each gets its share of the time, and
+ *	  who has used it up is left out.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "storage/sinval.h"
+#include "utils/memutils.h"
+
+#include "tcs.h"
+#include "tcs_compat.h"
+#include "tcs_guc.h"
+#include "tcs_peer.h"
+
+/* How long the server may take to skip what follows on an error, in us. */
+#define TCS_SKIP_US		1000000
+
+/* Results that are skipped at most where nobody wants to wait. */
+#define TCS_SKIP_RESULTS	1000
+
+/* Notices kept until they can be shown. */
+#define TCS_MAX_NOTICES	100
+
+TcsPeer		tcs_peer;
+
+static List *notices = NIL;		/* of ErrorData, in TopMemoryContext */
+
+static void
+clear_result(void)
+{
+	PQclear(tcs_peer.result);
+	tcs_peer.result = NULL;
+}
+
+/* Close the connection, in whatever state it is.  Does not throw. */
+void
+tcs_peer_close(void)
+{
+	clear_result();
+	PQclear(tcs_peer.error);
+	if (tcs_peer.events)
+		FreeWaitEventSet(tcs_peer.events);
+	if (tcs_peer.conn)
+	{
+		PQfinish(tcs_peer.conn);
+		ReleaseExternalFD();
+	}
+	memset(&tcs_peer, 0, sizeof(tcs_peer));
+}
+
+/* libpq's message as one line, without a full stop. */
+char *
+tcs_peer_message(const char *message)
+{
+	char	   *line = pstrdup(message);
+	char	   *to = line;
+
+	for (const char *from = message; *from != '\0'; from++)
+	{
+		bool		blank = strchr(" \t\n", *from) != NULL;
+
+		if (!blank)
+			*to++ = *from;
+		else if (to > line && to[-1] != ' ')
+			*to++ = ' ';
+	}
+	while (to > line && (to[-1] == ' ' || to[-1] == '.'))
+		to--;
+	*to = '\0';
+	return line;
+}
+
+
+/* ---- notices ---- */
+
+/*
+ * libpq calls this from inside of PQgetResult(), where nothing may throw: keep
+ * the notice for later.
+ */
+static void
+receive_notice(void *arg, const PGresult *result)
+{
+	const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+	const char *fields[] = {
+		PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY),
+		PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL),
+		PQresultErrorField(result, PG_DIAG_MESSAGE_HINT),
+	};
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	MemoryContext old;
+	ErrorData  *edata;
+
+	/* what is said about our own commands is not for the client */
+	if (!tcs_peer.running || severity == NULL || sqlstate == NULL || fields[0] == NULL ||
+		list_length(notices) >= TCS_MAX_NOTICES)
+		return;
+	PG_TRY();
+	{
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		edata = palloc0(sizeof(ErrorData));
+		edata->elevel = strcmp(severity, "WARNING") == 0 ? WARNING :
+			strcmp(severity, "INFO") == 0 ? INFO :
+			strncmp(severity, "DEBUG", 5) == 0 ? DEBUG1 :
+			strcmp(severity, "NOTICE") == 0 ? NOTICE : LOG;
+		edata->sqlerrcode = MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2],
+										  sqlstate[3], sqlstate[4]);
+		edata->message = pstrdup(fields[0]);
+		edata->detail = fields[1] ? pstrdup(fields[1]) : NULL;
+		edata->hint = fields[2] ? pstrdup(fields[2]) : NULL;
+		notices = lappend(notices, edata);
+		MemoryContextSwitchTo(old);
+	}
+	PG_CATCH();
+	{
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}
+
+/* Show the client what the primary had to say. */
+static void
+show_notices(void)
+{
+	while (unlikely(notices != NIL))
+	{
+		ErrorData  *edata = linitial(notices);
+
+		notices = list_delete_first(notices);
+		ereport(edata->elevel,
+				(errcode(edata->sqlerrcode),
+				 errmsg_internal("%s", edata->message),
+				 edata->detail ? errdetail_internal("%s", edata->detail) : 0,
+				 edata->hint ? errhint("%s", edata->hint) : 0));
+		FreeErrorData(edata);
+	}
+}
+
+/* The transaction has ended: free what is still there. */
+void
+tcs_peer_forget_messages(void)
+{
+	PQclear(tcs_peer.error);
+	tcs_peer.error = NULL;
+	while (notices != NIL)
+	{
+		FreeErrorData(linitial(notices));
+		notices = list_delete_first(notices);
+	}
+}
+
+
+/* ---- waiting ---- */
+
+static uint32
+wait_event(void)
+{
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = tcs_wait_event_compat("TcsRedirect");
+	return event;
+}
+
+/* Milliseconds until an instant, for a wait; -1: for ever. */
+static long
+timeout_ms(int64 deadline)
+{
+	int64		left;
+
+	if (deadline == PG_INT64_MAX)
+		return -1;
+	left = (deadline - tcs_now() + 999) / 1000;
+	return Max(left, 0);
+}
+
+/*
+ * Sleep until the socket can be read from (or written to), the latch is set, or
+ * the deadline is over, and see to interrupts.
+ */
+static void
+sleep_on_socket(int64 deadline, bool also_write)
+{
+	int			awaited = WL_SOCKET_READABLE | (also_write ? WL_SOCKET_WRITEABLE : 0);
+	WaitEvent	event;
+
+	if (tcs_peer.events == NULL)
+	{
+		tcs_peer.events = tcs_create_wait_event_set_compat(3);
+		AddWaitEventToSet(tcs_peer.events, awaited, PQsocket(tcs_peer.conn), NULL, NULL);
+		AddWaitEventToSet(tcs_peer.events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		AddWaitEventToSet(tcs_peer.events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	}
+	else if (awaited != tcs_peer.awaited)
+		ModifyWaitEvent(tcs_peer.events, 0, awaited, NULL);
+	tcs_peer.awaited = awaited;
+
+	if (WaitEventSetWait(tcs_peer.events, timeout_ms(deadline), &event, 1, wait_event()) == 1 &&
+		(event.events & WL_LATCH_SET) != 0)
+	{
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Fetch the next result, or the NULL that ends those of one command. */
+TcsArrival
+tcs_peer_fetch(int64 deadline)
+{
+	clear_result();
+	for (;;)
+	{
+		int			unsent = PQflush(tcs_peer.conn);
+
+		if (unsent < 0)
+			return TCS_CONNECTION_LOST;
+		if (!PQisBusy(tcs_peer.conn))
+			break;
+		if (deadline != PG_INT64_MAX && tcs_now() >= deadline)
+			return TCS_ARRIVED_TOO_LATE;
+		sleep_on_socket(deadline, unsent > 0);
+		if (!PQconsumeInput(tcs_peer.conn))
+			return TCS_CONNECTION_LOST;
+	}
+	tcs_peer.result = PQgetResult(tcs_peer.conn);
+	show_notices();
+	if (PQstatus(tcs_peer.conn) == CONNECTION_BAD &&
+		PQresultErrorField(tcs_peer.result, PG_DIAG_SQLSTATE) == NULL)
+		return TCS_CONNECTION_LOST;
+	return TCS_ARRIVED;
+}
+
+/* Read all that is left up to the next Sync, and forget it. */
+TcsArrival
+tcs_peer_read_to_sync(int64 deadline)
+{
+	do
+	{
+		TcsArrival	arrival = tcs_peer_fetch(deadline);
+
+		if (arrival != TCS_ARRIVED)
+			return arrival;
+	} while (PQresultStatus(tcs_peer.result) != PGRES_PIPELINE_SYNC);
+	tcs_peer.syncs--;
+	tcs_peer.running = false;
+	clear_result();
+	return TCS_ARRIVED;
+}
+
+/* The same up to the last one. */
+TcsArrival
+tcs_peer_read_to_last_sync(int64 deadline)
+{
+	TcsArrival	arrival = TCS_ARRIVED;
+
+	while (arrival == TCS_ARRIVED && tcs_peer.syncs > 0)
+		arrival = tcs_peer_read_to_sync(deadline);
+	return arrival;
+}
+
+/*
+ * Read what has come by now, without waiting, at most some results.  True if
+ * the client's statement has ended.
+ */
+bool
+tcs_peer_skip(void)
+{
+	clear_result();
+	for (int i = 0; i < 1000 && tcs_peer.syncs > 0; i++)
+	{
+		PGresult   *result;
+
+		if (!PQconsumeInput(tcs_peer.conn) || PQisBusy(tcs_peer.conn))
+			break;
+		result = PQgetResult(tcs_peer.conn);
+		if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
+		{
+			tcs_peer.syncs--;
+			tcs_peer.running = false;
+		}
+		PQclear(result);
+	}
+	return !tcs_peer.running && PQstatus(tcs_peer.conn) == CONNECTION_OK;
+}
+
+
+/* ---- sending ---- */
+
+/*
+ * The name of a prepared statement.  No two connections may have the same:
+ * through a pooler, one could meet what the other has prepared.
+ */
+const char *
+tcs_peer_name(const char *what, uint32 number)
+{
+	static char name[NAMEDATALEN];
+
+	snprintf(name, sizeof(name), "tcs_" UINT64_FORMAT "_%s%u", tcs_peer.name, what, number);
+	return name;
+}
+
+/* A command without parameters; one with a name is a prepared one of ours. */
+bool
+tcs_peer_command(const char *what, const char *sql)
+{
+	if (!tcs_peer.unprepared && what)
+		return PQsendQueryPrepared(tcs_peer.conn, tcs_peer_name(what, 0), 0,
+								   NULL, NULL, NULL, 0);
+	return PQsendQueryParams(tcs_peer.conn, sql, 0, NULL, NULL, NULL, NULL, 0);
+}
+
+/* End what has been sent; its results can be read from here on. */
+bool
+tcs_peer_sync(void)
+{
+	if (!PQpipelineSync(tcs_peer.conn))
+		return false;
+	tcs_peer.syncs++;
+	return true;
+}
+
+
+/* ---- errors ---- */
+
+/* Raise what the primary has said (tcs_peer.error), as if it had happened here. */
+void
+tcs_peer_raise(void)
+{
+	const char *state = PQresultErrorField(tcs_peer.error, PG_DIAG_SQLSTATE);
+	const char *severity = PQresultErrorField(tcs_peer.error, PG_DIAG_SEVERITY_NONLOCALIZED);
+	const char *message = PQresultErrorField(tcs_peer.error, PG_DIAG_MESSAGE_PRIMARY);
+	const char *detail = PQresultErrorField(tcs_peer.error, PG_DIAG_MESSAGE_DETAIL);
+	const char *hint = PQresultErrorField(tcs_peer.error, PG_DIAG_MESSAGE_HINT);
+	const char *context = PQresultErrorField(tcs_peer.error, PG_DIAG_CONTEXT);
+	const char *schema = PQresultErrorField(tcs_peer.error, PG_DIAG_SCHEMA_NAME);
+	const char *table = PQresultErrorField(tcs_peer.error, PG_DIAG_TABLE_NAME);
+	const char *column = PQresultErrorField(tcs_peer.error, PG_DIAG_COLUMN_NAME);
+	const char *datatype = PQresultErrorField(tcs_peer.error, PG_DIAG_DATATYPE_NAME);
+	const char *constraint = PQresultErrorField(tcs_peer.error, PG_DIAG_CONSTRAINT_NAME);
+
+	/* that server's end is not ours: a driver must not take it for that */
+	if (state == NULL || severity == NULL || strcmp(severity, "ERROR") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("the connection to the redirect server \"%s\" was lost while the statement ran there",
+						tcs_peer.server),
+				 errdetail_internal("%s", message ? message :
+									tcs_peer_message(PQerrorMessage(tcs_peer.conn))),
+				 errhint("Retry the transaction.")));
+
+	ereport(ERROR,
+			(errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+			 errmsg_internal("%s", message ? message : "unknown error"),
+			 detail ? errdetail_internal("%s", detail) : 0,
+			 hint ? errhint("%s", hint) : 0,
+			 context ? errcontext("%s", context) : 0,
+			 errcontext("statement redirected to server \"%s\"", tcs_peer.server),
+			 schema ? err_generic_string(PG_DIAG_SCHEMA_NAME, schema) : 0,
+			 table ? err_generic_string(PG_DIAG_TABLE_NAME, table) : 0,
+			 column ? err_generic_string(PG_DIAG_COLUMN_NAME, column) : 0,
+			 datatype ? err_generic_string(PG_DIAG_DATATYPE_NAME, datatype) : 0,
+			 constraint ? err_generic_string(PG_DIAG_CONSTRAINT_NAME, constraint) : 0));
+}
+
+/* Fetch the next result of the statement; throws if it has failed. */
+void
+tcs_peer_fetch_or_throw(void)
+{
+	TcsArrival	arrival = tcs_peer_fetch(PG_INT64_MAX);
+	ExecStatusType status;
+
+	if (arrival != TCS_ARRIVED)
+		tcs_peer_raise();
+	status = PQresultStatus(tcs_peer.result);
+	if (tcs_peer.result != NULL &&
+		(status == PGRES_FATAL_ERROR || status == PGRES_NONFATAL_ERROR ||
+		 status == PGRES_BAD_RESPONSE))
+	{
+		/*
+		 * the server skips to the Sync; with that read, the connection is
+		 * kept
+		 */
+		tcs_peer.error = tcs_peer.result;
+		tcs_peer.result = NULL;
+		(void) tcs_peer_read_to_sync(tcs_now() + TCS_SKIP_US);
+		tcs_peer_raise();
+	}
+}
+
+
+/* ---- connecting ---- */
+
+/* How many elements a list of hosts has. */
+static int
+list_elements(const char *list)
+{
+	int			n = 1;
+
+	for (; *list != '\0'; list++)
+		n += *list == ',';
+	return n;
+}
+
+/* A list of hosts or ports without its first elements. */
+static const char *
+drop_elements(const char *list, int n)
+{
+	while (n > 0 && *list != '\0')
+	{
+		if (*list++ == ',')
+			n--;
+	}
+	return list;
+}
+
+/* One element of a list. */
+static char *
+list_element(const char *list, int n)
+{
+	const char *begin = drop_elements(list, n);
+
+	return pnstrdup(begin, strcspn(begin, ","));
+}
+
+/* The last value given for a keyword; empty if there is none. */
+static const char *
+option_value(const TcsServer *server, const char *keyword)
+{
+	const char *value = "";
+
+	for (int i = 0; server->keywords[i]; i++)
+	{
+		if (strcmp(server->keywords[i], keyword) == 0)
+			value = server->values[i];
+	}
+	return value;
+}
+
+/* Begin to connect to the hosts from the given one on. */
+static PGconn *
+start_connecting(const TcsServer *server, int first)
+{
+	static const char *const lists[] = {"host", "hostaddr", "port"};
+	const char **values;
+	int			n = 0;
+
+	while (server->keywords[n])
+		n++;
+	values = palloc((n + 1) * sizeof(char *));
+	memcpy(values, server->values, (n + 1) * sizeof(char *));
+	for (int i = 0; i < n; i++)
+	{
+		for (int j = 0; j < lengthof(lists); j++)
+		{
+			/* a single port is that of all hosts */
+			if (strcmp(server->keywords[i], lists[j]) == 0 && strchr(values[i], ','))
+				values[i] = drop_elements(values[i], first);
+		}
+	}
+	return PQconnectStartParams(server->keywords, values, false);
+}
+
+/* Which host is libpq at, counted from the beginning of the list? */
+static int
+present_host(const TcsServer *server, int first, int nhosts)
+{
+	const char *hosts = option_value(server, "host");
+	const char *ports = option_value(server, "port");
+	const char *host = PQhost(tcs_peer.conn);
+	const char *port = PQport(tcs_peer.conn);
+
+	if (hosts[0] == '\0')
+		hosts = option_value(server, "hostaddr");
+	for (int i = first; i < nhosts; i++)
+	{
+		if (host && strcmp(list_element(hosts, i), host) == 0 &&
+			(port == NULL || strchr(ports, ',') == NULL ||
+			 strcmp(list_element(ports, i), port) == 0))
+			return i;
+	}
+	return first;
+}
+
+/* How an attempt to connect has ended. */
+typedef enum Connecting
+{
+	CONNECTED,
+	COULD_NOT_CONNECT,
+	HOST_IS_SILENT
+} Connecting;
+
+/* Let libpq go on until it has connected, or is too long at one host. */
+static Connecting
+finish_connecting(const TcsServer *server, int *host, int nhosts, int64 deadline)
+{
+	PostgresPollingStatusType polling = PGRES_POLLING_WRITING;
+	int			first = *host;
+	int			at = -1;
+	int64		host_deadline = 0;
+
+	while (polling != PGRES_POLLING_OK)
+	{
+		int			socket_event = polling == PGRES_POLLING_READING ?
+		WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
+		int64		now = tcs_now();
+		int			rc;
+
+		if (PQstatus(tcs_peer.conn) == CONNECTION_BAD ||
+			polling == PGRES_POLLING_FAILED)
+			return COULD_NOT_CONNECT;
+		*host = present_host(server, first, nhosts);
+		if (*host != at)
+		{
+			at = *host;
+			host_deadline = now + (deadline - now) / (nhosts - at);
+		}
+		if (now >= host_deadline)
+			return HOST_IS_SILENT;
+		rc = WaitLatchOrSocket(MyLatch,
+							   WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH | socket_event,
+							   PQsocket(tcs_peer.conn), timeout_ms(host_deadline),
+							   wait_event());
+		if (rc & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			CHECK_FOR_INTERRUPTS();
+		}
+		if (rc & socket_event)
+			polling = PQconnectPoll(tcs_peer.conn);
+	}
+	return CONNECTED;
+}
+
+/* Try one host after the other, each for its share of the time. */
+static bool
+try_hosts(const TcsServer *server, int64 deadline, char **failure)
+{
+	const char *hosts = option_value(server, "host");
+	int			nhosts = list_elements(hosts[0] ? hosts : option_value(server, "hostaddr"));
+
+	for (int host = 0; host < nhosts; host++)
+	{
+		Connecting	end;
+
+		tcs_peer.conn = start_connecting(server, host);
+		if (tcs_peer.conn == NULL)
+			break;
+		end = finish_connecting(server, &host, nhosts, deadline);
+		if (end == CONNECTED)
+			return true;
+		*failure = end == HOST_IS_SILENT ?
+			psprintf("no connection within tcs.redirect_timeout (%d ms)", tcs_redirect_timeout) :
+			tcs_peer_message(PQerrorMessage(tcs_peer.conn));
+		PQfinish(tcs_peer.conn);
+		tcs_peer.conn = NULL;
+		if (end == COULD_NOT_CONNECT)
+			break;				/* libpq has tried all the others */
+	}
+	return false;
+}
+
+/*
+ * Connect.  Returns false with *failure, and without a connection, if that did
+ * not succeed by the deadline.
+ */
+bool
+tcs_peer_connect(const TcsServer *server, int64 deadline, char **failure)
+{
+	Assert(tcs_peer.conn == NULL);
+
+	if (!AcquireExternalFD())
+	{
+		*failure = pstrdup("too many open files");
+		return false;
+	}
+	*failure = pstrdup("out of memory");
+	PG_TRY();
+	{
+		if (!try_hosts(server, deadline, failure))
+			ReleaseExternalFD();
+		else if (server->needs_password && !PQconnectionUsedPassword(tcs_peer.conn))
+		{
+			tcs_peer_close();
+			*failure = pstrdup("the server did not ask for the password of a user who is no superuser");
+		}
+		else if (PQsetnonblocking(tcs_peer.conn, 1) != 0 ||
+				 !PQenterPipelineMode(tcs_peer.conn))
+		{
+			*failure = tcs_peer_message(PQerrorMessage(tcs_peer.conn));
+			tcs_peer_close();
+		}
+	}
+	PG_CATCH();
+	{
+		if (tcs_peer.conn)
+			tcs_peer_close();
+		else
+			ReleaseExternalFD();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (tcs_peer.conn == NULL)
+		return false;
+
+	PQsetNoticeReceiver(tcs_peer.conn, receive_notice, NULL);
+	if (!pg_strong_random(&tcs_peer.name, sizeof(tcs_peer.name)))
+		tcs_peer.name = (uint64) tcs_now() ^ ((uint64) MyProcPid << 40);
+	strlcpy(tcs_peer.server, server->name, NAMEDATALEN);
+	return true;
+}

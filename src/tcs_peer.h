@@ -1,0 +1,59 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_peer.h
+ *	  A session's connection to another server: libpq, waiting, errors.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_PEER_H
+#define TCS_PEER_H
+
+#include "libpq-fe.h"
+#include "storage/latch.h"
+
+#include "tcs_fdw.h"
+
+/* How the wait for a result ended. */
+typedef enum TcsArrival
+{
+	TCS_ARRIVED,
+	TCS_ARRIVED_TOO_LATE,
+	TCS_CONNECTION_LOST
+} TcsArrival;
+
+/* The one connection of this process. */
+typedef struct TcsPeer
+{
+	PGconn	   *conn;			/* NULL: none */
+	char		server[NAMEDATALEN];	/* its name, for messages */
+	uint64		name;			/* unique, for the names of what is prepared */
+	bool		unprepared;		/* a pooler does not keep prepared statements */
+	WaitEventSet *events;		/* latch, postmaster, socket */
+	int			awaited;		/* the socket events that the set waits for */
+	int			syncs;			/* sent, and not read yet */
+	bool		running;		/* the first of them ends the client's
+								 * statement */
+	PGresult   *result;			/* the last one; freed with the next */
+	PGresult   *error;			/* that is being raised; freed at the end of
+								 * the transaction */
+} TcsPeer;
+
+extern TcsPeer tcs_peer;
+
+extern bool tcs_peer_connect(const TcsServer *server, int64 deadline, char **failure);
+extern void tcs_peer_close(void);
+extern char *tcs_peer_message(const char *message);
+extern void tcs_peer_forget_messages(void);
+
+extern const char *tcs_peer_name(const char *what, uint32 number);
+extern bool tcs_peer_command(const char *what, const char *sql);
+extern bool tcs_peer_sync(void);
+
+extern TcsArrival tcs_peer_fetch(int64 deadline);
+extern TcsArrival tcs_peer_read_to_sync(int64 deadline);
+extern TcsArrival tcs_peer_read_to_last_sync(int64 deadline);
+extern bool tcs_peer_skip(void);
+extern void tcs_peer_fetch_or_throw(void);
+extern void tcs_peer_raise(void);
+
+#endif							/* TCS_PEER_H */
