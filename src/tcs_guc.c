@@ -32,7 +32,7 @@ int			tcs_probe_interval = 100;
 char	   *tcs_primary_conninfo = NULL;
 char	   *tcs_redirect_server = NULL;
 int			tcs_redirect_after = 100;
-int			tcs_redirect_timeout = 5000;
+int			tcs_redirect_timeout = 2000;
 int			tcs_redirect_idle_timeout = 60000;
 int			tcs_max_redirect_connections = 20;
 bool		tcs_enabled = true;
@@ -295,7 +295,7 @@ define_client_settings(void)
 	DefineCustomIntVariable("tcs.redirect_timeout",
 							"Sets the longest time to connect to the redirect server and to begin there.",
 							"When it is over, the next step of tcs.fallback is tried.",
-							&tcs_redirect_timeout, 5000, 1, INT_MAX,
+							&tcs_redirect_timeout, 2000, 1, INT_MAX,
 							PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 }

@@ -347,6 +347,8 @@ tcs_peer_raise(void)
 	const char *message = PQresultErrorField(tcs_peer.error, PG_DIAG_MESSAGE_PRIMARY);
 	const char *detail = PQresultErrorField(tcs_peer.error, PG_DIAG_MESSAGE_DETAIL);
 	const char *hint = PQresultErrorField(tcs_peer.error, PG_DIAG_MESSAGE_HINT);
+	const char *position = PQresultErrorField(tcs_peer.error, PG_DIAG_STATEMENT_POSITION);
+	const char *query = PQresultErrorField(tcs_peer.error, PG_DIAG_INTERNAL_QUERY);
 	const char *context = PQresultErrorField(tcs_peer.error, PG_DIAG_CONTEXT);
 	const char *schema = PQresultErrorField(tcs_peer.error, PG_DIAG_SCHEMA_NAME);
 	const char *table = PQresultErrorField(tcs_peer.error, PG_DIAG_TABLE_NAME);
@@ -364,11 +366,16 @@ tcs_peer_raise(void)
 									tcs_peer_message(PQerrorMessage(tcs_peer.conn))),
 				 errhint("Retry the transaction.")));
 
+	/* a place is one in the text that the primary was sent */
+	if (query)
+		position = PQresultErrorField(tcs_peer.error, PG_DIAG_INTERNAL_POSITION);
 	ereport(ERROR,
 			(errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
 			 errmsg_internal("%s", message ? message : "unknown error"),
 			 detail ? errdetail_internal("%s", detail) : 0,
 			 hint ? errhint("%s", hint) : 0,
+			 query || position ? internalerrquery(query ? query : tcs_peer.sql) : 0,
+			 position ? internalerrposition(atoi(position)) : 0,
 			 context ? errcontext("%s", context) : 0,
 			 errcontext("statement redirected to server \"%s\"", tcs_peer.server),
 			 schema ? err_generic_string(PG_DIAG_SCHEMA_NAME, schema) : 0,

@@ -242,6 +242,7 @@ send_statement(const TcsStatement *statement, ParamListInfo params)
 		encode_param(&params->params[i], &values[i], &lengths[i], &formats[i]);
 
 	tcs_peer.running = true;
+	tcs_peer.sql = statement->sql;
 	remote.started = false;
 	remote.preparing = 0;
 	if (statement->number == 0 || tcs_peer.unprepared)
