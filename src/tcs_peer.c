@@ -104,7 +104,7 @@ receive_notice(void *arg, const PGresult *result)
 		PQresultErrorField(result, PG_DIAG_MESSAGE_HINT),
 	};
 	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-	MemoryContext old;
+	MemoryContext old = CurrentMemoryContext;
 	ErrorData  *edata;
 
 	/* what is said about our own commands is not for the client */
@@ -113,7 +113,7 @@ receive_notice(void *arg, const PGresult *result)
 		return;
 	PG_TRY();
 	{
-		old = MemoryContextSwitchTo(TopMemoryContext);
+		MemoryContextSwitchTo(TopMemoryContext);
 		edata = palloc0(sizeof(ErrorData));
 		edata->elevel = strcmp(severity, "WARNING") == 0 ? WARNING :
 			strcmp(severity, "INFO") == 0 ? INFO :
@@ -125,13 +125,13 @@ receive_notice(void *arg, const PGresult *result)
 		edata->detail = fields[1] ? pstrdup(fields[1]) : NULL;
 		edata->hint = fields[2] ? pstrdup(fields[2]) : NULL;
 		notices = lappend(notices, edata);
-		MemoryContextSwitchTo(old);
 	}
 	PG_CATCH();
 	{
 		FlushErrorState();
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(old);
 }
 
 /* Show the client what the primary had to say. */

@@ -65,6 +65,7 @@
 #include "tcs_budget.h"
 #include "tcs_compat.h"
 #include "tcs_fdw.h"
+#include "tcs_fresh.h"
 #include "tcs_guc.h"
 #include "tcs_portable.h"
 #include "tcs_remote.h"
@@ -430,13 +431,25 @@ is_about_prepared(const char *sqlstate)
 		strcmp(sqlstate, "08P01") == 0;
 }
 
-/* What redirect_begin() has answered. */
+/* What redirect_begin() has answered; false if it is not to be trusted. */
 static bool
 take_token(TcsRemoteBegin *begin)
 {
-	return PQntuples(tcs_peer.result) == 1 && PQnfields(tcs_peer.result) == 1 &&
-		tcs_token_parse(PQgetvalue(tcs_peer.result, 0, 0), &begin->seen) &&
-		begin->seen.version != 0;
+	if (PQntuples(tcs_peer.result) != 1 || PQnfields(tcs_peer.result) != 1 ||
+		!tcs_token_parse(PQgetvalue(tcs_peer.result, 0, 0), &begin->seen) ||
+		begin->seen.version == 0)
+	{
+		begin->failure = pstrdup("its answer cannot be read");
+		return false;
+	}
+	/* a former primary that nobody has told */
+	if (RecoveryInProgress() && begin->seen.tli < tcs_fresh_position().tli)
+	{
+		begin->failure = psprintf("it is on timeline %u, and not the primary any more",
+								  begin->seen.tli);
+		return false;
+	}
+	return true;
 }
 
 /* How an attempt to begin has ended. */
@@ -462,10 +475,7 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline, char sqlstate[6])
 		if (arrival != TCS_ARRIVED || failed)
 			break;
 		if (i == 1 && !take_token(begin))
-		{
-			begin->failure = pstrdup("its answer cannot be read");
 			return LOST;
-		}
 		arrival = read_separator(deadline);
 		if (arrival != TCS_ARRIVED)
 			break;

@@ -89,6 +89,21 @@ sleep_for_position(TcsPosition target, bool holding, int64 timeout_us,
 	tcs_queue_sleep(sleep, timeout_us);
 }
 
+/* Why an answer of the primary will not come in time; NULL if it may. */
+static const char *
+why_no_answer(void)
+{
+	TcsLinkInfo link;
+
+	tcs_fresh_get_link(&link);
+	if (link.worker_pid == 0)
+		return "the worker that asks the primary is not running";
+	if (link.state == TCS_LINK_DOWN || link.state == TCS_LINK_STALLED ||
+		link.state == TCS_LINK_REFUSED)
+		return "the primary cannot be asked";
+	return NULL;
+}
+
 /*
  * Why replay will not come to a position by the deadline; NULL if it may.
  *
@@ -112,6 +127,28 @@ why_hopeless(XLogRecPtr target, XLogRecPtr reached, int64 deadline)
 	if (rate > 0 && (target - reached) / rate * 1000000.0 > (double) (deadline - tcs_now()))
 		return "replay is too far behind for its present rate";
 	return NULL;
+}
+
+/* Why a requirement will not be met by the deadline; NULL if it may. */
+static const char *
+why_in_vain(const TcsRequirement *req, const TcsProof *proof, int64 deadline)
+{
+	XLogRecPtr	wanted = tcs_requirement_position(req).lsn;
+	TcsAnswer	target;
+
+	if (req->fresh_after != 0 && req->target.lsn == InvalidXLogRecPtr &&
+		proof->fresh_at < req->fresh_after)
+	{
+		const char *unasked = NULL;
+
+		if (tcs_fresh_target(req->fresh_after, &target))
+			wanted = Max(wanted, target.at.lsn);
+		else
+			unasked = why_no_answer();
+		if (unasked)
+			return unasked;
+	}
+	return why_hopeless(wanted, proof->at.lsn, deadline);
 }
 
 /*
@@ -166,12 +203,7 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 			return TCS_WAIT_BLOCKING;
 		if (hopeless)
 		{
-			XLogRecPtr	wanted = tcs_requirement_position(req).lsn;
-
-			if (req->fresh_after != 0 && req->target.lsn == InvalidXLogRecPtr &&
-				tcs_fresh_target(req->fresh_after, &target))
-				wanted = Max(wanted, target.at.lsn);
-			*hopeless = why_hopeless(wanted, proof->at.lsn, deadline);
+			*hopeless = why_in_vain(req, proof, deadline);
 			if (*hopeless)
 				return TCS_WAIT_HOPELESS;
 		}
