@@ -82,11 +82,8 @@
 /* How often to try again when a commit came in between. */
 #define TCS_MAX_MISSED	5
 
-/* How long the server may take to skip what follows on an error, in us. */
-#define TCS_SKIP_US		1000000
-
-/* Notices kept until they can be shown. */
-#define TCS_MAX_NOTICES	100
+/* Statements prepared on one connection, before it is replaced by a new one. */
+#define TCS_MAX_PREPARED	1000
 
 bool		tcs_remote_is_connected = false;
 
@@ -96,6 +93,7 @@ static struct
 	Oid			user;			/* for whom it was made */
 	bool		changed;		/* server or mapping were, since */
 	Bitmapset  *prepared;		/* numbers of the client's statements that are */
+	int			nprepared;		/* how many, also of those not used any more */
 	int64		last_used;
 
 	uint32		preparing;		/* which is prepared first; 0: it is not */
@@ -134,21 +132,7 @@ tcs_remote_is_begun(void)
 }
 
 
-
-
-
-
-
-
-
-
-
-
-
 /* ---- sending ---- */
-
-
-
 
 /*
  * Prepare what each transaction needs, in one before it: parse analysis takes a
@@ -380,7 +364,8 @@ connect_anew(TcsRemoteBegin *begin, int64 deadline)
 static bool
 is_usable(int64 deadline)
 {
-	if (!remote.ready || remote.changed || remote.user != GetSessionUserId() ||
+	if (!remote.ready || remote.changed || remote.nprepared >= TCS_MAX_PREPARED ||
+		remote.user != GetSessionUserId() ||
 		strncmp(tcs_peer.server, tcs_redirect_server, NAMEDATALEN - 1) != 0)
 		return false;
 	/* the server may have closed it */
@@ -595,7 +580,6 @@ tcs_remote_begin(TcsRemoteBegin *begin, int64 deadline)
 /* ---- the statement ---- */
 
 
-
 /* Bring the savepoints there to the level that we are at. */
 static bool
 send_savepoints(void)
@@ -685,6 +669,7 @@ start_reading(void)
 		tcs_peer_fetch_or_throw();
 		old = MemoryContextSwitchTo(TopMemoryContext);
 		remote.prepared = bms_add_member(remote.prepared, remote.preparing);
+		remote.nprepared++;
 		MemoryContextSwitchTo(old);
 		remote.preparing = 0;
 	}
