@@ -201,6 +201,12 @@ make_pending(void)
 void
 tcs_session_note_redirected(const TcsToken *seen)
 {
+	const TcsToken *present = tcs_guc_token();
+
+	/* mostly nothing was written there since the last one */
+	if (!tcs_session_report_is_pending && present != NULL &&
+		memcmp(present, seen, sizeof(TcsToken)) == 0)
+		return;
 	pending_token = *seen;
 	make_pending();
 }
