@@ -66,11 +66,17 @@ static const char *const must_stay[] = {
 	"pg_conf_load_time", "pg_config", "pg_current_snapshot",
 	"pg_current_xact_id", "pg_current_xact_id_if_assigned", "pg_cursor",
 	"pg_extension_update_paths", "pg_get_replication_slots",
-	"pg_is_other_temp_schema", "pg_listening_channels", "pg_my_temp_schema",
+	"pg_listening_channels", "pg_my_temp_schema",
 	"pg_postmaster_start_time", "pg_prepared_statement",
 	"pg_settings_get_flags", "pg_show_all_settings", "pg_trigger_depth",
 	"system_user", "txid_current", "txid_current_if_assigned",
 	"txid_current_snapshot",
+};
+
+/* Those that run a query which they are given as text. */
+static const char *const runs_text[] = {
+	"query_to_xml", "query_to_xml_and_xmlschema", "query_to_xmlschema",
+	"ts_rewrite", "ts_stat",
 };
 
 /* What the walk through a query has found. */
@@ -121,7 +127,11 @@ judge_function(Oid funcid, void *context)
 	if (proc->pronamespace == PG_CATALOG_NAMESPACE && funcid < FirstNormalObjectId)
 	{
 		if (proc->provolatile == PROVOLATILE_VOLATILE)
+		{
 			stays = !is_one_of(name, volatile_may_go, lengthof(volatile_may_go));
+			if (is_one_of(name, runs_text, lengthof(runs_text)))
+				findings->runs_user_code = true;
+		}
 		else
 			stays = strncmp(name, "pg_stat_get_", 12) == 0 ||
 				is_one_of(name, must_stay, lengthof(must_stay));
@@ -220,15 +230,35 @@ tcs_portable_query(Query *query, bool *runs_user_code)
 	return findings.why_not;
 }
 
-/* Is it the name of an object, or made of such? */
+/* Can no value of the type be made here of what is sent? */
+static bool
+cannot_be_read(Oid type)
+{
+	switch (type)
+	{
+			/* two objects may have the same name */
+		case REGPROCOID:
+		case REGOPEROID:
+			/* they have no input functions */
+		case PG_NODE_TREEOID:
+		case PG_NDISTINCTOID:
+		case PG_DEPENDENCIESOID:
+		case PG_MCV_LISTOID:
+		case PG_BRIN_BLOOM_SUMMARYOID:
+		case PG_BRIN_MINMAX_MULTI_SUMMARYOID:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Is it the name of an object? */
 static bool
 is_object_name(Oid type)
 {
 	switch (type)
 	{
-		case REGPROCOID:
 		case REGPROCEDUREOID:
-		case REGOPEROID:
 		case REGOPERATOROID:
 		case REGCLASSOID:
 		case REGTYPEOID:
@@ -276,6 +306,8 @@ tcs_portable_type(Oid type)
 	TcsTransfer result;
 
 	type = getBaseType(type);
+	if (cannot_be_read(type))
+		return TCS_TRANSFER_IMPOSSIBLE;
 	if (is_object_name(type))
 		return TCS_TRANSFER_TEXT;
 

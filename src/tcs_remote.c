@@ -11,7 +11,6 @@
  *		SELECT tcs.redirect_begin(who, where, settings ...)
  *		(flush)
  *		the statement
- *		(Sync)
  *		COMMIT
  *		(Sync)
  *
@@ -23,9 +22,9 @@
  *	  tcs.redirect_timeout; the rows come when the executor wants them.  The
  *	  transaction's snapshot is there when redirect_begin() looks at the position
  *	  of WAL, so the position it returns covers all that the statement can show:
- *	  that is why it is REPEATABLE READ.  COMMIT comes after the Sync so that it
- *	  also ends a transaction that failed, and its result is read before the next
- *	  statement, when it has long been there.
+ *	  that is why it is REPEATABLE READ.  If the statement fails, the server skips
+ *	  COMMIT as well; another one is sent then, at the end of the local transaction,
+ *	  and its result is read before the next statement.
  *
  *	  Nothing on the server outlives a transaction but prepared statements, so
  *	  there may be a pooler between; if it does not keep those, we stop using
@@ -98,7 +97,7 @@ static struct
 
 	uint32		preparing;		/* which is prepared first; 0: it is not */
 	bool		started;		/* are the statement's own results being read? */
-	bool		checking;		/* does a check of settings come behind? */
+	int			following;		/* commands of ours behind it */
 	bool		open;			/* a transaction whose COMMIT was not sent */
 	bool		whole;			/* which is to last as long as the local one */
 	int			depth;			/* savepoints in it, and our own level */
@@ -250,12 +249,23 @@ send_rest(const TcsStatement *statement, ParamListInfo params)
 {
 	if (!send_statement(statement, params))
 		return false;
-	remote.checking = statement->runs_user_code;
-	if (remote.checking && !tcs_peer_command(NULL, TCS_SQL_CHECK))
-		return false;
+	remote.following = 0;
+	if (statement->runs_user_code)
+	{
+		if (!tcs_peer_command(NULL, TCS_SQL_CHECK))
+			return false;
+		remote.following++;
+	}
+	if (!remote.whole)
+	{
+		if (!tcs_peer_command("commit", TCS_SQL_COMMIT))
+			return false;
+		remote.following++;
+	}
 	return tcs_peer_sync();
 }
 
+/* The end of a transaction, or what is to be done after it has failed. */
 static bool
 send_commit(void)
 {
@@ -279,8 +289,7 @@ send_pipeline(const TcsRemoteBegin *begin)
 	if (begin->statement == NULL)
 		return tcs_peer_sync();
 	return PQsendFlushRequest(tcs_peer.conn) &&
-		send_rest(begin->statement, begin->params) &&
-		(begin->whole || send_commit());
+		send_rest(begin->statement, begin->params);
 }
 
 
@@ -367,6 +376,9 @@ is_usable(int64 deadline)
 	if (!remote.ready || remote.changed || remote.nprepared >= TCS_MAX_PREPARED ||
 		remote.user != GetSessionUserId() ||
 		strncmp(tcs_peer.server, tcs_redirect_server, NAMEDATALEN - 1) != 0)
+		return false;
+	/* a statement has failed, or was not read to its end */
+	if (remote.open && !send_commit())
 		return false;
 	/* the server may have closed it */
 	if (!PQconsumeInput(tcs_peer.conn) || tcs_peer_read_to_last_sync(deadline) != TCS_ARRIVED)
@@ -506,6 +518,17 @@ end_refused(int64 deadline)
 
 
 /*
+ * A statement's results were not read.  If it was to be prepared, nobody knows
+ * whether it is: use another connection next time.
+ */
+static void
+note_skipped(void)
+{
+	if (remote.preparing)
+		remote.changed = true;
+}
+
+/*
  * Before another statement is sent: let the reader of the one under way put its
  * rows away.  If nobody wants them, they are skipped, or the connection is
  * closed if nothing else depends on it.
@@ -522,6 +545,7 @@ make_room(void)
 	}
 	else if (tcs_peer.running && !tcs_remote_is_begun() && !tcs_peer_skip())
 		close_connection();
+	note_skipped();
 }
 
 /*
@@ -630,8 +654,7 @@ tcs_remote_send(const TcsStatement *statement, ParamListInfo params)
 	if (!remote.open || tcs_peer_read_to_last_sync(PG_INT64_MAX) != TCS_ARRIVED)
 		tcs_peer_raise();
 	before = count_savepoints();
-	if (!send_savepoints() || !send_rest(statement, params) ||
-		(!remote.whole && !send_commit()))
+	if (!send_savepoints() || !send_rest(statement, params))
 		tcs_peer_raise();
 	while (before-- > 0)
 	{
@@ -682,16 +705,14 @@ static void
 finish_statement(void)
 {
 	tcs_peer_fetch_or_throw();	/* the separator */
-	if (remote.checking)
-	{
+	for (int i = 0; i < 2 * remote.following; i++)
 		tcs_peer_fetch_or_throw();
-		tcs_peer_fetch_or_throw();
-	}
 	tcs_peer_fetch_or_throw();
 	if (PQresultStatus(tcs_peer.result) != PGRES_PIPELINE_SYNC)
 		tcs_peer_raise();
 	tcs_peer.syncs--;
 	tcs_peer.running = false;
+	remote.open = remote.whole;
 }
 
 /*
@@ -762,13 +783,17 @@ tcs_remote_transaction_ended(void)
 {
 	remote.reader = NULL;
 	tcs_peer_forget_messages();
-	if (!remote.ready || (tcs_peer.running && !tcs_peer_skip()) ||
+	if (remote.ready && tcs_peer.running && tcs_peer_skip() &&
+		PQtransactionStatus(tcs_peer.conn) == PQTRANS_IDLE)
+		remote.open = false;
+	if (!remote.ready || tcs_peer.running ||
 		(remote.open && !send_commit()) || PQflush(tcs_peer.conn) < 0 ||
 		tcs_budget_is_wanted())
 	{
 		close_connection();
 		return;
 	}
+	note_skipped();
 	if (tcs_budget_set_idle())
 		remote.last_used = tcs_now();
 	watch_idleness();

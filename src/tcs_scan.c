@@ -65,6 +65,7 @@ typedef struct TcsScan
 	bool		at_end;
 	MemoryContext row_context;
 	Tuplestorestate *put_away;	/* rows that had to make room, or NULL */
+	TupleTableSlot *away_slot;	/* and one of them */
 	bool		fetched;		/* has any row been taken? */
 } TcsScan;
 
@@ -361,10 +362,11 @@ put_rows_away(TcsReader *reader)
 	EState	   *estate = state->css.ss.ps.state;
 	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
 	ResourceOwner owner = CurrentResourceOwner;
+	TupleDesc	desc = state->css.ss.ss_ScanTupleSlot->tts_tupleDescriptor;
 	TupleTableSlot *slot;
 
-	slot = MakeSingleTupleTableSlot(state->css.ss.ss_ScanTupleSlot->tts_tupleDescriptor,
-									&TTSOpsVirtual);
+	slot = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+	state->away_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	/* files on disk must live as long as the portal that we belong to */
 	CurrentResourceOwner = TopTransactionResourceOwner;
 	state->put_away = tuplestore_begin_heap(false, false, work_mem);
@@ -378,6 +380,22 @@ put_rows_away(TcsReader *reader)
 	MemoryContextSwitchTo(old);
 }
 
+/* Store the next of the rows that were put away; the slot is empty at the end. */
+static void
+store_away_row(TcsScan *state, TupleTableSlot *slot)
+{
+	ExecClearTuple(slot);
+	if (!tuplestore_gettupleslot(state->put_away, true, false, state->away_slot))
+		return;
+	slot_getallattrs(state->away_slot);
+	for (int i = 0; i < state->statement.ncolumns; i++)
+	{
+		slot->tts_values[i] = state->away_slot->tts_values[i];
+		slot->tts_isnull[i] = state->away_slot->tts_isnull[i];
+	}
+	ExecStoreVirtualTuple(slot);
+}
+
 static TupleTableSlot *
 access_next(TcsScan *state)
 {
@@ -385,10 +403,7 @@ access_next(TcsScan *state)
 
 	state->fetched = true;
 	if (state->put_away)
-	{
-		if (!tuplestore_gettupleslot(state->put_away, true, false, slot))
-			ExecClearTuple(slot);
-	}
+		store_away_row(state, slot);
 	else
 		(void) store_next_row(state, slot);
 	return slot;
@@ -414,7 +429,10 @@ end_scan(CustomScanState *css)
 
 	tcs_remote_detach(&state->reader);
 	if (state->put_away)
+	{
+		ExecDropSingleTupleTableSlot(state->away_slot);
 		tuplestore_end(state->put_away);
+	}
 	state->put_away = NULL;
 }
 

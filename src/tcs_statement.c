@@ -98,6 +98,25 @@ tcs_statement_param_types(ParamListInfo params, int *n)
 	return types;
 }
 
+/*
+ * Give the columns names that nothing else has.  pg_get_querydef() writes ORDER
+ * BY and DISTINCT ON without table names if there is one table only, and such a
+ * name would be taken for that of an output column first.
+ */
+static void
+rename_columns(Query *query)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *target = lfirst_node(TargetEntry, lc);
+
+		if (!target->resjunk)
+			target->resname = psprintf("?tcs%d?", target->resno);
+	}
+}
+
 /* Write a query down so that it means the same wherever it is read. */
 static char *
 write_query(Query *query)
@@ -158,7 +177,7 @@ describe_columns(Query *query, TcsStatement *statement, bool *any_text)
 			continue;
 		transfer = tcs_portable_type(type);
 		if (transfer == TCS_TRANSFER_IMPOSSIBLE)
-			return psprintf("column \"%s\" has the type %s, of which only the primary knows the fields",
+			return psprintf("column \"%s\" has the type %s, whose values cannot be brought back",
 							target->resname ? target->resname : "?",
 							format_type_be(type));
 		column->type = getBaseTypeAndTypmod(type, &typmod);
@@ -187,6 +206,7 @@ prepare_query(Query *query, TcsStatement *statement)
 	statement->why_not = describe_columns(query, statement, &any_text);
 	if (statement->why_not)
 		return;
+	rename_columns(query);
 	statement->sql = write_query(query);
 	if (any_text)
 		statement->sql = wrap(statement->sql, statement);
@@ -195,7 +215,7 @@ prepare_query(Query *query, TcsStatement *statement)
 
 /* Analyse a parsed statement; of PREPARE, the one that it prepares. */
 static Query *
-analyze(RawStmt *raw, const char *source, Oid *types, int ntypes)
+analyze_raw(RawStmt *raw, const char *source, Oid *types, int ntypes)
 {
 	if (IsA(raw->stmt, PrepareStmt))
 	{
@@ -206,6 +226,28 @@ analyze(RawStmt *raw, const char *source, Oid *types, int ntypes)
 		raw = inner;
 	}
 	return parse_analyze_fixedparams(raw, source, types, ntypes, NULL);
+}
+
+/*
+ * Analyse a statement again from its text.  Notices were given the first time.
+ * NULL if the text is not one statement.
+ */
+static Query *
+analyze_again(const PlannedStmt *plan, const char *source, Oid *types, int ntypes)
+{
+	int			level = NewGUCNestLevel();
+	List	   *parsetrees;
+	Query	   *query = NULL;
+
+	(void) set_config_option("client_min_messages", "error", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("log_min_messages", "error", PGC_SUSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	parsetrees = tcs_statement_parse(plan, &source);
+	if (list_length(parsetrees) == 1)
+		query = analyze_raw(linitial_node(RawStmt, parsetrees), source, types, ntypes);
+	AtEOXact_GUC(true, level);
+	return query;
 }
 
 /* Is what was kept still what the statement means? */
@@ -288,9 +330,8 @@ from_source(const PlannedStmt *plan, const char *source, const char *name,
 			Oid *types, int ntypes)
 {
 	TcsStatement *statement;
-	const char *text = source;
 	uint64		known = SharedInvalidMessageCounter;
-	List	   *parsetrees;
+	Query	   *query;
 
 	if (name)
 	{
@@ -301,14 +342,13 @@ from_source(const PlannedStmt *plan, const char *source, const char *name,
 	}
 
 	statement = palloc0(sizeof(TcsStatement));
-	parsetrees = tcs_statement_parse(plan, &text);
-	if (list_length(parsetrees) != 1)
+	query = analyze_again(plan, source, types, ntypes);
+	if (query == NULL)
 	{
 		statement->why_not = "its text is not one statement";
 		return statement;
 	}
-	prepare_query(analyze(linitial_node(RawStmt, parsetrees), text, types, ntypes),
-				  statement);
+	prepare_query(query, statement);
 	/* what was told meanwhile may have come too late for a name looked up */
 	if (name && statement->why_not == NULL && known == SharedInvalidMessageCounter)
 		return keep(name, statement, source, types, ntypes);
