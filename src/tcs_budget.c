@@ -31,17 +31,22 @@
 #include "tcs.h"
 #include "tcs_budget.h"
 #include "tcs_compat.h"
+#include "tcs_guc.h"
 #include "tcs_shmem.h"
 
 /* How long one session gets to give up its connection, in ms. */
 #define TCS_ASK_MS		20
+
+/* How long one is asked for in all, in us. */
+#define TCS_ASK_IN_ALL_US	200000
 
 typedef struct TcsSlot
 {
 	int			pid;			/* under the lock; 0: free */
 	pg_atomic_uint32 state;		/* TcsSlotState; by its owner */
 	pg_atomic_uint64 idle_since;	/* tcs_now(); by its owner */
-	pg_atomic_uint32 wanted;	/* set by who needs one, cleared by the owner */
+	pg_atomic_uint64 wanted_at; /* tcs_now(), by who has asked for it; cleared
+								 * by the owner */
 } TcsSlot;
 
 typedef struct TcsBudget
@@ -81,7 +86,7 @@ tcs_budget_shmem_init(void *ptr, bool found)
 	{
 		pg_atomic_init_u32(&budget->slots[i].state, TCS_SLOT_NONE);
 		pg_atomic_init_u64(&budget->slots[i].idle_since, 0);
-		pg_atomic_init_u32(&budget->slots[i].wanted, 0);
+		pg_atomic_init_u64(&budget->slots[i].wanted_at, 0);
 	}
 }
 
@@ -104,21 +109,34 @@ try_take(int max)
 		budget->open++;
 		my_slot = &budget->slots[tcs_my_proc_number_compat()];
 		my_slot->pid = MyProcPid;
-		pg_atomic_write_u32(&my_slot->wanted, 0);
+		pg_atomic_write_u64(&my_slot->wanted_at, 0);
 		pg_atomic_write_u32(&my_slot->state, TCS_SLOT_BUSY);
 	}
 	LWLockRelease(budget_lock);
 	return taken;
 }
 
+/* Is it better to ask a than b: not asked for longer, then idle for longer? */
+static bool
+is_better(TcsSlot *a, TcsSlot *b)
+{
+	uint64		asked_a = pg_atomic_read_u64(&a->wanted_at);
+	uint64		asked_b = pg_atomic_read_u64(&b->wanted_at);
+
+	if (asked_a != asked_b)
+		return asked_a < asked_b;
+	return pg_atomic_read_u64(&a->idle_since) < pg_atomic_read_u64(&b->idle_since);
+}
+
 /*
- * Ask the session whose connection has been idle for longest, and that nobody
- * has asked yet, to close it.  Returns false if there is none.
+ * Ask a session that has an idle connection to close it: one that nobody has
+ * asked yet, if there is one, else one that did not come by for the last request.
+ * Returns false if none is idle.
  */
 static bool
 ask_for_idle(void)
 {
-	TcsSlot    *oldest = NULL;
+	TcsSlot    *best = NULL;
 	int			pid = 0;
 
 	LWLockAcquire(budget_lock, LW_SHARED);
@@ -128,30 +146,25 @@ ask_for_idle(void)
 
 		if (slot->pid != 0 &&
 			pg_atomic_read_u32(&slot->state) == TCS_SLOT_IDLE &&
-			pg_atomic_read_u32(&slot->wanted) == 0 &&
-			(oldest == NULL || pg_atomic_read_u64(&slot->idle_since) <
-			 pg_atomic_read_u64(&oldest->idle_since)))
-		{
-			oldest = slot;
-		}
+			(best == NULL || is_better(slot, best)))
+			best = slot;
 	}
-	if (oldest)
+	if (best)
 	{
-		pg_atomic_write_u32(&oldest->wanted, 1);
-		pid = oldest->pid;
+		pg_atomic_write_u64(&best->wanted_at, tcs_now());
+		pid = best->pid;
 	}
 	LWLockRelease(budget_lock);
 
-	if (oldest)
-		(void) SendProcSignal(pid, PROCSIG_CATCHUP_INTERRUPT,
-							  TCS_NO_PROC_COMPAT);
-	return oldest != NULL;
+	if (best)
+		(void) SendProcSignal(pid, PROCSIG_CATCHUP_INTERRUPT, TCS_NO_PROC_COMPAT);
+	return best != NULL;
 }
 
 /*
  * Take a connection out of the budget, if need be one that another session has
- * and does not use.  Returns false if there is none to be had until the
- * deadline, an instant of tcs_now().
+ * and does not use.  Returns false if there is none to be had within a fraction
+ * of a second, or until the deadline, an instant of tcs_now().
  */
 bool
 tcs_budget_take(int max, int64 deadline)
@@ -173,6 +186,7 @@ tcs_budget_take(int max, int64 deadline)
 	if (wait_event == 0)
 		wait_event = tcs_wait_event_compat("TcsRedirectBudget");
 
+	deadline = Min(deadline, tcs_now() + TCS_ASK_IN_ALL_US);
 	ConditionVariablePrepareToSleep(&budget->given_back);
 	while (!(taken = try_take(max)) && tcs_now() < deadline && ask_for_idle())
 		(void) ConditionVariableTimedSleep(&budget->given_back, TCS_ASK_MS, wait_event);
@@ -213,11 +227,13 @@ tcs_budget_set_idle(void)
 	return true;
 }
 
-/* Does another session want this one's connection? */
+/* Is this session to give its connection up? */
 bool
 tcs_budget_is_wanted(void)
 {
-	return my_slot != NULL && pg_atomic_read_u32(&my_slot->wanted) != 0;
+	return my_slot != NULL &&
+		(pg_atomic_read_u64(&my_slot->wanted_at) != 0 ||
+		 budget->open > tcs_max_redirect_connections);
 }
 
 void

@@ -285,6 +285,13 @@ tcs_walsender_sleep_on_compat(void)
 #endif
 }
 
+/* Does a search path lead to what the present one leads to? */
+#if PG_VERSION_NUM >= 170000
+#define tcs_search_path_is_current_compat(path) SearchPathMatchesCurrentEnvironment(path)
+#else
+#define tcs_search_path_is_current_compat(path) OverrideSearchPathMatchesCurrent(path)
+#endif
+
 /* A set of events that lasts as long as the process. */
 static inline WaitEventSet *
 tcs_create_wait_event_set_compat(int nevents)

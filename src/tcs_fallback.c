@@ -172,9 +172,10 @@ report_behind(const TcsUnmet *unmet)
 	errmsg("this standby is behind what a read at level \"%s\" needs",
 		   tcs_level_name(req->level));
 	if (needed.tli > unmet->proof.at.tli)
-		errdetail("Needed " TCS_LSN_FMT " of timeline %u, reached " TCS_LSN_FMT " of timeline %u after waiting %.0f ms.",
+		errdetail("Needed " TCS_LSN_FMT " of timeline %u, reached " TCS_LSN_FMT " of timeline %u after waiting %.0f ms.%s",
 				  LSN_FORMAT_ARGS(needed.lsn), needed.tli,
-				  LSN_FORMAT_ARGS(unmet->proof.at.lsn), unmet->proof.at.tli, waited);
+				  LSN_FORMAT_ARGS(unmet->proof.at.lsn), unmet->proof.at.tli, waited,
+				  describe_redirect(unmet));
 	else
 		errdetail("Needed " TCS_LSN_FMT ", reached " TCS_LSN_FMT " (staleness %s) after waiting %.0f ms. %s%s",
 				  LSN_FORMAT_ARGS(needed.lsn), LSN_FORMAT_ARGS(unmet->proof.at.lsn),

@@ -43,6 +43,7 @@
 #include "tcs_commits.h"
 #include "tcs_compat.h"
 #include "tcs_fallback.h"
+#include "tcs_fdw.h"
 #include "tcs_gate.h"
 #include "tcs_queue.h"
 #include "tcs_redirect.h"
@@ -319,6 +320,18 @@ refuse(const TcsSite *site, TcsUnmet *facts)
 	tcs_fallback_error(facts);
 }
 
+/*
+ * Does something wait here for a statement to come, which can be redirected?
+ * Then it need not wait longer than that would.
+ */
+static bool
+waits_briefly(const TcsSite *site, const TcsUnmet *facts)
+{
+	return (site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER) &&
+		facts->in_recovery && tcs_max_redirect_connections > 0 &&
+		tcs_fallback_has_redirect(tcs_guc_fallback()) && tcs_server_exists();
+}
+
 /* A requirement is not met: serve a weaker level or refuse. */
 static void
 fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
@@ -327,12 +340,16 @@ fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
 
 	/*
 	 * After BEGIN, SET and planning the statement to come will say so itself.
-	 * An error of BEGIN would make a script go on in autocommit.
+	 * An error of BEGIN would make a script go on in autocommit.  If the wait
+	 * was cut short because that statement may be redirected, it may also
+	 * have to wait on.
 	 */
 	if (site->explain_only)
 		return;
 	if (site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER)
 	{
+		if (waits_briefly(site, facts))
+			return;
 		gave_up.lxid = tcs_my_lxid_compat();
 		gave_up.generation = tcs_settings_generation;
 		gave_up.waited_us = facts->waited_us;
@@ -543,6 +560,12 @@ wait_or_redirect(TcsSite *site, TcsContext *context, TcsUnmet *facts,
 	TcsWaitResult result;
 	TcsLevel	served_at;
 
+	if (!may_redirect && waits_briefly(site, facts))
+	{
+		InvalidateCatalogSnapshot();
+		result = wait_for(context, facts, holding, Min(deadline, redirect_at), true);
+		return result == TCS_WAIT_HOPELESS ? TCS_WAIT_TIMEOUT : result;
+	}
 	if (!may_redirect)
 		return wait_for(context, facts, holding, deadline, false);
 
@@ -702,6 +725,10 @@ tcs_gate_pass_slowly(TcsSite *site)
 	if (unlikely(tcs_remote_is_begun()))
 	{
 		tcs_redirect_in_whole(site);
+		facts.req.level = level;
+		facts.in_recovery = true;
+		if (site_is_read(site))
+			note_redirected(site, &facts);
 		return;
 	}
 	if (site->token_only && tcs_level_rank(level) > tcs_level_rank(TCS_LEVEL_SESSION))

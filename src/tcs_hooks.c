@@ -369,7 +369,9 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 	}
 	else if (tcs_session_report_is_pending)
 		tcs_session_report_pending();
-	if (IsolationUsesXactSnapshot() && ActiveSnapshotSet())
+	/* those that only plan have seen nothing with it */
+	if (IsolationUsesXactSnapshot() && ActiveSnapshotSet() &&
+		!IsA(statement, PrepareStmt) && !explains_only(statement))
 		tcs_gate_note_snapshot_use();
 	statement_generation = tcs_settings_generation;
 	return pstmt;

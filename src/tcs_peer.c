@@ -152,12 +152,19 @@ show_notices(void)
 	}
 }
 
+/* The error was raised, or is of no interest. */
+void
+tcs_peer_forget_error(void)
+{
+	PQclear(tcs_peer.error);
+	tcs_peer.error = NULL;
+}
+
 /* The transaction has ended: free what is still there. */
 void
 tcs_peer_forget_messages(void)
 {
-	PQclear(tcs_peer.error);
-	tcs_peer.error = NULL;
+	tcs_peer_forget_error();
 	while (notices != NIL)
 	{
 		FreeErrorData(linitial(notices));
@@ -286,7 +293,9 @@ tcs_peer_skip(void)
 	{
 		PGresult   *result;
 
-		if (!PQconsumeInput(tcs_peer.conn) || PQisBusy(tcs_peer.conn))
+		/* no more than is needed, lest libpq makes room for all there is */
+		if (PQisBusy(tcs_peer.conn) &&
+			(!PQconsumeInput(tcs_peer.conn) || PQisBusy(tcs_peer.conn)))
 			break;
 		result = PQgetResult(tcs_peer.conn);
 		if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
@@ -403,6 +412,7 @@ tcs_peer_fetch_or_throw(void)
 		 * the server skips to the Sync; with that read, the connection is
 		 * kept
 		 */
+		tcs_peer_forget_error();
 		tcs_peer.error = tcs_peer.result;
 		tcs_peer.result = NULL;
 		(void) tcs_peer_read_to_sync(tcs_now() + TCS_SKIP_US);

@@ -44,6 +44,7 @@ extern TcsPeer tcs_peer;
 extern bool tcs_peer_connect(const TcsServer *server, int64 deadline, char **failure);
 extern void tcs_peer_close(void);
 extern char *tcs_peer_message(const char *message);
+extern void tcs_peer_forget_error(void);
 extern void tcs_peer_forget_messages(void);
 
 extern const char *tcs_peer_name(const char *what, uint32 number);

@@ -273,12 +273,25 @@ is_object_name(Oid type)
 	}
 }
 
+/*
+ * Is it the name of an object, one that may be shared by several included?  Its
+ * number, which is the same on all nodes of a cluster, can be sent.
+ */
+bool
+tcs_portable_is_name(Oid type)
+{
+	type = getBaseType(type);
+	return type == REGPROCOID || type == REGOPEROID || is_object_name(type);
+}
+
 /* The weaker of two ways. */
 static TcsTransfer
 worse(TcsTransfer a, TcsTransfer b)
 {
 	return a > b ? a : b;
 }
+
+static TcsTransfer transfer_of(Oid type);
 
 static TcsTransfer
 transfer_of_attributes(Oid relid)
@@ -291,15 +304,15 @@ transfer_of_attributes(Oid relid)
 		Form_pg_attribute attribute = TupleDescAttr(relation->rd_att, i);
 
 		if (!attribute->attisdropped)
-			result = worse(result, tcs_portable_type(attribute->atttypid));
+			result = worse(result, transfer_of(attribute->atttypid));
 	}
 	relation_close(relation, AccessShareLock);
 	return result;
 }
 
-/* How values of a type travel. */
-TcsTransfer
-tcs_portable_type(Oid type)
+/* How values of a type travel as a part of others. */
+static TcsTransfer
+transfer_of(Oid type)
 {
 	HeapTuple	tuple;
 	Form_pg_type form;
@@ -322,14 +335,40 @@ tcs_portable_type(Oid type)
 	else if (form->typtype == TYPTYPE_COMPOSITE)
 		result = transfer_of_attributes(form->typrelid);
 	else if (form->typtype == TYPTYPE_RANGE)
-		result = tcs_portable_type(get_range_subtype(type));
+		result = transfer_of(get_range_subtype(type));
 	else if (form->typtype == TYPTYPE_MULTIRANGE)
-		result = tcs_portable_type(get_multirange_range(type));
+		result = transfer_of(get_multirange_range(type));
 	else if (OidIsValid(form->typelem) && form->typlen == -1 &&
 			 get_array_type(form->typelem) == type)
-		result = tcs_portable_type(form->typelem);
+		result = transfer_of(form->typelem);
 	else
 		result = TCS_TRANSFER_BINARY;
 	ReleaseSysCache(tuple);
 	return result;
+}
+
+/* How the values of a column travel. */
+TcsTransfer
+tcs_portable_type(Oid type)
+{
+	return tcs_portable_text_type(type) != getBaseType(type) ? TCS_TRANSFER_TEXT :
+		transfer_of(type);
+}
+
+/*
+ * The type in whose text form a column is sent: that of a function or operator
+ * has its arguments, without which there may be several of the name.
+ */
+Oid
+tcs_portable_text_type(Oid type)
+{
+	type = getBaseType(type);
+	if (type == REGPROCOID)
+		return REGPROCEDUREOID;
+	if (type == REGOPEROID)
+		return REGOPERATOROID;
+	/* which has no input function of its own, but is text */
+	if (type == PG_NODE_TREEOID)
+		return TEXTOID;
+	return type;
 }

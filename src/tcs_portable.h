@@ -21,5 +21,7 @@ typedef enum TcsTransfer
 
 extern const char *tcs_portable_query(Query *query, bool *runs_user_code);
 extern TcsTransfer tcs_portable_type(Oid type);
+extern bool tcs_portable_is_name(Oid type);
+extern Oid	tcs_portable_text_type(Oid type);
 
 #endif							/* TCS_PORTABLE_H */

@@ -58,10 +58,12 @@ tcs_redirect_is_possible(const TcsSite *site)
 	switch (site->kind)
 	{
 		case TCS_SITE_QUERY:
-			return site->query_desc->plannedstmt->commandType == CMD_SELECT &&
+			return tcs_max_redirect_connections > 0 &&
+				site->query_desc->plannedstmt->commandType == CMD_SELECT &&
 				tcs_server_exists();
 		case TCS_SITE_UTILITY:
-			return tcs_utility_can_go(site->utility) && tcs_server_exists();
+			return tcs_max_redirect_connections > 0 &&
+				tcs_utility_can_go(site->utility) && tcs_server_exists();
 		default:
 			return false;
 	}
@@ -152,7 +154,8 @@ tcs_redirect_try(TcsSite *site, const TcsContext *context, TcsUnmet *unmet,
 		begin.level = unmet->req.level;
 		begin.token = context->token;
 		begin.whole = IsolationUsesXactSnapshot();
-		if (site->kind == TCS_SITE_QUERY)
+		/* with a whole transaction, savepoints come between */
+		if (site->kind == TCS_SITE_QUERY && !begin.whole)
 		{
 			begin.statement = statement;
 			begin.params = site->query_desc->params;
@@ -165,6 +168,8 @@ tcs_redirect_try(TcsSite *site, const TcsContext *context, TcsUnmet *unmet,
 			return false;
 		}
 		tcs_session_note_redirected(&begin.seen);
+		if (site->kind == TCS_SITE_QUERY && begin.whole)
+			tcs_remote_send(statement, site->query_desc->params);
 		/* of the snapshot that the statement has there */
 		unmet->proof.at.tli = begin.seen.tli;
 		unmet->proof.at.lsn = begin.seen.seen_primary;
@@ -181,7 +186,8 @@ tcs_redirect_in_whole(TcsSite *site)
 	TcsStatement *statement;
 	const char *why_not = "it is not a query";
 
-	if (site->explain_only || site->kind == TCS_SITE_NESTED)
+	if (site->kind == TCS_SITE_NESTED || site->kind == TCS_SITE_BARE ||
+		site->kind == TCS_SITE_PLANNER)
 		return;
 	if (site->kind == TCS_SITE_QUERY || site->kind == TCS_SITE_UTILITY)
 	{
@@ -196,6 +202,8 @@ tcs_redirect_in_whole(TcsSite *site)
 			return;
 		}
 	}
+	if (site->explain_only)
+		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("the statement cannot run on the primary, where its transaction runs"),

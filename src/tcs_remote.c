@@ -72,11 +72,12 @@
 
 #define TCS_SQL_BEGIN	"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 #define TCS_SQL_CALL	"SELECT tcs.redirect_begin($1, $2, $3, $4, $5, $6)"
+#define TCS_SQL_SETTINGS "SELECT tcs.redirect_settings($1)"
 #define TCS_SQL_CHECK	"SELECT tcs.redirect_check()"
 #define TCS_SQL_COMMIT	"COMMIT"
 
 /* Rows in one result, where libpq can put several into one. */
-#define TCS_CHUNK_ROWS	256
+#define TCS_CHUNK_ROWS	16
 
 /* How often to try again when a commit came in between. */
 #define TCS_MAX_MISSED	5
@@ -100,12 +101,21 @@ static struct
 	int			following;		/* commands of ours behind it */
 	bool		open;			/* a transaction whose COMMIT was not sent */
 	bool		whole;			/* which is to last as long as the local one */
+	StringInfoData settings;	/* that were sent for it */
+	bool		settings_known; /* and are in force there */
 	int			depth;			/* savepoints in it, and our own level */
 	int			rollback_to;	/* savepoint to return to first; 0: none */
 	int			release;		/* savepoint to release first; 0: none */
 
 	TcsReader  *reader;			/* who reads its rows, or NULL */
+	int			reader_level;	/* of the subtransaction that it began in */
 }			remote;
+
+/*
+ * The present transaction runs there as a whole, or did until the connection
+ * was lost.
+ */
+static bool in_whole = false;
 
 static TimeoutId idle_timer;
 static volatile sig_atomic_t idle_expired = false;
@@ -119,54 +129,58 @@ close_connection(void)
 		tcs_peer_close();
 	tcs_budget_give_back();
 	bms_free(remote.prepared);
+	if (remote.settings.data)
+		pfree(remote.settings.data);
 	memset(&remote, 0, sizeof(remote));
-	tcs_remote_is_connected = false;
+	/* the end of the transaction is still to be seen */
+	tcs_remote_is_connected = in_whole;
 }
 
-/* Does the local transaction run there as a whole? */
+/*
+ * Does the local transaction run there as a whole?  Also if the connection is
+ * lost meanwhile: nothing of it may run here.
+ */
 bool
 tcs_remote_is_begun(void)
 {
-	return remote.open && remote.whole;
+	return in_whole;
 }
 
 
 /* ---- sending ---- */
 
-/*
- * Prepare what each transaction needs, in one before it: parse analysis takes a
- * snapshot, and BEGIN must come before the first.  If that fails, the next use
- * will tell.
- */
+/* Collect the settings to be sent; true if they are not those in force there. */
 static bool
-prepare_own(int64 deadline)
+collect_settings(void)
 {
-	return PQsendPrepare(tcs_peer.conn, tcs_peer_name("begin", 0), TCS_SQL_BEGIN, 0, NULL) &&
-		PQsendPrepare(tcs_peer.conn, tcs_peer_name("call", 0), TCS_SQL_CALL, 0, NULL) &&
-		PQsendPrepare(tcs_peer.conn, tcs_peer_name("commit", 0), TCS_SQL_COMMIT, 0, NULL) &&
-		tcs_peer_sync() && tcs_peer_read_to_last_sync(deadline) == TCS_ARRIVED;
+	StringInfoData settings;
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	bool		changed;
+
+	if (remote.settings.data == NULL)
+		initStringInfo(&remote.settings);
+	initStringInfo(&settings);
+	MemoryContextSwitchTo(old);
+	tcs_settings_collect(&settings);
+	changed = !remote.settings_known || settings.len != remote.settings.len ||
+		memcmp(settings.data, remote.settings.data, settings.len) != 0;
+	pfree(remote.settings.data);
+	remote.settings = settings;
+	remote.settings_known = true;
+	return changed;
 }
 
 /* The call that makes the transaction on the primary what it has to be. */
 static bool
 send_call(const TcsRemoteBegin *begin)
 {
-	static StringInfoData settings;
 	char		identifier[32];
 	char		token[TCS_TOKEN_MAXLEN + 1] = "";
 	const char *values[6];
 	int			lengths[6] = {0};
 	int			formats[6] = {0};
 
-	if (settings.data == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		initStringInfo(&settings);
-		MemoryContextSwitchTo(old);
-	}
-	resetStringInfo(&settings);
-	tcs_settings_collect(&settings);
+	(void) collect_settings();
 	snprintf(identifier, sizeof(identifier), INT64_FORMAT, (int64) GetSystemIdentifier());
 	if (begin->token)
 		tcs_token_format(begin->token, token);
@@ -176,13 +190,25 @@ send_call(const TcsRemoteBegin *begin)
 	values[2] = GetUserNameFromId(GetSessionUserId(), false);
 	values[3] = tcs_level_name(begin->level);
 	values[4] = token;
-	values[5] = settings.data;
-	lengths[5] = settings.len;
+	values[5] = remote.settings.data;
+	lengths[5] = remote.settings.len;
 	formats[5] = 1;
 	if (tcs_peer.unprepared)
 		return PQsendQueryParams(tcs_peer.conn, TCS_SQL_CALL, 6, NULL, values,
 								 lengths, formats, 0);
 	return PQsendQueryPrepared(tcs_peer.conn, tcs_peer_name("call", 0), 6, values, lengths, formats, 0);
+}
+
+/* Settings that have changed since the transaction began there. */
+static bool
+send_settings(void)
+{
+	const char *value = remote.settings.data;
+	const int	length = remote.settings.len;
+	const int	format = 1;
+
+	return PQsendQueryParams(tcs_peer.conn, TCS_SQL_SETTINGS, 1, NULL, &value,
+							 &length, &format, 0);
 }
 
 /* A parameter as it is sent. */
@@ -197,7 +223,8 @@ encode_param(const ParamExternData *param, const char **value, int *length, int 
 		*value = NULL;
 		return;
 	}
-	if (tcs_portable_type(param->ptype) == TCS_TRANSFER_BINARY)
+	if (tcs_portable_type(param->ptype) == TCS_TRANSFER_BINARY ||
+		tcs_portable_is_name(param->ptype))
 	{
 		bytea	   *bytes;
 
@@ -295,6 +322,62 @@ send_pipeline(const TcsRemoteBegin *begin)
 
 /* ---- connecting ---- */
 
+/* Is this how a pooler says that it does not keep prepared statements? */
+static bool
+is_about_prepared(const char *sqlstate)
+{
+	return strcmp(sqlstate, "26000") == 0 || strcmp(sqlstate, "42P05") == 0 ||
+		strcmp(sqlstate, "08P01") == 0;
+}
+
+/* Keep what the server has refused with, and say it in words. */
+static char *
+describe_refusal(char sqlstate[6])
+{
+	const char *state = PQresultErrorField(tcs_peer.result, PG_DIAG_SQLSTATE);
+	const char *message = PQresultErrorField(tcs_peer.result, PG_DIAG_MESSAGE_PRIMARY);
+	const char *detail = PQresultErrorField(tcs_peer.result, PG_DIAG_MESSAGE_DETAIL);
+
+	strlcpy(sqlstate, state ? state : "", 6);
+	if (detail && strncmp(sqlstate, "TC", 2) == 0)
+		return psprintf("%s: %s", message, detail);
+	return tcs_peer_message(message ? message : PQresultErrorMessage(tcs_peer.result));
+}
+
+/*
+ * Prepare what each transaction needs, in one before it: parse analysis takes a
+ * snapshot, and BEGIN must come before the first.
+ */
+static bool
+prepare_own(int64 deadline, char **failure)
+{
+	char		sqlstate[6] = "";
+	bool		done;
+
+	done = PQsendPrepare(tcs_peer.conn, tcs_peer_name("begin", 0), TCS_SQL_BEGIN, 0, NULL) &&
+		PQsendPrepare(tcs_peer.conn, tcs_peer_name("commit", 0), TCS_SQL_COMMIT, 0, NULL) &&
+		PQsendPrepare(tcs_peer.conn, tcs_peer_name("call", 0), TCS_SQL_CALL, 0, NULL) &&
+		tcs_peer_sync();
+	*failure = NULL;
+	while (done && tcs_peer.syncs > 0)
+	{
+		done = tcs_peer_fetch(deadline) == TCS_ARRIVED;
+		if (done && tcs_peer.result != NULL &&
+			PQresultStatus(tcs_peer.result) == PGRES_FATAL_ERROR)
+			*failure = describe_refusal(sqlstate);
+		if (done && PQresultStatus(tcs_peer.result) == PGRES_PIPELINE_SYNC)
+			tcs_peer.syncs--;
+	}
+	if (!done)
+		*failure = tcs_peer_message(PQerrorMessage(tcs_peer.conn));
+	else if (*failure && is_about_prepared(sqlstate))
+	{
+		tcs_peer.unprepared = true;
+		*failure = NULL;
+	}
+	return *failure == NULL;
+}
+
 /* After ALTER or DROP of a server or a mapping. */
 static void
 server_changed(Datum arg, int cacheid, uint32 hashvalue)
@@ -360,9 +443,8 @@ connect_anew(TcsRemoteBegin *begin, int64 deadline)
 	remote.ready = true;
 	remote.user = GetSessionUserId();
 	tcs_budget_count_connection();
-	if (!prepare_own(deadline))
+	if (!prepare_own(deadline, &begin->failure))
 	{
-		begin->failure = tcs_peer_message(PQerrorMessage(tcs_peer.conn));
 		close_connection();
 		return false;
 	}
@@ -418,14 +500,6 @@ read_separator(int64 deadline)
 	while ((arrival = tcs_peer_fetch(deadline)) == TCS_ARRIVED && tcs_peer.result != NULL)
 		;
 	return arrival;
-}
-
-/* Is this how a pooler says that it does not keep prepared statements? */
-static bool
-is_about_prepared(const char *sqlstate)
-{
-	return strcmp(sqlstate, "26000") == 0 || strcmp(sqlstate, "42P05") == 0 ||
-		strcmp(sqlstate, "08P01") == 0;
 }
 
 /* What redirect_begin() has answered; false if it is not to be trusted. */
@@ -486,14 +560,7 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline, char sqlstate[6])
 
 	if (arrival == TCS_ARRIVED)
 	{
-		const char *state = PQresultErrorField(tcs_peer.result, PG_DIAG_SQLSTATE);
-		const char *message = PQresultErrorField(tcs_peer.result, PG_DIAG_MESSAGE_PRIMARY);
-		const char *detail = PQresultErrorField(tcs_peer.result, PG_DIAG_MESSAGE_DETAIL);
-
-		strlcpy(sqlstate, state ? state : "", 6);
-		begin->failure = detail && strncmp(sqlstate, "TC", 2) == 0 ?
-			psprintf("%s: %s", message, detail) :
-			tcs_peer_message(message ? message : PQresultErrorMessage(tcs_peer.result));
+		begin->failure = describe_refusal(sqlstate);
 		return REFUSED;
 	}
 	if (arrival == TCS_ARRIVED_TOO_LATE)
@@ -579,7 +646,10 @@ tcs_remote_begin(TcsRemoteBegin *begin, int64 deadline)
 		tcs_budget_set_busy();
 		attempt = try_to_begin(begin, deadline, sqlstate);
 		if (attempt == BEGUN)
+		{
+			in_whole = begin->whole;
 			return true;
+		}
 
 		if (attempt == REFUSED && end_refused(deadline))
 		{
@@ -633,17 +703,31 @@ send_savepoints(void)
 	return true;
 }
 
-/* How many commands send_savepoints() would send. */
+/*
+ * Send what must come before a statement: savepoints, and settings that have
+ * changed since.  Returns how many commands that are, -1 if they could not be
+ * sent.
+ */
 static int
-count_savepoints(void)
+send_preliminaries(void)
 {
-	return (remote.rollback_to != 0) + (remote.release != 0) +
-		Max(GetCurrentTransactionNestLevel() - remote.depth, 0);
+	int			n = (remote.rollback_to != 0) + (remote.release != 0) +
+	Max(GetCurrentTransactionNestLevel() - remote.depth, 0);
+
+	if (!send_savepoints())
+		return -1;
+	if (remote.whole && collect_settings())
+	{
+		if (!send_settings())
+			return -1;
+		n++;
+	}
+	return n;
 }
 
 /*
  * Send a statement into the transaction that is open there.  Throws if the
- * connection is gone.
+ * connection is gone, or is not the present user's.
  */
 void
 tcs_remote_send(const TcsStatement *statement, ParamListInfo params)
@@ -651,16 +735,23 @@ tcs_remote_send(const TcsStatement *statement, ParamListInfo params)
 	int			before;
 
 	make_room();
-	if (!remote.open || tcs_peer_read_to_last_sync(PG_INT64_MAX) != TCS_ARRIVED)
+	if (!remote.open)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("the connection to the redirect server was lost, and the transaction that runs there with it"),
+				 errhint("Retry the transaction.")));
+	if (tcs_peer_read_to_last_sync(PG_INT64_MAX) != TCS_ARRIVED)
 		tcs_peer_raise();
-	before = count_savepoints();
-	if (!send_savepoints() || !send_rest(statement, params))
+	if (remote.user != GetSessionUserId())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the session's user has changed within a redirected transaction"),
+				 errhint("Use SET ROLE, or change the user before the transaction.")));
+	before = send_preliminaries();
+	if (before < 0 || !send_rest(statement, params))
 		tcs_peer_raise();
-	while (before-- > 0)
-	{
+	for (int i = 0; i < 2 * before; i++)
 		tcs_peer_fetch_or_throw();
-		tcs_peer_fetch_or_throw();
-	}
 }
 
 /* The rows of the statement that was sent are to be read by this reader. */
@@ -670,6 +761,7 @@ tcs_remote_attach(TcsReader *reader)
 	Assert(remote.reader == NULL && tcs_peer.running);
 	reader->at_end = false;
 	remote.reader = reader;
+	remote.reader_level = GetCurrentTransactionNestLevel();
 }
 
 /* The reader wants no more; it may be that it has had all. */
@@ -762,9 +854,13 @@ tcs_remote_server(void)
 static void
 watch_idleness(void)
 {
+	static int	watched_for = 0;	/* the setting when the timer was set */
 	int64		idle = tcs_now() - remote.last_used;
 	int64		limit = (int64) tcs_redirect_idle_timeout * 1000;
 
+	if (watched_for != tcs_redirect_idle_timeout)
+		disable_timeout(idle_timer, false);
+	watched_for = tcs_redirect_idle_timeout;
 	if (tcs_redirect_idle_timeout == 0)
 		return;
 	if (idle_expired && idle >= limit)
@@ -782,6 +878,7 @@ void
 tcs_remote_transaction_ended(void)
 {
 	remote.reader = NULL;
+	in_whole = false;
 	tcs_peer_forget_messages();
 	if (remote.ready && tcs_peer.running && tcs_peer_skip() &&
 		PQtransactionStatus(tcs_peer.conn) == PQTRANS_IDLE)
@@ -801,15 +898,35 @@ tcs_remote_transaction_ended(void)
 
 /*
  * A subtransaction of the given level has ended here.  Its savepoint there is
- * seen to when the next statement is sent.
+ * seen to when the next statement is sent.  Must not throw.
  */
 void
 tcs_remote_subtransaction_ended(int level, bool committed)
 {
-	if (!tcs_remote_is_begun() || remote.depth < level)
+	if (committed)
+	{
+		remote.reader_level = Min(remote.reader_level, level - 1);
+		if (remote.depth >= level)
+		{
+			remote.release = level;
+			remote.depth = level - 1;
+		}
 		return;
-	if (!committed)
-		remote.rollback_to = level;
-	remote.release = level;
-	remote.depth = level - 1;
+	}
+
+	/* its statement ends there, too; in a whole transaction, all of it does */
+	if (remote.reader && remote.reader_level >= level)
+		remote.reader = NULL;
+	if (tcs_peer.running && remote.reader == NULL && !tcs_peer_skip())
+	{
+		close_connection();
+		return;
+	}
+	/* what was set in it is as it was before */
+	remote.settings_known = false;
+	if (remote.open && remote.whole && remote.depth >= level)
+	{
+		remote.rollback_to = remote.release = level;
+		remote.depth = level - 1;
+	}
 }

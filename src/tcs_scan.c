@@ -32,6 +32,7 @@
 #include "utils/tuplestore.h"
 
 #include "tcs_compat.h"
+#include "tcs_portable.h"
 #include "tcs_remote.h"
 #include "tcs_scan.h"
 
@@ -66,6 +67,9 @@ typedef struct TcsScan
 	MemoryContext row_context;
 	Tuplestorestate *put_away;	/* rows that had to make room, or NULL */
 	TupleTableSlot *away_slot;	/* and one of them */
+	bool		all_away;		/* these are all: none is left on the
+								 * connection */
+	ErrorData  *error;			/* that comes after them, or NULL */
 	bool		fetched;		/* has any row been taken? */
 } TcsScan;
 
@@ -236,7 +240,7 @@ look_up_functions(TcsScan *state, TupleDesc desc, List *as_text)
 		column->type = getBaseTypeAndTypmod(attribute->atttypid, &column->typmod);
 		column->as_text = list_nth_int(as_text, i) != 0;
 		if (column->as_text)
-			getTypeInputInfo(column->type, &function, &state->ioparams[i]);
+			getTypeInputInfo(tcs_portable_text_type(column->type), &function, &state->ioparams[i]);
 		else
 			getTypeBinaryInputInfo(column->type, &function, &state->ioparams[i]);
 		fmgr_info(function, &state->functions[i]);
@@ -301,6 +305,8 @@ next_row(TcsScan *state)
 {
 	while (state->result == NULL || state->next_row >= PQntuples(state->result))
 	{
+		/* it goes away with the next, also if that one does not come */
+		state->result = NULL;
 		state->result = tcs_remote_next(&state->reader);
 		if (state->result == NULL)
 			return false;
@@ -354,7 +360,27 @@ store_next_row(TcsScan *state, TupleTableSlot *slot)
 	return true;
 }
 
-/* Another statement needs the connection: keep the rest of the rows here. */
+/* Move the rest of the rows into the store. */
+static void
+read_all_rows(TcsScan *state, TupleTableSlot *slot)
+{
+	while (store_next_row(state, slot))
+	{
+		tuplestore_puttupleslot(state->put_away, slot);
+		CHECK_FOR_INTERRUPTS();
+	}
+	state->all_away = true;
+}
+
+/*
+ * Another statement needs the connection: keep the rest of the rows here.
+ *
+ * If that is interrupted, what is there is used first, and the rest is read on.
+ * If the primary stops with an error, it is for whoever comes to that row, not
+ * for the statement that needs the connection; but a transaction that runs there
+ * as a whole has failed with it.  Such an error has just been raised by our own
+ * code, which holds nothing, so that it can be caught.
+ */
 static void
 put_rows_away(TcsReader *reader)
 {
@@ -363,30 +389,43 @@ put_rows_away(TcsReader *reader)
 	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
 	ResourceOwner owner = CurrentResourceOwner;
 	TupleDesc	desc = state->css.ss.ss_ScanTupleSlot->tts_tupleDescriptor;
-	TupleTableSlot *slot;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
 
-	slot = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
-	state->away_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	/* files on disk must live as long as the portal that we belong to */
-	CurrentResourceOwner = TopTransactionResourceOwner;
-	state->put_away = tuplestore_begin_heap(false, false, work_mem);
-	while (store_next_row(state, slot))
+	if (state->put_away == NULL)
 	{
-		tuplestore_puttupleslot(state->put_away, slot);
-		CHECK_FOR_INTERRUPTS();
+		/* files on disk must live as long as the portal that we belong to */
+		CurrentResourceOwner = TopTransactionResourceOwner;
+		state->put_away = tuplestore_begin_heap(false, false, work_mem);
+		CurrentResourceOwner = owner;
+		state->away_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	}
-	CurrentResourceOwner = owner;
+	tcs_peer_forget_error();
+	PG_TRY();
+	{
+		read_all_rows(state, slot);
+	}
+	PG_CATCH();
+	{
+		if (tcs_peer.error == NULL || tcs_remote_is_begun())
+			PG_RE_THROW();
+		MemoryContextSwitchTo(estate->es_query_cxt);
+		state->error = CopyErrorData();
+		state->all_away = true;
+		FlushErrorState();
+		tcs_remote_detach(reader);
+	}
+	PG_END_TRY();
 	ExecDropSingleTupleTableSlot(slot);
 	MemoryContextSwitchTo(old);
 }
 
-/* Store the next of the rows that were put away; the slot is empty at the end. */
-static void
+/* Store the next of the rows that were put away; false if there are no more. */
+static bool
 store_away_row(TcsScan *state, TupleTableSlot *slot)
 {
 	ExecClearTuple(slot);
 	if (!tuplestore_gettupleslot(state->put_away, true, false, state->away_slot))
-		return;
+		return false;
 	slot_getallattrs(state->away_slot);
 	for (int i = 0; i < state->statement.ncolumns; i++)
 	{
@@ -394,6 +433,7 @@ store_away_row(TcsScan *state, TupleTableSlot *slot)
 		slot->tts_isnull[i] = state->away_slot->tts_isnull[i];
 	}
 	ExecStoreVirtualTuple(slot);
+	return true;
 }
 
 static TupleTableSlot *
@@ -402,9 +442,11 @@ access_next(TcsScan *state)
 	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
 
 	state->fetched = true;
-	if (state->put_away)
-		store_away_row(state, slot);
-	else
+	if (state->put_away && store_away_row(state, slot))
+		return slot;
+	if (state->error)
+		ThrowErrorData(state->error);
+	if (!state->all_away)
 		(void) store_next_row(state, slot);
 	return slot;
 }

@@ -27,6 +27,7 @@
 
 PG_FUNCTION_INFO_V1(tcs_redirect_begin);
 PG_FUNCTION_INFO_V1(tcs_redirect_check);
+PG_FUNCTION_INFO_V1(tcs_redirect_settings);
 
 /* Is this where the standby meant to be? */
 static void
@@ -92,6 +93,19 @@ tcs_redirect_begin(PG_FUNCTION_ARGS)
 	tcs_settings_apply(VARDATA_ANY(settings), VARSIZE_ANY_EXHDR(settings));
 	tcs_token_format(&seen, buf);
 	PG_RETURN_TEXT_P(cstring_to_text(buf));
+}
+
+/*
+ * redirect_settings(): the session's settings have changed since the transaction
+ * began.
+ */
+Datum
+tcs_redirect_settings(PG_FUNCTION_ARGS)
+{
+	bytea	   *settings = PG_GETARG_BYTEA_PP(0);
+
+	tcs_settings_apply(VARDATA_ANY(settings), VARSIZE_ANY_EXHDR(settings));
+	PG_RETURN_VOID();
 }
 
 /* redirect_check(): 0A000 if the statement has changed a setting. */

@@ -91,7 +91,8 @@ is_chosen(const struct config_generic *setting)
 {
 	if (setting->source != PGC_S_CLIENT && setting->source != PGC_S_SESSION)
 		return false;
-	if (setting->context != PGC_USERSET && setting->context != PGC_SUSET)
+	if (setting->context != PGC_USERSET &&
+		(setting->context != PGC_SUSET || !superuser_arg(GetSessionUserId())))
 		return false;
 	return strncmp(setting->name, "tcs.", 4) != 0 &&
 		strncmp(setting->name, "default_transaction_", 20) != 0 &&
@@ -130,6 +131,34 @@ apply_setting(const char *name, const char *value)
 							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
+/* The value that a setting has in a list of pairs, or NULL. */
+static const char *
+value_in(const char *name, const char *data, int len)
+{
+	for (const char *p = data; p < data + len;)
+	{
+		const char *value = p + strlen(p) + 1;
+
+		if (strcmp(p, name) == 0)
+			return value;
+		p = value + strlen(value) + 1;
+	}
+	return NULL;
+}
+
+/*
+ * Is it a list of pairs of zero-terminated strings?
+ */
+static bool
+is_list_of_pairs(const char *data, int len)
+{
+	int			zeros = 0;
+
+	for (int i = 0; i < len; i++)
+		zeros += data[i] == '\0';
+	return zeros % 2 == 0 && (len == 0 || data[len - 1] == '\0');
+}
+
 /*
  * Set what a standby has sent, for this transaction.  Throws what SET would
  * throw, and 08P01 if it is not what tcs_settings_collect() makes.
@@ -137,22 +166,36 @@ apply_setting(const char *name, const char *value)
 void
 tcs_settings_apply(const char *data, int len)
 {
-	const char *end = data + len;
-
+	if (!is_list_of_pairs(data, len))
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("malformed settings of a redirected statement")));
 	for (int i = 0; i < lengthof(always_set); i++)
 		apply_setting(always_set[i][0], always_set[i][1]);
 
-	for (const char *name = data; name < end;)
+	/*
+	 * what was set for an earlier statement of the transaction, and is no
+	 * more
+	 */
+	if (applied_in == tcs_my_lxid_compat())
 	{
-		const char *value = memchr(name, '\0', end - name);
-		const char *next = value ? memchr(value + 1, '\0', end - value - 1) : NULL;
+		for (const char *name = applied; name < applied + applied_len;)
+		{
+			if (value_in(name, data, len) == NULL)
+				(void) set_config_option(name, NULL,
+										 superuser() ? PGC_SUSET : PGC_USERSET,
+										 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+			name += strlen(name) + 1;
+			name += strlen(name) + 1;
+		}
+	}
 
-		if (next == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_PROTOCOL_VIOLATION),
-					 errmsg("malformed settings of a redirected statement")));
-		apply_setting(name, value + 1);
-		name = next + 1;
+	for (const char *name = data; name < data + len;)
+	{
+		const char *value = name + strlen(name) + 1;
+
+		apply_setting(name, value);
+		name = value + strlen(value) + 1;
 	}
 
 	if (applied)
@@ -173,23 +216,6 @@ is_always_set(const char *name)
 			return true;
 	}
 	return false;
-}
-
-/* The value that was carried for a setting, or NULL. */
-static const char *
-carried_value(const char *name)
-{
-	const char *end = applied + applied_len;
-
-	for (const char *p = applied; p < end;)
-	{
-		const char *value = p + strlen(p) + 1;
-
-		if (strcmp(p, name) == 0)
-			return value;
-		p = value + strlen(value) + 1;
-	}
-	return NULL;
 }
 
 /*
@@ -213,7 +239,7 @@ tcs_settings_require_unchanged(void)
 		if (likely(settings[i]->stack == NULL) ||
 			strncmp(name, "transaction_", 12) == 0 || is_always_set(name))
 			continue;
-		carried = carried_value(name);
+		carried = value_in(name, applied, applied_len);
 		present = GetConfigOption(name, true, false);
 		if (carried && present && strcmp(carried, present) == 0)
 			continue;

@@ -11,12 +11,11 @@
  *	  of their owners are lost.
  *
  *	  Nothing is kept while statements are analysed, so that one which is not
- *	  redirected pays nothing.  When it comes to it, a query is analysed again
- *	  from its text, or its own analysed tree is there (DECLARE, EXPLAIN).  The
- *	  result for a prepared statement is kept, and used again as long as text,
- *	  types, search_path and user are the same and no catalog has changed.  For
- *	  others it is not: a constant like 'today' is made into its value each time
- *	  a statement is analysed.
+ *	  redirected pays nothing.  When it comes to it, a prepared statement has its
+ *	  analysed query still, a DECLARE or EXPLAIN its own, and others are analysed
+ *	  again from their text.  The result for a prepared statement is kept, and used
+ *	  again as long as text, types, search_path and user are the same and no
+ *	  catalog has changed.
  *
  *	  Constants are written as postgres_fdw and pg_dump write them, so that they
  *	  are read the same under any settings.
@@ -45,6 +44,7 @@
 #include "utils/memutils.h"
 #include "utils/ruleutils.h"
 
+#include "tcs_compat.h"
 #include "tcs_exempt.h"
 #include "tcs_portable.h"
 #include "tcs_statement.h"
@@ -56,6 +56,7 @@
 typedef struct KeptStatement
 {
 	char		name[NAMEDATALEN];	/* key */
+	TimestampTz prepared_at;	/* of this name, there may be another by now */
 	char	   *source;
 	char	   *search_path;
 	Oid			user;
@@ -148,8 +149,16 @@ wrap(const char *sql, const TcsStatement *statement)
 
 	initStringInfo(&buf);
 	for (int i = 0; i < statement->ncolumns; i++)
-		appendStringInfo(&buf, "%s c%d%s", i == 0 ? "SELECT" : ",", i + 1,
-						 statement->columns[i].as_text ? "::pg_catalog.text" : "");
+	{
+		const TcsColumn *column = &statement->columns[i];
+		Oid			type = tcs_portable_text_type(column->type);
+
+		appendStringInfo(&buf, "%s c%d", i == 0 ? "SELECT" : ",", i + 1);
+		if (type != column->type)
+			appendStringInfo(&buf, "::%s", format_type_be_qualified(type));
+		if (column->as_text)
+			appendStringInfoString(&buf, "::pg_catalog.text");
+	}
 	appendStringInfo(&buf, " FROM (%s) t", sql);
 	for (int i = 0; i < statement->ncolumns; i++)
 		appendStringInfo(&buf, "%sc%d", i == 0 ? "(" : ", ", i + 1);
@@ -213,51 +222,93 @@ prepare_query(Query *query, TcsStatement *statement)
 	statement->why_not = tcs_portable_query(query, &statement->runs_user_code);
 }
 
-/* Analyse a parsed statement; of PREPARE, the one that it prepares. */
-static Query *
-analyze_raw(RawStmt *raw, const char *source, Oid *types, int ntypes)
-{
-	if (IsA(raw->stmt, PrepareStmt))
-	{
-		RawStmt    *inner = makeNode(RawStmt);
-
-		*inner = *raw;
-		inner->stmt = ((PrepareStmt *) raw->stmt)->query;
-		raw = inner;
-	}
-	return parse_analyze_fixedparams(raw, source, types, ntypes, NULL);
-}
-
 /*
- * Analyse a statement again from its text.  Notices were given the first time.
- * NULL if the text is not one statement.
+ * Analyse a parsed statement again.  Notices were given the first time.
  */
 static Query *
-analyze_again(const PlannedStmt *plan, const char *source, Oid *types, int ntypes)
+analyze_again(RawStmt *raw, const char *source, Oid *types, int ntypes)
 {
 	int			level = NewGUCNestLevel();
-	List	   *parsetrees;
-	Query	   *query = NULL;
+	Query	   *query;
 
 	(void) set_config_option("client_min_messages", "error", PGC_SUSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("log_min_messages", "error", PGC_SUSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	parsetrees = tcs_statement_parse(plan, &source);
-	if (list_length(parsetrees) == 1)
-		query = analyze_raw(linitial_node(RawStmt, parsetrees), source, types, ntypes);
+	query = parse_analyze_fixedparams(raw, source, types, ntypes, NULL);
 	AtEOXact_GUC(true, level);
 	return query;
 }
 
+/*
+ * Parse a statement again from its text; NULL if the text is not one statement.
+ */
+static RawStmt *
+parse_again(const PlannedStmt *plan, const char **source)
+{
+	int			level = NewGUCNestLevel();
+	List	   *parsetrees;
+
+	(void) set_config_option("escape_string_warning", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	parsetrees = tcs_statement_parse(plan, source);
+	AtEOXact_GUC(true, level);
+	return list_length(parsetrees) == 1 ? linitial_node(RawStmt, parsetrees) : NULL;
+}
+
+/* Has rewriting left traces: views, or conditions of row-level security? */
+static bool
+was_rewritten(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		RangeTblEntry *rte = (RangeTblEntry *) node;
+
+		/* a view keeps its number as a subquery, or, on 15, its OLD and NEW */
+		return rte->securityQuals != NIL || rte->relkind == RELKIND_VIEW ||
+			(rte->rtekind == RTE_SUBQUERY && OidIsValid(rte->relid));
+	}
+	if (IsA(node, Query))
+		return ((Query *) node)->hasRowSecurity ||
+			query_tree_walker((Query *) node, was_rewritten, context,
+							  QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, was_rewritten, context);
+}
+
+/*
+ * The analysed query of a prepared statement, as core would use it now.
+ *
+ * Constants were made into values when it was prepared, under the settings of
+ * that time.  As long as core goes by that, so do we, unless rewriting has changed
+ * the query; otherwise it is analysed again from its parse tree, as core does it
+ * when names may have come to mean something else.
+ */
+static Query *
+of_plan_source(CachedPlanSource *plansource)
+{
+	if (plansource->is_valid && list_length(plansource->query_list) == 1 &&
+		tcs_search_path_is_current_compat(plansource->search_path) &&
+		!was_rewritten(linitial(plansource->query_list), NULL))
+		return copyObject(linitial_node(Query, plansource->query_list));
+	return analyze_again(copyObject(plansource->raw_parse_tree),
+						 plansource->query_string,
+						 plansource->param_types, plansource->num_params);
+}
+
 /* Is what was kept still what the statement means? */
 static bool
-is_current(const KeptStatement *entry, const char *source, const Oid *types, int ntypes)
+is_current(const KeptStatement *entry, const PreparedStatement *prepared)
 {
-	return entry->statement.number != 0 && entry->user == GetUserId() &&
-		entry->ntypes == ntypes &&
-		memcmp(entry->types, types, ntypes * sizeof(Oid)) == 0 &&
-		strcmp(entry->source, source) == 0 &&
+	const CachedPlanSource *source = prepared->plansource;
+
+	return entry->statement.number != 0 &&
+		entry->prepared_at == prepared->prepare_time &&
+		entry->user == GetUserId() &&
+		entry->ntypes == source->num_params &&
+		memcmp(entry->types, source->param_types, entry->ntypes * sizeof(Oid)) == 0 &&
+		strcmp(entry->source, source->query_string) == 0 &&
 		strcmp(entry->search_path, namespace_search_path) == 0;
 }
 
@@ -301,10 +352,10 @@ find_kept(const char *name)
 
 /* Keep what was found out about a prepared statement. */
 static TcsStatement *
-keep(const char *name, const TcsStatement *statement, const char *source,
-	 const Oid *types, int ntypes)
+keep(const PreparedStatement *prepared, const TcsStatement *statement)
 {
-	KeptStatement *entry = find_kept(name);
+	const CachedPlanSource *source = prepared->plansource;
+	KeptStatement *entry = find_kept(prepared->stmt_name);
 	MemoryContext old = MemoryContextSwitchTo(kept_context);
 	TcsStatement *copy = &entry->statement;
 
@@ -312,46 +363,42 @@ keep(const char *name, const TcsStatement *statement, const char *source,
 	copy->sql = pstrdup(statement->sql);
 	copy->columns = palloc(Max(statement->ncolumns, 1) * sizeof(TcsColumn));
 	memcpy(copy->columns, statement->columns, statement->ncolumns * sizeof(TcsColumn));
-	entry->source = pstrdup(source);
+	entry->prepared_at = prepared->prepare_time;
+	entry->source = pstrdup(source->query_string);
 	entry->search_path = pstrdup(namespace_search_path);
 	entry->user = GetUserId();
-	entry->ntypes = ntypes;
-	entry->types = palloc(Max(ntypes, 1) * sizeof(Oid));
-	memcpy(entry->types, types, ntypes * sizeof(Oid));
+	entry->ntypes = source->num_params;
+	entry->types = palloc(Max(entry->ntypes, 1) * sizeof(Oid));
+	memcpy(entry->types, source->param_types, entry->ntypes * sizeof(Oid));
 	/* a new number, so that nobody takes an old text for it */
 	copy->number = ++last_number;
 	MemoryContextSwitchTo(old);
 	return copy;
 }
 
-/* A statement from its text; kept under its name if it has one. */
+/* A prepared statement; what it was found to be is kept. */
 static TcsStatement *
-from_source(const PlannedStmt *plan, const char *source, const char *name,
-			Oid *types, int ntypes)
+of_prepared(const char *name)
 {
-	TcsStatement *statement;
+	PreparedStatement *prepared = FetchPreparedStatement(name, true);
+	CachedPlanSource *plansource = prepared->plansource;
+	KeptStatement *entry = find_kept(name);
 	uint64		known = SharedInvalidMessageCounter;
-	Query	   *query;
+	TcsStatement *statement;
 
-	if (name)
-	{
-		KeptStatement *entry = find_kept(name);
-
-		if (is_current(entry, source, types, ntypes))
-			return &entry->statement;
-	}
+	if (is_current(entry, prepared))
+		return &entry->statement;
 
 	statement = palloc0(sizeof(TcsStatement));
-	query = analyze_again(plan, source, types, ntypes);
-	if (query == NULL)
+	if (plansource->raw_parse_tree == NULL)
 	{
-		statement->why_not = "its text is not one statement";
+		statement->why_not = "it is empty";
 		return statement;
 	}
-	prepare_query(query, statement);
+	prepare_query(of_plan_source(plansource), statement);
 	/* what was told meanwhile may have come too late for a name looked up */
-	if (name && statement->why_not == NULL && known == SharedInvalidMessageCounter)
-		return keep(name, statement, source, types, ntypes);
+	if (statement->why_not == NULL && known == SharedInvalidMessageCounter)
+		return keep(prepared, statement);
 	return statement;
 }
 
@@ -359,11 +406,24 @@ from_source(const PlannedStmt *plan, const char *source, const char *name,
 TcsStatement *
 tcs_statement_of_query(const QueryDesc *query_desc)
 {
+	const char *source = query_desc->sourceText;
+	TcsStatement *statement;
+	RawStmt    *raw;
 	int			ntypes;
-	Oid		   *types = tcs_statement_param_types(query_desc->params, &ntypes);
+	Oid		   *types;
 
-	return from_source(query_desc->plannedstmt, query_desc->sourceText,
-					   ActivePortal->prepStmtName, types, ntypes);
+	if (ActivePortal->prepStmtName &&
+		FetchPreparedStatement(ActivePortal->prepStmtName, false))
+		return of_prepared(ActivePortal->prepStmtName);
+
+	statement = palloc0(sizeof(TcsStatement));
+	types = tcs_statement_param_types(query_desc->params, &ntypes);
+	raw = parse_again(query_desc->plannedstmt, &source);
+	if (raw)
+		prepare_query(analyze_again(raw, source, types, ntypes), statement);
+	else
+		statement->why_not = "its text is not one statement";
+	return statement;
 }
 
 /* The EXECUTE that a utility statement is or explains, or NULL. */
@@ -416,25 +476,13 @@ arguments_read(ExecuteStmt *execute, const char *source)
 static TcsStatement *
 of_execute(ExecuteStmt *execute, const char *source)
 {
-	PreparedStatement *prepared = FetchPreparedStatement(execute->name, true);
-	CachedPlanSource *plansource = prepared->plansource;
-	TcsStatement *statement = palloc0(sizeof(TcsStatement));
-	PlannedStmt slice = {0};
+	TcsStatement *statement = of_prepared(execute->name);
 
-	if (plansource->raw_parse_tree == NULL)
-	{
-		statement->why_not = "it is empty";
+	if (!arguments_read(execute, source))
 		return statement;
-	}
-	if (arguments_read(execute, source))
-	{
-		statement->why_not = "the arguments of EXECUTE read data of this node";
-		return statement;
-	}
-	slice.stmt_location = plansource->raw_parse_tree->stmt_location;
-	slice.stmt_len = plansource->raw_parse_tree->stmt_len;
-	return from_source(&slice, plansource->query_string, execute->name,
-					   plansource->param_types, plansource->num_params);
+	statement = palloc0(sizeof(TcsStatement));
+	statement->why_not = "the arguments of EXECUTE read data of this node";
+	return statement;
 }
 
 /* Is it a utility statement whose query can be redirected? */

@@ -240,6 +240,14 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION redirect_begin(bigint, text, text, text, text, bytea) IS
 'called by a standby before a redirected statement: checks and settings';
 
+CREATE FUNCTION redirect_settings(settings bytea)
+RETURNS void
+AS 'MODULE_PATHNAME', 'tcs_redirect_settings'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION redirect_settings(bytea) IS
+'called by a standby when settings have changed within a redirected transaction';
+
 CREATE FUNCTION redirect_check()
 RETURNS void
 AS 'MODULE_PATHNAME', 'tcs_redirect_check'
