@@ -20,7 +20,7 @@ $| = 1;
 
 my ($scratch, $bin, $client) = @ARGV;
 my $quick = $ENV{QUICK} ? 1 : 0;
-my %wanted = map { $_ => 1 } split ' ', ($ENV{SECTIONS} || '1 2 3 4');
+my %wanted = map { $_ => 1 } split ' ', ($ENV{SECTIONS} || '1 2 3 4 5');
 my $rounds = $quick ? 3 : 5;
 my $seconds = $quick ? 0.5 : 1;
 
@@ -224,7 +224,10 @@ END
 sub client
 {
 	my ($mode, %args) = @_;
+	my $processor = delete $args{processor};
 	my @command = ($client, $mode, map { "$_=$args{$_}" } sort keys %args);
+
+	unshift @command, 'taskset', '-c', $processor if defined $processor;
 
 	open(my $out, '-|', @command) or die "bench: $client: $!\n";
 	my $line = <$out> // '';
@@ -384,6 +387,44 @@ sub start_valgrind
 	await($node, 'SELECT true', 'start under valgrind');
 }
 
+# Servers, a primary before its standby.
+sub restart_under_valgrind
+{
+	my (@nodes) = @_;
+
+	server($_, 'stop') foreach (reverse @nodes);
+	start_valgrind($_) foreach (@nodes);
+	settle_servers();
+
+	# the first sessions of a server do more than later ones
+	foreach my $node (@nodes)
+	{
+		instructions_of_session($node, 20, statement => 'SELECT v FROM t WHERE id = 5000') for (1 .. 3);
+	}
+}
+
+sub restart_without_valgrind
+{
+	my (@nodes) = @_;
+
+	foreach my $pid (reverse @valgrinds)
+	{
+		kill 'INT', $pid;
+		waitpid($pid, 0);
+	}
+	@valgrinds = ();
+	server($_, 'start') foreach (@nodes);
+	settle_servers();
+}
+
+# Is there a valgrind?  Says so if not.
+sub have_valgrind
+{
+	return 1 if system('valgrind --version >/dev/null 2>&1') == 0;
+	remark('not measured: valgrind is not installed');
+	return 0;
+}
+
 # Instructions a whole session spends, from connection to exit; with own => 1,
 # those that are spent in the library's own code.
 sub instructions_of_session
@@ -460,28 +501,16 @@ sub instructions
 sub instructions_section
 {
 	section('1. Instructions of a read whose requirement is already met');
-	if (system('valgrind --version >/dev/null 2>&1') != 0)
-	{
-		remark('not measured: valgrind is not installed');
-		return;
-	}
+	return unless have_valgrind();
 	remark('User-space instructions of the backend, counted one by one: all servers run',
 		'under valgrind (callgrind), a point SELECT by primary key, the cost of a session',
 		'with more reads less that of one with fewer. "again" repeats the base: the noise.',
 		'"of tcs" are those in the library itself; the rest is core, called by it or',
 		'otherwise laid out in memory (malloc looks longer or less long for a place).');
 
-	server($_, 'stop') foreach (qw(standby bare_standby primary bare_primary));
-	start_valgrind($_) foreach (qw(primary bare_primary standby bare_standby));
-	settle_servers();
+	restart_under_valgrind(qw(primary bare_primary standby bare_standby));
 
 	my $token = query('primary', 'UPDATE t SET v = v WHERE id = 1', 'SHOW tcs.session_token');
-
-	# the first sessions of a server do more than later ones
-	foreach my $node (qw(standby bare_standby primary bare_primary))
-	{
-		instructions_of_session($node, 20, statement => 'SELECT v FROM t WHERE id = 5000') for (1 .. 3);
-	}
 
 	foreach my $protocol (qw(prepared extended simple))
 	{
@@ -541,14 +570,7 @@ sub instructions_section
 	result(sprintf('UPDATE with a token reported (%+.0f)', $spent - $base),
 		100 * ($spent / $base - 1), '%', '');
 
-	foreach my $pid (reverse @valgrinds)
-	{
-		kill 'INT', $pid;
-		waitpid($pid, 0);
-	}
-	@valgrinds = ();
-	server($_, 'start') foreach (qw(primary bare_primary standby bare_standby));
-	settle_servers();
+	restart_without_valgrind(qw(primary bare_primary standby bare_standby));
 }
 
 
@@ -662,23 +684,36 @@ sub ryw_section
 	write_part();
 }
 
+# A socket in a folder of its own that leads to a server.
+sub start_proxy
+{
+	my ($dir, $node, $delay) = @_;
+	my $socket = "$dir/.s.PGSQL.$port{$node}";
+
+	mkdir $dir;
+	unlink $socket;
+	my $pid = open(my $out, '-|', $client, 'proxy', "delay=$delay",
+		"from=$socket", "to=$data/.s.PGSQL.$port{$node}")
+	  or die "bench: proxy: $!\n";
+
+	<$out>;
+	return { pid => $pid, out => $out };
+}
+
+sub end_proxy
+{
+	my ($proxy) = @_;
+	my $pid = delete $proxy->{pid} // return;
+
+	kill 'KILL', $pid;
+	close($proxy->{out});
+}
+
 # The same through a socket that adds half a millisecond each way.
 sub network_part
 {
 	my $dir = "$data/far";
-	my @proxies;
-
-	mkdir $dir;
-	foreach my $node (keys %port)
-	{
-		my $pid = open(my $out, '-|', $client, 'proxy', 'delay=500',
-			"from=$dir/.s.PGSQL.$port{$node}", "to=$data/.s.PGSQL.$port{$node}")
-		  or die "bench: proxy: $!\n";
-
-		<$out>;
-		push @proxies, [ $pid, $out ];
-	}
-
+	my @proxies = map { start_proxy($dir, $_, 500) } keys %port;
 	my $token = 'token, in one pipeline with the read';
 	my $other = $major >= 19 ? 'WAIT FOR LSN, then the read' : 'polling every 1 ms, then the read';
 	my $way = $major >= 19 ? 'wait' : 'poll';
@@ -689,11 +724,7 @@ sub network_part
 		$other => ryw(1, $way, dir => $dir),
 		"$other; LSN asked for" => ryw(1, $way, lsn => 'ask', dir => $dir));
 
-	foreach my $proxy (@proxies)
-	{
-		kill 'TERM', $proxy->[0];
-		close($proxy->[1]);
-	}
+	end_proxy($_) foreach (@proxies);
 	remark('', '1 client, 1 ms of network (0.5 ms each way) between it and both servers');
 	print_ryw($measured, @order);
 	result('1 ms of network: token / the other, p50', ratio($measured, $token, $other, 'p50'),
@@ -1054,6 +1085,305 @@ sub replay_part
 
 
 ##
+## 5. Redirect
+##
+
+sub redirect_section
+{
+	section('5. Reads that the standby sends to the primary');
+	query(
+		'primary',
+		'CREATE TABLE wide (id int, v text, n numeric, ts timestamptz)',
+		"INSERT INTO wide SELECT i, 'twenty bytes ' || 1000000 + i, i * 1.25, now() + i * interval '1 s'"
+		  . ' FROM generate_series(1, 1000000) i',
+		'VACUUM ANALYZE wide');
+	unmet_part();
+	not_redirected_part();
+	faults_part();
+}
+
+sub make_redirect_server
+{
+	query(
+		'primary',
+		"CREATE SERVER tcs_primary FOREIGN DATA WRAPPER tcs_fdw OPTIONS (host '$data', port '$port{primary}')",
+		'CREATE USER MAPPING FOR CURRENT_USER SERVER tcs_primary');
+	settle_servers();
+}
+
+sub drop_redirect_server
+{
+	query('primary', 'DROP USER MAPPING FOR CURRENT_USER SERVER tcs_primary', 'DROP SERVER tcs_primary');
+	settle_servers();
+}
+
+sub new_token
+{
+	return scalar(query('primary', 'UPDATE t SET v = v WHERE id = 1', 'SHOW tcs.session_token'));
+}
+
+sub pause_replay
+{
+	query('standby', 'SELECT pg_wal_replay_pause()');
+	await('standby', "SELECT pg_get_wal_replay_pause_state() = 'paused'", 'pause of replay');
+}
+
+sub redirected
+{
+	return query('standby', 'SELECT sum(redirected) FROM tcs.stat_reads');
+}
+
+# The processors that we may use, as the kernel writes them: "0-3,8".
+sub processors
+{
+	open(my $file, '<', '/proc/self/status') or die "bench: /proc/self/status: $!\n";
+	my ($list) = map { /^Cpus_allowed_list:\s*(\S+)/ } <$file>;
+
+	return $list;
+}
+
+# Confine the backends that a server starts from now on.
+sub pin
+{
+	my ($node, $processors) = @_;
+
+	run('taskset -cp ' . $processors . ' ' . postmaster($node) . ' >/dev/null');
+}
+
+# What contrib has for the same end, if it is installed: (name => [setup,
+# statement, target of the ratio], ...).
+sub contrib_ways
+{
+	my %ways;
+	my %available = map { $_ => 1 } query('primary', 'SELECT name FROM pg_available_extensions');
+
+	if ($available{dblink})
+	{
+		query('primary', 'CREATE EXTENSION dblink');
+		$ways{dblink} = [
+			"SELECT dblink_connect('c', '" . conninfo('primary') . "')",
+			"SELECT v FROM dblink('c', 'SELECT v FROM t WHERE id = ' || \$1) AS r(v bigint)" ];
+	}
+	if ($available{postgres_fdw})
+	{
+		query(
+			'primary',
+			'CREATE EXTENSION postgres_fdw',
+			"CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$data', port '$port{primary}')",
+			'CREATE USER MAPPING FOR CURRENT_USER SERVER far',
+			"CREATE FOREIGN TABLE far_t (id int, v bigint) SERVER far OPTIONS (table_name 't')");
+		$ways{postgres_fdw} = [ '', 'SELECT v FROM far_t WHERE id = $1' ];
+	}
+	return %ways;
+}
+
+# Reads whose token is not reached: replay stands still.
+sub unmet_part
+{
+	my %contrib = contrib_ways();
+	my $all = processors();
+	my ($first, $last) = $all =~ /^(\d+)(?:.*?(\d+))?$/;
+	my ($token, $before, $measured, @order);
+
+	make_redirect_server();
+	pause_replay();
+	$token = "SET tcs.session_token = '" . new_token() . "'";
+
+	# one row
+	foreach my $placement (
+		[ 'each hop leads to another processor', $last, $first, 'max 2.2' ],
+		[ 'all on one processor', $first, $first, '' ])
+	{
+		my ($where, $middle, $ends, $target) = @$placement;
+		my $one = sub {
+			my ($node, %args) = @_;
+
+			return sub {
+				my $measured = client('read', conn => conninfo($node), clients => 1, writes => 0,
+					seconds => $seconds / 2, processor => $node eq 'primary' ? $middle : $ends, %args);
+
+				$measured->{mean} = 1e6 / $measured->{rate};
+				return $measured;
+			};
+		};
+
+		if (system('taskset -V >/dev/null 2>&1') != 0)
+		{
+			remark('', 'One row: not measured, as there is no taskset');
+			last;
+		}
+		if (!defined $middle)
+		{
+			remark('', "One row, $where: not measured, as there is but one");
+			next;
+		}
+		pin('primary', $ends);
+		pin('standby', $middle);
+		@order = ('directly', 'redirected', sort keys %contrib);
+		$before = redirected();
+		$measured = in_turns(
+			2 * $rounds,
+			'directly' => $one->('primary'),
+			'redirected' => $one->('standby', setup => $token),
+			map {
+				$_ => $one->('standby', setup => "SET tcs.read_level = 'eventual'; $contrib{$_}[0]",
+					statement => $contrib{$_}[1])
+			} sort keys %contrib);
+		remark('', "One row by primary key, prepared, 1 client; $where");
+		printf "  %-44s %9s %9s %9s %9s\n", '', 'p50 us', 'mean us', 'p99 us', 'reads/s';
+		foreach my $name (@order)
+		{
+			printf "  %-44s %9.1f %9.1f %9.0f %9.0f\n", $name,
+			  map { mid($measured, $name, $_) } qw(p50 mean p99 rate);
+		}
+		foreach my $field (qw(p50 mean))
+		{
+			foreach my $name (@order[ 1 .. $#order ])
+			{
+				result("one row, $name / directly, $field", ratio($measured, $name, 'directly', $field),
+					'ratio', $name eq 'redirected' ? $target : '');
+			}
+		}
+		result('reads that were not redirected', total($measured, 'redirected', 'ops') - (redirected() - $before),
+			'', 'max 0');
+		pin($_, $all) foreach (qw(primary standby));
+	}
+
+	# many rows
+	my $many = sub {
+		my ($node, $rows, $times, %args) = @_;
+
+		return sub {
+			return client('repeat', conn => conninfo($node), protocol => 'extended', times => $times,
+				statement => "SELECT id, v, n, ts FROM wide LIMIT $rows", %args);
+		};
+	};
+
+	$measured = in_turns(
+		$rounds,
+		'directly' => $many->('primary', 100000, $quick ? 5 : 10),
+		'redirected' => $many->('standby', 100000, $quick ? 5 : 10, setup => $token));
+	remark('', '100000 rows of four columns, the whole result');
+	remark(sprintf 'directly %.0f ms, redirected %.0f ms',
+		map { mid($measured, $_, 'p50') / 1000 } qw(directly redirected));
+	result('100000 rows, redirected / directly, p50', ratio($measured, 'redirected', 'directly', 'p50'),
+		'ratio', 'max 1.7');
+
+	my %memory = map { $_ => $many->('standby', $_, 1, setup => $token)->()->{memory} } (10000, 100000, 1000000);
+
+	remark('most memory of the backend on the standby: ' . join(', ',
+			map { sprintf '%.1f MB for %d rows', $memory{$_} / 1024, $_ } sort { $a <=> $b } keys %memory));
+	result('memory for 1000000 rows less that for 10000', ($memory{1000000} - $memory{10000}) / 1024,
+		'MB', 'max 1');
+
+	query('standby', 'SELECT pg_wal_replay_resume()');
+	drop_redirect_server();
+}
+
+# What a statement that stays here pays for the redirect.
+sub not_redirected_part
+{
+	my @nodes = qw(primary standby);
+	my (%spent, $setup);
+
+	remark('', 'Instructions of a read that is not redirected, session with a token that is reached');
+	return unless have_valgrind();
+	restart_under_valgrind(@nodes);
+	$setup = "SET tcs.session_token = '" . new_token() . "'";
+	settle_servers();
+	foreach my $with ('without', 'with', 'again')
+	{
+		make_redirect_server() if $with eq 'with';
+		drop_redirect_server() if $with eq 'again';
+		foreach my $protocol (qw(simple prepared))
+		{
+			$spent{$protocol}{$with} = instructions(
+				'standby',
+				protocol => $protocol,
+				setup => $setup,
+				value => 5000,
+				statement => 'SELECT v FROM t WHERE id = ' . ($protocol eq 'simple' ? '5000' : '$1'));
+		}
+	}
+	foreach my $protocol (qw(simple prepared))
+	{
+		my $base = $spent{$protocol}{without};
+
+		remark(sprintf '%s protocol, without a redirect server: %.0f instructions', $protocol, $base);
+		foreach my $with ('again', 'with')
+		{
+			result(sprintf('%s, %s (%+.0f)', $protocol, $with eq 'with' ? 'with a redirect server' : $with,
+					$spent{$protocol}{$with} - $base),
+				100 * ($spent{$protocol}{$with} / $base - 1), '%',
+				$with ne 'with' ? '' : $protocol eq 'simple' ? 'max 2' : 'max 0.1');
+		}
+	}
+	restart_without_valgrind(@nodes);
+}
+
+# Replay is paused and resumed, and the worker's link is cut and restored, while
+# clients write and read.  A pause is longer than the default of tcs.max_wait.
+# Every second cut is silent: the link hangs.
+sub faults_part
+{
+	my $span = $quick ? 10 : 20;
+	my $dir = "$data/link";
+	my $link = start_proxy($dir, 'primary', 0);
+	my %measured;
+
+	make_redirect_server();
+	append("$data/standby/postgresql.conf", "tcs.primary_conninfo = '" . conninfo('primary', $dir) . "'\n");
+	reload('standby');
+	settle_servers();
+	remark('', "8 clients at level session write and read for $span s, replay and the worker's link come and go");
+	foreach my $fallback ('redirect, error', 'error')
+	{
+		my @command = ($client, 'ryw', 'primary=' . conninfo('primary'), 'conn=' . conninfo('standby'),
+			'way=mix', 'clients=8', "seconds=$span", 'interval=5000', 'errors=count',
+			"setup=SET tcs.fallback = '$fallback'");
+		my $before = redirected();
+		my $until = time + $span - 1.5;
+		my $step = 0;
+
+		open(my $out, '-|', @command) or die "bench: $client: $!\n";
+		while (time < $until)
+		{
+			if ($step % 2 == 0) { query('standby', 'SELECT pg_wal_replay_pause()') }
+			else { query('standby', 'SELECT pg_wal_replay_resume()') }
+
+			if ($step % 6 == 1) { end_proxy($link) }
+			elsif ($step % 6 == 4) { kill 'STOP', $link->{pid} }
+			elsif ($step % 6 == 3) { $link = start_proxy($dir, 'primary', 0) }
+			elsif ($step % 6 == 0 && $step > 0) { kill 'CONT', $link->{pid} }
+			$step++;
+			sleep 1.5;
+		}
+		query('standby', 'SELECT pg_wal_replay_resume()');
+
+		my $done = { map { split /=/, $_, 2 } split ' ', <$out> // '' };
+
+		close($out) or die "bench: failed: @command\n";
+		end_proxy($link);
+		$link = start_proxy($dir, 'primary', 0);
+		settle_servers();
+
+		my $reads = $done->{ops} + $done->{refused};
+
+		remark(sprintf '%s: %d reads, %d redirected, %d failed; p50 %.0f us, p99 %.0f us, longest %.0f ms',
+			$fallback, $reads, redirected() - $before, $done->{refused},
+			$done->{p50}, $done->{p99}, $done->{max} / 1000);
+		result("reads that failed, fallback = $fallback", 100 * $done->{refused} / $reads,
+			'%', $fallback eq 'error' ? '' : 'max 0.1');
+		result('answers that broke the guarantee', $done->{stale}, '', 'max 0');
+	}
+	end_proxy($link);
+	append("$data/standby/postgresql.conf", "tcs.primary_conninfo = ''\n");
+	reload('standby');
+	drop_redirect_server();
+}
+
+
+##
 ## Main
 ##
 
@@ -1072,6 +1402,7 @@ instructions_section() if $wanted{1};
 ryw_section() if $wanted{2};
 strong_section() if $wanted{3};
 crowd_section() if $wanted{4};
+redirect_section() if $wanted{5};
 
 printf "\n%d targets met, %d missed; %.0f s\n", scalar(grep { $_ eq 'met' } @results),
   scalar(@misses), time - $began;

@@ -200,6 +200,15 @@ prepare(PGconn *conn, const char *name, const char *statement)
 /* Reads of this thread that were refused, to be retried. */
 static __thread long refused = 0;
 
+/* Is this an error to be counted?  errors=count: every one is. */
+static bool
+is_refusal(const char *sqlstate)
+{
+	/* serialization_failure, deadlock_detected: no answer, no wrong one */
+	return sqlstate && (strncmp(sqlstate, "40", 2) == 0 ||
+						strcmp(arg("errors", ""), "count") == 0);
+}
+
 /* Copy the one value of a result, if it has one, and free it. */
 static void
 take(PGconn *conn, PGresult *res, char value[128])
@@ -208,12 +217,12 @@ take(PGconn *conn, PGresult *res, char value[128])
 
 	if (status == PGRES_FATAL_ERROR)
 	{
-		const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+		static atomic_bool told = false;
 
-		/* serialization_failure, deadlock_detected: no answer, no wrong one */
-		if (state && strncmp(state, "40", 2) == 0)
+		if (is_refusal(PQresultErrorField(res, PG_DIAG_SQLSTATE)))
 		{
-			if (refused++ == 0)
+			refused++;
+			if (!atomic_exchange(&told, true))
 				fprintf(stderr, "client: refused: %s", PQresultErrorMessage(res));
 			PQclear(res);
 			return;
@@ -393,6 +402,25 @@ cpu_of(int pid)
 }
 
 
+/* The most memory a process has had so far, in kB. */
+static long
+memory_of(int pid)
+{
+	char		path[64];
+	char		line[256];
+	FILE	   *file;
+	long		kb = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	if ((file = fopen(path, "r")) == NULL)
+		return 0;
+	while (kb == 0 && fgets(line, sizeof(line), file))
+		sscanf(line, "VmHWM: %ld", &kb);
+	fclose(file);
+	return kb;
+}
+
+
 /* ---- repeat ---- */
 
 /*
@@ -450,7 +478,7 @@ mode_repeat(void)
 		let_sleep(PQbackendPID(conn));
 	}
 	print_latencies(&latencies, now_us() - start);
-	printf(" pid=%d\n", PQbackendPID(conn));
+	printf(" pid=%d memory=%ld\n", PQbackendPID(conn), memory_of(PQbackendPID(conn)));
 	PQfinish(conn);
 }
 
@@ -514,22 +542,28 @@ mode_write(void)
  *	pipe	WAIT FOR LSN and the read in one pipeline
  *	poll	ask the standby every millisecond how far it is, then the read
  *	none	just the read
+ *	mix		tcs and message: every second client the one or the other
  *
  * wait, pipe and poll need the position of the write.  With lsn=free it comes
  * with the acknowledgement of the write (the question was in the same
- * pipeline); with lsn=ask it is asked for after it.
+ * pipeline); with lsn=ask it is asked for after it.  With interval=US a client
+ * writes and reads at most once in that time.
  */
 static void *
 run_ryw(void *data)
 {
 	Client	   *client = data;
-	const char *way = arg("way", NULL);
+	const char *asked = arg("way", NULL);
+	const char *way = strcmp(asked, "mix") != 0 ? asked :
+		client->number % 2 ? "message" : "tcs";
+	double		interval = number("interval", "0");
 	bool		by_lsn = strcmp(way, "wait") == 0 || strcmp(way, "pipe") == 0 ||
 		strcmp(way, "poll") == 0;
 	bool		free_lsn = by_lsn && strcmp(arg("lsn", "free"), "free") == 0;
 	bool		pipelined = strcmp(way, "tcs") == 0 || strcmp(way, "pipe") == 0;
 	PGconn	   *primary = connect_to(arg("primary", NULL), "");
 	PGconn	   *standby = connect_to(arg("conn", NULL), arg("setup", ""));
+	double		due = 0;
 	char		id[16];
 
 	snprintf(id, sizeof(id), "%d", client->number + 1);
@@ -551,6 +585,8 @@ run_ryw(void *data)
 		char		text[512];
 		double		acknowledged;
 
+		sleep_us(due - now_us());
+		due = now_us() + interval;
 		snprintf(version, sizeof(version), "%ld", base + v);
 		if (free_lsn)
 		{
@@ -719,6 +755,7 @@ questions_cpu(void)
  * way=plain: just the read; what it guarantees is the server's business.
  * way=wait, way=poll: ask the primary for its position before each read, then
  * wait for it by WAIT FOR LSN, or by asking the standby every millisecond.
+ * statement= is another read of the row whose number is $1.
  */
 static void *
 run_reader(void *data)
@@ -733,7 +770,7 @@ run_reader(void *data)
 
 	/* all read the writer's row; without a writer, rows nobody touches */
 	snprintf(id, sizeof(id), "%d", checked ? 1 : 5000 + client->number);
-	prepare(standby, "r", select_row);
+	prepare(standby, "r", arg("statement", select_row));
 	prepare(standby, "reached", "SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn");
 	if (asks)
 		prepare(primary, "lsn", ask_lsn);
