@@ -38,7 +38,7 @@ use Test::More;
 
 use TcsTest;
 
-my ($primary, $standby) = new_pair();
+my ($primary, $standby) = new_pair(init => { extra => [ "--encoding=UTF8", "--locale=C" ] });
 my $version = server_version($primary);
 
 # Prepared while there was no server to redirect to.
