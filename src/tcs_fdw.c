@@ -59,9 +59,11 @@ is_libpq_option(const PQconninfoOption *option, Oid catalog)
 		return false;
 	of_mapping = strcmp(option->keyword, "user") == 0 ||
 		strchr(option->dispchar, '*') != NULL;
+	/* files of the server: in a mapping, which users may make, not by all */
 	if (strcmp(option->keyword, "sslcert") == 0 ||
 		strcmp(option->keyword, "sslkey") == 0)
-		return catalog == UserMappingRelationId || catalog == ForeignServerRelationId;
+		return catalog == ForeignServerRelationId ||
+			(catalog == UserMappingRelationId && superuser());
 	return catalog == (of_mapping ? UserMappingRelationId : ForeignServerRelationId);
 }
 

@@ -578,7 +578,7 @@ wait_or_redirect(TcsSite *site, TcsContext *context, TcsUnmet *facts,
 		TCS_VERDICT_REDIRECT)
 	{
 		/* while it runs there, replay must not wait for its locks here */
-		if (site->kind == TCS_SITE_QUERY && !holding && !site->locks_released)
+		if (!holding && !site->locks_released)
 		{
 			tcs_swap_release_locks(site);
 			site->locks_released = true;
@@ -614,6 +614,9 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 	bool		again = gave_up.lxid == tcs_my_lxid_compat() &&
 	gave_up.generation == tcs_settings_generation;
 
+	if (!may_redirect && site_is_read(site) && facts->in_recovery &&
+		tcs_fallback_has_redirect(tcs_guc_fallback()) && tcs_server_exists())
+		facts->redirect_failure = "a statement of this kind stays on this node";
 	if (again)
 		facts->waited_us = gave_up.waited_us;
 	/* waited for already, or not to be had by waiting */
@@ -658,7 +661,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 									&served_at) == TCS_VERDICT_REFUSE)
 				refuse(site, facts);
 		}
-		if (site->locks_released && !site->redirected)
+		if (site->locks_released && !site->redirected && site->kind == TCS_SITE_QUERY)
 			tcs_swap_retake_locks(site);
 
 		tcs_swap_take_snapshot(site);

@@ -80,7 +80,8 @@ gate_is_open_here(void)
 {
 	if (unlikely(attachment == TCS_ATTACH_UNDECIDED))
 		decide_attachment();
-	return attachment == TCS_ATTACHED && tcs_enabled;
+	/* what runs elsewhere goes on there, also if tcs is switched off now */
+	return attachment == TCS_ATTACHED && (tcs_enabled || tcs_remote_is_begun());
 }
 
 /* A top-level statement comes to the gate. */
@@ -133,12 +134,12 @@ before_executor(QueryDesc *query_desc, int eflags)
 		check_nested(query_desc);
 		return;
 	}
-	if (!tcs_exempt_plan(query_desc->plannedstmt))
-	{
-		site.query_desc = query_desc;
-		site.eflags = eflags;
-		pass_gate(&site);
-	}
+	/* what is exempt has shown nothing of the snapshot */
+	if (tcs_exempt_plan(query_desc->plannedstmt))
+		return;
+	site.query_desc = query_desc;
+	site.eflags = eflags;
+	pass_gate(&site);
 	if (IsolationUsesXactSnapshot())
 		tcs_gate_note_snapshot_use();
 }
@@ -512,7 +513,8 @@ static void
 tcs_xact_callback(XactEvent event, void *arg)
 {
 	if (unlikely(tcs_remote_is_connected) &&
-		(event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT))
+		(event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+		 event == XACT_EVENT_PREPARE))
 		tcs_remote_transaction_ended();
 	if (event == XACT_EVENT_COMMIT)
 	{

@@ -289,7 +289,7 @@ bool
 tcs_peer_skip(void)
 {
 	clear_result();
-	for (int i = 0; i < 1000 && tcs_peer.syncs > 0; i++)
+	for (int i = 0; i < TCS_SKIP_RESULTS && tcs_peer.syncs > 0; i++)
 	{
 		PGresult   *result;
 
@@ -375,6 +375,7 @@ tcs_peer_raise(void)
 									tcs_peer_message(PQerrorMessage(tcs_peer.conn))),
 				 errhint("Retry the transaction.")));
 
+	tcs_peer.raised = true;
 	/* a place is one in the text that the primary was sent */
 	if (query)
 		position = PQresultErrorField(tcs_peer.error, PG_DIAG_INTERNAL_POSITION);
@@ -402,7 +403,10 @@ tcs_peer_fetch_or_throw(void)
 	ExecStatusType status;
 
 	if (arrival != TCS_ARRIVED)
+	{
+		tcs_peer_forget_error();
 		tcs_peer_raise();
+	}
 	status = PQresultStatus(tcs_peer.result);
 	if (tcs_peer.result != NULL &&
 		(status == PGRES_FATAL_ERROR || status == PGRES_NONFATAL_ERROR ||

@@ -33,6 +33,7 @@ typedef struct TcsPeer
 	int			syncs;			/* sent, and not read yet */
 	bool		running;		/* the first of them ends the client's
 								 * statement */
+	bool		raised;			/* was an error of the server raised just now? */
 	const char *sql;			/* while it runs: its text, as it was sent */
 	PGresult   *result;			/* the last one; freed with the next */
 	PGresult   *error;			/* that is being raised; freed at the end of

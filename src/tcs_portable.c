@@ -367,8 +367,8 @@ tcs_portable_text_type(Oid type)
 		return REGPROCEDUREOID;
 	if (type == REGOPEROID)
 		return REGOPERATOROID;
-	/* which has no input function of its own, but is text */
-	if (type == PG_NODE_TREEOID)
+	/* which are text, and whose input functions do not take all their values */
+	if (type == PG_NODE_TREEOID || type == XMLOID)
 		return TEXTOID;
 	return type;
 }

@@ -80,6 +80,7 @@ capture(const TcsSite *site)
 	if (site->kind == TCS_SITE_QUERY && site->locks_released &&
 		!tcs_swap_try_locks(site))
 	{
+		tcs_swap_release_locks(site);
 		statement = palloc0(sizeof(TcsStatement));
 		statement->why_not = "replay holds a lock on what it reads";
 		return statement;
@@ -92,6 +93,7 @@ capture(const TcsSite *site)
 	PopActiveSnapshot();
 	if (site->locks_released)
 		tcs_swap_release_locks(site);
+	InvalidateCatalogSnapshot();
 	return statement;
 }
 

@@ -32,7 +32,8 @@
  *	  result stays in the network until it is wanted.
  *
  *	  A statement that is given up is not cancelled through libpq, whose cancel
- *	  can block for minutes before 17: the connection is closed, and the server
+ *	  can block for minutes before 17: unless its end has come already, the
+ *	  connection is closed, and the server
  *	  looks every second whether its client is still there
  *	  (client_connection_check_interval).
  *
@@ -253,7 +254,7 @@ send_statement(const TcsStatement *statement, ParamListInfo params)
 		encode_param(&params->params[i], &values[i], &lengths[i], &formats[i]);
 
 	tcs_peer.running = true;
-	tcs_peer.sql = statement->sql;
+	tcs_peer.sql = NULL;
 	remote.started = false;
 	remote.preparing = 0;
 	if (statement->number == 0 || tcs_peer.unprepared)
@@ -369,7 +370,8 @@ prepare_own(int64 deadline, char **failure)
 			tcs_peer.syncs--;
 	}
 	if (!done)
-		*failure = tcs_peer_message(PQerrorMessage(tcs_peer.conn));
+		*failure = tcs_now() < deadline ? tcs_peer_message(PQerrorMessage(tcs_peer.conn)) :
+			psprintf("no answer within tcs.redirect_timeout (%d ms)", tcs_redirect_timeout);
 	else if (*failure && is_about_prepared(sqlstate))
 	{
 		tcs_peer.unprepared = true;
@@ -603,6 +605,10 @@ note_skipped(void)
 static void
 make_room(void)
 {
+	tcs_peer_forget_error();
+	/* it has come to an error, and is to read no more */
+	if (!tcs_peer.running)
+		remote.reader = NULL;
 	if (remote.reader)
 	{
 		TcsReader  *reader = remote.reader;
@@ -672,7 +678,6 @@ tcs_remote_begin(TcsRemoteBegin *begin, int64 deadline)
 
 
 /* ---- the statement ---- */
-
 
 /* Bring the savepoints there to the level that we are at. */
 static bool
@@ -761,6 +766,7 @@ tcs_remote_attach(TcsReader *reader)
 	Assert(remote.reader == NULL && tcs_peer.running);
 	reader->at_end = false;
 	remote.reader = reader;
+	tcs_peer.sql = reader->sql;
 	remote.reader_level = GetCurrentTransactionNestLevel();
 }
 
@@ -884,7 +890,7 @@ tcs_remote_transaction_ended(void)
 		PQtransactionStatus(tcs_peer.conn) == PQTRANS_IDLE)
 		remote.open = false;
 	if (!remote.ready || tcs_peer.running ||
-		(remote.open && !send_commit()) || PQflush(tcs_peer.conn) < 0 ||
+		(remote.open && !send_commit()) || PQflush(tcs_peer.conn) != 0 ||
 		tcs_budget_is_wanted())
 	{
 		close_connection();

@@ -38,6 +38,8 @@ typedef struct TcsRemoteBegin
 typedef struct TcsReader
 {
 	void		(*put_away) (struct TcsReader *reader);
+	const char *sql;			/* the statement, as long as there is the
+								 * reader */
 	bool		at_end;
 } TcsReader;
 

@@ -53,7 +53,6 @@ typedef struct TcsScan
 {
 	CustomScanState css;
 	TcsReader	reader;
-	bool		attached;
 	MemoryContextCallback detach;
 	TcsStatement statement;
 
@@ -70,6 +69,7 @@ typedef struct TcsScan
 	bool		all_away;		/* these are all: none is left on the
 								 * connection */
 	ErrorData  *error;			/* that comes after them, or NULL */
+	bool		broken;			/* putting away did not succeed */
 	bool		fetched;		/* has any row been taken? */
 } TcsScan;
 
@@ -102,6 +102,16 @@ tcs_scan_init(void)
 
 
 /* ---- the plan ---- */
+
+static void
+refuse_columns(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access due to a concurrent schema change"),
+			 errdetail("The columns of the result on the primary are not those that this standby has promised."),
+			 errhint("Retry the statement.")));
+}
 
 /* Fill in the target lists: what comes, and the same passed on. */
 static void
@@ -160,6 +170,10 @@ tcs_scan_make_plan(const PlannedStmt *local, const TcsStatement *statement,
 	PlannedStmt *plan = makeNode(PlannedStmt);
 	CustomScan *scan = makeNode(CustomScan);
 	List	   *as_text = NIL;
+
+	/* the local plan may be of a later moment than the statement */
+	if (ExecCleanTargetListLength(local->planTree->targetlist) != statement->ncolumns)
+		refuse_columns();
 
 	for (int i = 0; i < statement->ncolumns; i++)
 		as_text = lappend_int(as_text, statement->columns[i].as_text);
@@ -266,11 +280,11 @@ begin_scan(CustomScanState *css, EState *estate, int eflags)
 
 	if (!private_int(private, PRIVATE_SENT))
 		tcs_remote_send(&state->statement, estate->es_param_list_info);
+	state->reader.sql = state->statement.sql;
 	state->detach.func = detach;
 	state->detach.arg = state;
 	MemoryContextRegisterResetCallback(estate->es_query_cxt, &state->detach);
 	tcs_remote_attach(&state->reader);
-	state->attached = true;
 }
 
 /* Are these the columns that the client was promised? */
@@ -291,11 +305,7 @@ check_columns(TcsScan *state)
 				(column->typmod < 0 || PQfmod(state->result, i) == column->typmod);
 	}
 	if (!same)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to a concurrent schema change"),
-				 errdetail("The columns of the result on the primary are not those that this standby has promised."),
-				 errhint("Retry the statement.")));
+		refuse_columns();
 	state->checked = true;
 }
 
@@ -375,7 +385,7 @@ read_all_rows(TcsScan *state, TupleTableSlot *slot)
 /*
  * Another statement needs the connection: keep the rest of the rows here.
  *
- * If that is interrupted, what is there is used first, and the rest is read on.
+ * If that is interrupted, or there is no room, the rows are lost to the reader.
  * If the primary stops with an error, it is for whoever comes to that row, not
  * for the statement that needs the connection; but a transaction that runs there
  * as a whole has failed with it.  Such an error has just been raised by our own
@@ -399,15 +409,19 @@ put_rows_away(TcsReader *reader)
 		CurrentResourceOwner = owner;
 		state->away_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 	}
-	tcs_peer_forget_error();
+	tcs_peer.raised = false;
 	PG_TRY();
 	{
 		read_all_rows(state, slot);
 	}
 	PG_CATCH();
 	{
-		if (tcs_peer.error == NULL || tcs_remote_is_begun())
+		if (!tcs_peer.raised || tcs_remote_is_begun())
+		{
+			state->broken = true;
+			tcs_remote_detach(reader);
 			PG_RE_THROW();
+		}
 		MemoryContextSwitchTo(estate->es_query_cxt);
 		state->error = CopyErrorData();
 		state->all_away = true;
@@ -442,6 +456,12 @@ access_next(TcsScan *state)
 	TupleTableSlot *slot = state->css.ss.ss_ScanTupleSlot;
 
 	state->fetched = true;
+	if (state->broken)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("the rest of the rows from the redirect server is lost"),
+				 errdetail("Another statement needed the connection, and was given up while the rows were put away."),
+				 errhint("Retry the transaction.")));
 	if (state->put_away && store_away_row(state, slot))
 		return slot;
 	if (state->error)

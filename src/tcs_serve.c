@@ -4,7 +4,7 @@
  *	  What the primary does for a statement that a standby has sent.
  *
  * NOTES
- *	  See tcs_remote.c for the other side.  Both functions may be called by
+ *	  See tcs_remote.c for the other side.  The functions may be called by
  *	  anybody: they do nothing that the caller could not do himself.
  *
  *-------------------------------------------------------------------------

@@ -159,6 +159,35 @@ is_list_of_pairs(const char *data, int len)
 	return zeros % 2 == 0 && (len == 0 || data[len - 1] == '\0');
 }
 
+static bool
+is_always_set(const char *name)
+{
+	for (int i = 0; i < lengthof(always_set); i++)
+	{
+		if (strcmp(name, always_set[i][0]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Reset what was set in this transaction, and is not in the list any more. */
+static void
+reset_others(const char *data, int len)
+{
+	int			n;
+	struct config_generic **settings = tcs_all_settings_compat(&n);
+
+	for (int i = 0; i < n; i++)
+	{
+		const char *name = settings[i]->name;
+
+		if (settings[i]->stack != NULL && strncmp(name, "transaction_", 12) != 0 &&
+			!is_always_set(name) && value_in(name, data, len) == NULL)
+			(void) set_config_option(name, NULL, superuser() ? PGC_SUSET : PGC_USERSET,
+									 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	}
+}
+
 /*
  * Set what a standby has sent, for this transaction.  Throws what SET would
  * throw, and 08P01 if it is not what tcs_settings_collect() makes.
@@ -173,23 +202,8 @@ tcs_settings_apply(const char *data, int len)
 	for (int i = 0; i < lengthof(always_set); i++)
 		apply_setting(always_set[i][0], always_set[i][1]);
 
-	/*
-	 * what was set for an earlier statement of the transaction, and is no
-	 * more
-	 */
 	if (applied_in == tcs_my_lxid_compat())
-	{
-		for (const char *name = applied; name < applied + applied_len;)
-		{
-			if (value_in(name, data, len) == NULL)
-				(void) set_config_option(name, NULL,
-										 superuser() ? PGC_SUSET : PGC_USERSET,
-										 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-			name += strlen(name) + 1;
-			name += strlen(name) + 1;
-		}
-	}
-
+		reset_others(data, len);
 	for (const char *name = data; name < data + len;)
 	{
 		const char *value = name + strlen(name) + 1;
@@ -205,17 +219,6 @@ tcs_settings_apply(const char *data, int len)
 	memcpy(applied, data, len);
 	applied_len = len;
 	applied_in = tcs_my_lxid_compat();
-}
-
-static bool
-is_always_set(const char *name)
-{
-	for (int i = 0; i < lengthof(always_set); i++)
-	{
-		if (strcmp(name, always_set[i][0]) == 0)
-			return true;
-	}
-	return false;
 }
 
 /*

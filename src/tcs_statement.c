@@ -5,10 +5,11 @@
  *
  * NOTES
  *	  What is sent is the text that pg_get_querydef() makes of the analysed
- *	  query, before rewriting and with all names qualified.  The client's own text
- *	  would mean other objects under another search_path, and is no SELECT at all
- *	  for EXECUTE or DECLARE; after rewriting, views are expanded, and the rights
- *	  of their owners are lost.
+ *	  query, before rewriting.  It is written for the session's search_path, which
+ *	  is in force on the primary as well: names that would mean something else
+ *	  under it are qualified.  The client's own text is no SELECT at all for EXECUTE
+ *	  or DECLARE; after rewriting, views are expanded, and the rights of their owners
+ *	  are lost.
  *
  *	  Nothing is kept while statements are analysed, so that one which is not
  *	  redirected pays nothing.  When it comes to it, a prepared statement has its
@@ -99,6 +100,15 @@ tcs_statement_param_types(ParamListInfo params, int *n)
 	return types;
 }
 
+/* Set a setting until AtEOXact_GUC(), if the server has it (some went with 19). */
+static void
+set_for_now(const char *name, const char *value)
+{
+	if (GetConfigOption(name, true, false) != NULL)
+		(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
 /*
  * Give the columns names that nothing else has.  pg_get_querydef() writes ORDER
  * BY and DISTINCT ON without table names if there is one table only, and such a
@@ -123,7 +133,6 @@ static char *
 write_query(Query *query)
 {
 	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog"},
 		{"datestyle", "ISO"},
 		{"intervalstyle", "postgres"},
 		{"extra_float_digits", "3"},
@@ -133,8 +142,7 @@ write_query(Query *query)
 	char	   *text;
 
 	for (int i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		set_for_now(settings[i][0], settings[i][1]);
 	text = pg_get_querydef(query, false);
 
 	AtEOXact_GUC(true, level);
@@ -231,10 +239,8 @@ analyze_again(RawStmt *raw, const char *source, Oid *types, int ntypes)
 	int			level = NewGUCNestLevel();
 	Query	   *query;
 
-	(void) set_config_option("client_min_messages", "error", PGC_SUSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("log_min_messages", "error", PGC_SUSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	set_for_now("client_min_messages", "error");
+	set_for_now("log_min_messages", "error");
 	query = parse_analyze_fixedparams(raw, source, types, ntypes, NULL);
 	AtEOXact_GUC(true, level);
 	return query;
@@ -249,8 +255,7 @@ parse_again(const PlannedStmt *plan, const char **source)
 	int			level = NewGUCNestLevel();
 	List	   *parsetrees;
 
-	(void) set_config_option("escape_string_warning", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	set_for_now("escape_string_warning", "off");
 	parsetrees = tcs_statement_parse(plan, source);
 	AtEOXact_GUC(true, level);
 	return list_length(parsetrees) == 1 ? linitial_node(RawStmt, parsetrees) : NULL;
@@ -270,6 +275,11 @@ was_rewritten(Node *node, void *context)
 		return rte->securityQuals != NIL || rte->relkind == RELKIND_VIEW ||
 			(rte->rtekind == RTE_SUBQUERY && OidIsValid(rte->relid));
 	}
+	/* their columns have been added to the query */
+	if (IsA(node, CommonTableExpr) &&
+		(((CommonTableExpr *) node)->search_clause != NULL ||
+		 ((CommonTableExpr *) node)->cycle_clause != NULL))
+		return true;
 	if (IsA(node, Query))
 		return ((Query *) node)->hasRowSecurity ||
 			query_tree_walker((Query *) node, was_rewritten, context,

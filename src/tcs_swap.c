@@ -317,7 +317,9 @@ tcs_swap_reanalyze_utility(const PlannedStmt *old, const char *source,
  * is read with its snapshot, which is there because the executor must have one.
  * So it need not keep replay from removing what it shows, nor be cancelled by
  * it.  With an xmin of zero it is left out of account when the session's xmin is
- * worked out; its other fields stay right.
+ * worked out; its other fields stay right.  A look into the catalogs (at a type
+ * that this session has not met) takes a snapshot of its own, and then the session
+ * has an xmin until the statement ends, a recent one.
  */
 static void
 hide_snapshot(Snapshot snapshot)

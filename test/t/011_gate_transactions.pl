@@ -457,7 +457,7 @@ foreach my $case (
 {
 	my ($name, $how) = @$case;
 
-	foreach my $first ($read, 'SELECT 1', 'DECLARE x CURSOR FOR SELECT v FROM t')
+	foreach my $first ($read, 'DECLARE x CURSOR FOR SELECT v FROM t')
 	{
 		my $set = $how;
 
@@ -474,12 +474,25 @@ foreach my $case (
 			'repeatable read', 'RR: in the same transaction');
 		run('ROLLBACK');
 	}
+
+	# what shows nothing of the snapshot leaves it open
+	my $set = $how;
+
+	fresh_client();
+	run($begin, 'SELECT 1', 'SELECT pg_is_in_recovery()', 'SAVEPOINT a');
+	move_on();
+	$set =~ s/TOKEN/$token/g;
+	run($set);
+	at_once($read, $v, "RR: $name after what reads nothing");
+	run('ROLLBACK TO a');
+	at_once($read, $v, 'RR: and the same snapshot afterwards');
+	run('ROLLBACK');
 }
 fresh_client();
 run($begin);
 fall_behind();
 run("SELECT set_config('tcs.session_token', '$token', false) <> ''");
-at_once($read, '40001', 'RR: set_config takes the snapshot itself');
+waits($read, $v, 'RR: set_config comes before the first read');
 run('ROLLBACK');
 catch_up();
 run(set_token(), $begin);

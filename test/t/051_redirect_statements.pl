@@ -487,7 +487,8 @@ foreach my $setting (sort keys %read_by)
 	my $sql = "SELECT $constant, v FROM t WHERE id = 1";
 
 	next if $version >= 19 && $name eq 'standard_conforming_strings';
-	both("SET escape_string_warning = off; SET $setting");
+	both('SET escape_string_warning = off') if $version < 19;
+	both("SET $setting");
 	both("PREPARE at_once AS $sql; PREPARE later AS $sql");
 	transcript($_, sub { $_[0]->parse("read_by_$name", $sql)->sync }) foreach $on_primary, $on_standby;
 	same("$name, EXECUTE", 'EXECUTE at_once');
@@ -495,7 +496,8 @@ foreach my $setting (sort keys %read_by)
 	same("$name has changed, EXECUTE again", 'EXECUTE at_once');
 	same("$name has changed, EXECUTE", 'EXECUTE later');
 	same("$name has changed, a statement of the protocol", sub { $_[0]->bind('', "read_by_$name")->execute('')->sync });
-	both("DEALLOCATE at_once; DEALLOCATE later; RESET $name; RESET escape_string_warning");
+	both("DEALLOCATE at_once; DEALLOCATE later; RESET $name");
+	both('RESET escape_string_warning') if $version < 19;
 }
 
 # Arguments of EXECUTE are evaluated here.
@@ -585,7 +587,7 @@ my $plan = $on_standby->ok_query('EXPLAIN SELECT v FROM t_view WHERE id = 1');
 
 like($plan, qr/Custom Scan \(TcsRedirect\)/, 'EXPLAIN shows the node');
 like($plan, qr/Server: tcs_primary\b/, 'EXPLAIN shows the server');
-like($plan, qr/Remote SQL: .*public\.t_view/s, 'EXPLAIN shows what is sent');
+like($plan, qr/Remote SQL: .*FROM t_view/s, 'EXPLAIN shows what is sent');
 like($plan, qr/Reason: behind at level session/, 'EXPLAIN shows why');
 is(redirected() - $before_explain, 0, 'EXPLAIN without ANALYZE does not count as a read');
 foreach my $options ('VERBOSE', 'COSTS off, SETTINGS, SUMMARY', 'FORMAT JSON', 'FORMAT XML', 'FORMAT YAML, VERBOSE')
