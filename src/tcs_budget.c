@@ -7,7 +7,7 @@
  *	  A lagging standby must not bury its primary under connections, so their
  *	  number is limited per node, idle ones included.  Who needs one when there
  *	  is none left asks the session whose connection has been idle for longest
- *	  to close it.  That session sits in the wait for its client's next message.
+ *	  to close it, then the next, and in the end the first again.  That session sits in the wait for its client's next message.
  *	  It is woken by the interrupt that core has for sessions that must catch up
  *	  with invalidations: it runs an empty transaction, at whose end our callback
  *	  sees the request (tcs_budget_is_wanted()).  A session that is inside of a

@@ -124,17 +124,10 @@ may_read(Oid funcid, void *context)
 	return !harmless;
 }
 
-/*
- * Does showing a value of this type read a catalog, or run what we do not know?
- * Output functions run when the row is sent, and are in no plan.
- */
-static bool
-type_is_shown_by_reading(Oid type)
+/* Are its values names of objects, kept as numbers? */
+bool
+tcs_type_is_name(Oid type)
 {
-	Oid			element = get_element_type(type);
-
-	if (OidIsValid(element))
-		type = element;
 	switch (type)
 	{
 		case REGPROCOID:
@@ -148,11 +141,28 @@ type_is_shown_by_reading(Oid type)
 		case REGNAMESPACEOID:
 		case REGROLEOID:
 		case REGCOLLATIONOID:
-		case ACLITEMOID:
+#ifdef REGDATABASEOID
+		case REGDATABASEOID:
+#endif
 			return true;
 		default:
-			return type >= FirstNormalObjectId;
+			return false;
 	}
+}
+
+/*
+ * Does showing a value of this type read a catalog, or run what we do not know?
+ * Output functions run when the row is sent, and are in no plan.
+ */
+static bool
+type_is_shown_by_reading(Oid type)
+{
+	Oid			element = get_element_type(type);
+
+	if (OidIsValid(element))
+		type = element;
+	return tcs_type_is_name(type) || type == ACLITEMOID ||
+		type >= FirstNormalObjectId;
 }
 
 /* The type of a node that makes a value to be shown, or InvalidOid. */

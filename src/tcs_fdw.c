@@ -247,8 +247,6 @@ tcs_server_get(char **why_not)
 	mapping = GetUserMapping(user, serverid);
 
 	result = palloc0(sizeof(TcsServer));
-	result->serverid = serverid;
-	result->umid = mapping->umid;
 	result->name = server->servername;
 	if (!make_options(result, server->options, mapping->options, user))
 	{

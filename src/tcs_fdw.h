@@ -11,8 +11,6 @@
 /* How to connect, and as whom. */
 typedef struct TcsServer
 {
-	Oid			serverid;
-	Oid			umid;			/* of the user mapping */
 	char	   *name;
 	const char **keywords;		/* NULL-terminated, for libpq */
 	const char **values;

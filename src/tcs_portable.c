@@ -252,27 +252,6 @@ cannot_be_read(Oid type)
 	}
 }
 
-/* Is it the name of an object? */
-static bool
-is_object_name(Oid type)
-{
-	switch (type)
-	{
-		case REGPROCEDUREOID:
-		case REGOPERATOROID:
-		case REGCLASSOID:
-		case REGTYPEOID:
-		case REGCONFIGOID:
-		case REGDICTIONARYOID:
-		case REGNAMESPACEOID:
-		case REGROLEOID:
-		case REGCOLLATIONOID:
-			return true;
-		default:
-			return false;
-	}
-}
-
 /*
  * Is it the name of an object, one that may be shared by several included?  Its
  * number, which is the same on all nodes of a cluster, can be sent.
@@ -280,8 +259,7 @@ is_object_name(Oid type)
 bool
 tcs_portable_is_name(Oid type)
 {
-	type = getBaseType(type);
-	return type == REGPROCOID || type == REGOPEROID || is_object_name(type);
+	return tcs_type_is_name(getBaseType(type));
 }
 
 /* The weaker of two ways. */
@@ -321,7 +299,7 @@ transfer_of(Oid type)
 	type = getBaseType(type);
 	if (cannot_be_read(type))
 		return TCS_TRANSFER_IMPOSSIBLE;
-	if (is_object_name(type))
+	if (tcs_type_is_name(type))
 		return TCS_TRANSFER_TEXT;
 
 	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));

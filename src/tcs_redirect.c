@@ -70,7 +70,8 @@ tcs_redirect_is_possible(const TcsSite *site)
 }
 
 /*
- * Look at the statement.  Taking its snapshot, which parse analysis may need.
+ * Look at the statement, with a snapshot that parse analysis may need, and that
+ * is gone afterwards; and so are the locks, if its own were given back.
  */
 static TcsStatement *
 capture(const TcsSite *site)

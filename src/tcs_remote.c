@@ -846,14 +846,6 @@ tcs_remote_next(TcsReader *reader)
 	return tcs_peer.result;
 }
 
-/* The server, for a person. */
-const char *
-tcs_remote_server(void)
-{
-	return tcs_peer.server;
-}
-
-
 /* ---- the end of transactions ---- */
 
 /* Have the connection closed when it has been idle for long. */

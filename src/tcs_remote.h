@@ -49,7 +49,6 @@ extern void tcs_remote_send(const TcsStatement *statement, ParamListInfo params)
 extern void tcs_remote_attach(TcsReader *reader);
 extern void tcs_remote_detach(TcsReader *reader);
 extern PGresult *tcs_remote_next(TcsReader *reader);
-extern const char *tcs_remote_server(void);
 
 extern void tcs_remote_transaction_ended(void);
 extern void tcs_remote_subtransaction_ended(int level, bool committed);

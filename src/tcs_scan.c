@@ -62,7 +62,6 @@ typedef struct TcsScan
 	PGresult   *result;			/* belongs to the connection */
 	int			next_row;
 	bool		checked;		/* its columns were compared */
-	bool		at_end;
 	MemoryContext row_context;
 	Tuplestorestate *put_away;	/* rows that had to make room, or NULL */
 	TupleTableSlot *away_slot;	/* and one of them */
