@@ -36,6 +36,7 @@ SELECT level, tcs.can_serve(level), tcs.can_serve(upper(level), '0')
 					'monotonic_reads', 'session', 'sequential', 'causal', 'strong']) AS level;
 SELECT tcs.can_serve(NULL), tcs.can_serve('bounded', NULL);
 SELECT tcs.can_serve('snapshot');
+SELECT tcs.can_serve('linearizable');
 SELECT tcs.can_serve('fresh');
 SELECT tcs.can_serve('bounded', '-1 s');
 SELECT lsn <= pg_current_wal_flush_lsn() AS flushed, timeline,

@@ -29,14 +29,19 @@ END $$;
 SELECT level, try_set('tcs.read_level', level)
   FROM unnest(ARRAY['eventual', 'consistent_prefix', 'bounded', 'read_your_writes',
 					'monotonic_reads', 'session', 'sequential', 'causal', 'strong',
-					'STRONG', 'Read_Your_Writes', 'snapshot', 'linearizable',
-					'', 'strongest', 'session ', '1']) AS level;
+					'STRONG', 'Read_Your_Writes',
+					'', 'strongest', 'session ', '1', 'snapshot']) AS level;
 SET tcs.read_level = strong;
 SHOW tcs.read_level;
 SET tcs.read_level = strongest;
 SET tcs.read_level = snapshot;
 SET tcs.read_level = linearizable;
 SHOW tcs.read_level;
+-- nobody could confirm what is read
+SELECT count(*) FROM pg_class WHERE relname = 'pg_class';
+SET tcs.fallback = 'strong';
+SELECT count(*) FROM pg_class WHERE relname = 'pg_class';
+RESET tcs.fallback;
 SET tcs.read_level = DEFAULT;
 SHOW tcs.read_level;
 
@@ -104,7 +109,7 @@ CREATE FUNCTION level_inside() RETURNS text LANGUAGE sql
 SELECT level_inside(), current_setting('tcs.read_level'), current_setting('tcs.max_wait');
 ALTER FUNCTION level_inside() SET tcs.read_level = 'monotonic_reads';
 SELECT level_inside();
-ALTER FUNCTION level_inside() SET tcs.read_level = 'snapshot';
+ALTER FUNCTION level_inside() SET tcs.read_level = 'serializable';
 ALTER FUNCTION level_inside() SET tcs.nonsense = 1;
 CREATE FUNCTION wrong_level() RETURNS int LANGUAGE sql
 	SET tcs.read_level = 'perfect' AS 'SELECT 1';
@@ -114,7 +119,7 @@ CREATE ROLE regress_tcs_guest LOGIN;
 ALTER ROLE regress_tcs_guest SET tcs.read_level = 'bounded';
 ALTER ROLE regress_tcs_guest SET tcs.fallback = eventual, error;
 ALTER ROLE regress_tcs_guest SET tcs.max_wait_limit = '9s';
-ALTER ROLE regress_tcs_guest SET tcs.read_level = 'linearizable';
+ALTER ROLE regress_tcs_guest SET tcs.read_level = 'serializable';
 ALTER DATABASE :"DBNAME" SET tcs.max_staleness = '11s';
 ALTER DATABASE :"DBNAME" SET tcs.max_staleness = 'eleven';
 \c - regress_tcs_guest
@@ -149,7 +154,7 @@ SET tcs.enabled = off;
 SET tcs.probe_interval = '1s';
 SET tcs.primary_conninfo = 'host=elsewhere';
 ALTER SYSTEM SET tcs.read_level = 'perfect';
-ALTER SYSTEM SET tcs.read_level = 'snapshot';
+ALTER SYSTEM SET tcs.read_level = 'serializable';
 ALTER SYSTEM SET tcs.fallback = 'retry';
 ALTER SYSTEM SET tcs.session_token = '';
 \set VERBOSITY sqlstate

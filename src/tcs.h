@@ -40,12 +40,10 @@ typedef enum TcsLevel
 	TCS_LEVEL_SEQUENTIAL,
 	TCS_LEVEL_CAUSAL,
 	TCS_LEVEL_BOUNDED,
+	TCS_LEVEL_SNAPSHOT,
 	TCS_LEVEL_STRONG,
-	TCS_LEVEL_COUNT,
-
-	/* names that are reserved, and refused until they keep their promise */
-	TCS_LEVEL_SNAPSHOT = TCS_LEVEL_COUNT,
-	TCS_LEVEL_LINEARIZABLE
+	TCS_LEVEL_LINEARIZABLE,
+	TCS_LEVEL_COUNT
 } TcsLevel;
 
 /* Why a requirement is not met.  Each has its SQLSTATE in tcs_error.h. */
@@ -58,6 +56,8 @@ typedef enum TcsReason
 	TCS_REASON_UNKNOWN,			/* nobody can tell how fresh this node is */
 	TCS_REASON_SNAPSHOT,		/* the snapshot in use was taken before */
 	TCS_REASON_BLOCKING,		/* replay waits for what this session holds */
+	TCS_REASON_NO_QUORUM,		/* no set of standbys can confirm anything */
+	TCS_REASON_UNCONFIRMED,		/* that set has not confirmed it in time */
 	TCS_REASON_COUNT
 } TcsReason;
 
@@ -78,6 +78,17 @@ typedef struct TcsProof
 	TcsPosition at;
 	int64		fresh_at;
 } TcsProof;
+
+/*
+ * What the primary's quorum has confirmed: that it was the primary at the local
+ * instant asked_at (0: nothing is known), and that everything up to "at" is on
+ * that quorum.
+ */
+typedef struct TcsConfirmation
+{
+	int64		asked_at;
+	TcsPosition at;
+} TcsConfirmation;
 
 /* One answer of the primary: asked at asked_at, it was at "at". */
 typedef struct TcsAnswer

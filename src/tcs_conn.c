@@ -26,8 +26,15 @@
 #include "tcs_conn.h"
 #include "tcs_token.h"
 
-#define TCS_ASK_REPLICATION "SHOW tcs.read_index"
-#define TCS_ASK_SQL "SELECT answer FROM tcs.read_index()"
+/* How a question is put, by TcsQuestion. */
+static const char *const ask_replication[] = {
+	"SHOW tcs.read_index", "SHOW tcs.quorum_index", "SHOW tcs.quorum_round"
+};
+static const char *const ask_sql[] = {
+	"SELECT answer FROM tcs.read_index()",
+	"SELECT answer FROM tcs.quorum_index(false)",
+	"SELECT answer FROM tcs.quorum_index(true)"
+};
 
 static PGconn *conn = NULL;
 static TcsConnState state = TCS_CONN_CLOSED;
@@ -211,11 +218,11 @@ tcs_conn_wait_events(void)
 
 /* Send the question. */
 bool
-tcs_conn_ask(char *reason)
+tcs_conn_ask(TcsQuestion question, char *reason)
 {
 	Assert(state == TCS_CONN_IDLE);
 
-	if (!PQsendQuery(conn, is_replication ? TCS_ASK_REPLICATION : TCS_ASK_SQL) ||
+	if (!PQsendQuery(conn, (is_replication ? ask_replication : ask_sql)[question]) ||
 		PQflush(conn) < 0)
 	{
 		copy_conn_error(reason);

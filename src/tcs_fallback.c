@@ -19,6 +19,7 @@
 #include "tcs_error.h"
 #include "tcs_fallback.h"
 #include "tcs_fresh.h"
+#include "tcs_gate.h"
 #include "tcs_replay.h"
 #include "tcs_stats.h"
 
@@ -87,6 +88,9 @@ tcs_fallback_decide(const TcsFallback *fallback, const TcsContext *context,
 			continue;
 		}
 		if (tcs_level_rank(step->level) >= tcs_level_rank(unmet->req.level))
+			continue;
+		/* its one snapshot cannot be had any more */
+		if (step->level == TCS_LEVEL_SNAPSHOT && !IsolationUsesXactSnapshot())
 			continue;
 		tcs_requirement_make(step->level, context, &req);
 		if (tcs_requirement_is_empty(&req) ||
@@ -238,9 +242,31 @@ report_lost(const TcsUnmet *unmet)
 	return errhint("Check whether the write is there, repeat it if not, and set tcs.session_token to ''.");
 }
 
+/* Is it a transaction of level "snapshot" that asks for more than it has? */
+static bool
+is_misplaced_snapshot(const TcsUnmet *unmet)
+{
+	return !unmet->nested &&
+		(unmet->req.level == TCS_LEVEL_SNAPSHOT || tcs_gate_isolation_is_by_level());
+}
+
 static int
 report_snapshot(const TcsUnmet *unmet)
 {
+	if (is_misplaced_snapshot(unmet))
+	{
+		errmsg("a read at level \"%s\" came too late in its transaction",
+			   tcs_level_name(unmet->req.level));
+		if (unmet->req.level == TCS_LEVEL_SNAPSHOT && !IsolationUsesXactSnapshot())
+		{
+			errdetail("The transaction may have read at another level before, and has no snapshot of its own.");
+			return errhint("Set the level before the transaction, or before its first query; it is in force for the next one.");
+		}
+		errdetail("Needed " TCS_LSN_FMT ", the transaction's snapshot is known to include " TCS_LSN_FMT ".",
+				  LSN_FORMAT_ARGS(unmet->req.needed.lsn),
+				  LSN_FORMAT_ARGS(unmet->proof.at.lsn));
+		return errhint("Set level and token before the transaction, or before its first query; they are in force for the next one.");
+	}
 	if (unmet->nested && !IsolationUsesXactSnapshot())
 	{
 		errmsg("a read inside a function asks for more freshness than the statement that called it");
@@ -257,6 +283,22 @@ report_snapshot(const TcsUnmet *unmet)
 	return errhint("Retry the transaction, with level and token set before its first query.");
 }
 
+static int
+report_unconfirmed(const TcsUnmet *unmet)
+{
+	errmsg("cannot tell whether %s when a read at level \"%s\" came",
+		   unmet->in_recovery ? "the primary still was one" : "this server still was the primary",
+		   tcs_level_name(unmet->req.level));
+	if (unmet->seen.lsn != InvalidXLogRecPtr)
+		errdetail("The read can show what was written up to " TCS_LSN_FMT ", and its quorum of synchronous standbys has confirmed " TCS_LSN_FMT " after %.0f ms.%s",
+				  LSN_FORMAT_ARGS(unmet->seen.lsn), LSN_FORMAT_ARGS(unmet->confirmed),
+				  unmet->waited_us / 1000.0, describe_redirect(unmet));
+	else
+		errdetail("Its quorum of synchronous standbys has not confirmed that after %.0f ms.%s",
+				  unmet->waited_us / 1000.0, describe_redirect(unmet));
+	return errhint("See pg_stat_replication on the primary for its synchronous standbys; ask another node, raise tcs.max_wait, or allow level \"strong\" in tcs.fallback.");
+}
+
 /* SQLSTATE of a reason. */
 static int
 sqlstate_of(const TcsUnmet *unmet)
@@ -270,11 +312,16 @@ sqlstate_of(const TcsUnmet *unmet)
 		case TCS_REASON_LOST:
 			return ERRCODE_TCS_LOST_IN_FAILOVER;
 		case TCS_REASON_SNAPSHOT:
+			if (is_misplaced_snapshot(unmet))
+				return ERRCODE_ACTIVE_SQL_TRANSACTION;
 			return unmet->nested && !IsolationUsesXactSnapshot() ?
 				ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE :
 				ERRCODE_T_R_SERIALIZATION_FAILURE;
 		case TCS_REASON_BLOCKING:
 			return ERRCODE_T_R_DEADLOCK_DETECTED;
+		case TCS_REASON_NO_QUORUM:
+			return ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+		case TCS_REASON_UNCONFIRMED:
 		case TCS_REASON_UNKNOWN:
 		case TCS_REASON_NONE:
 		case TCS_REASON_COUNT:
@@ -303,6 +350,12 @@ report_reason(const TcsUnmet *unmet)
 			errmsg("deadlock detected between this session and replay");
 			errdetail("The session waits for replay, which waits for a lock, snapshot or buffer pin of a session that holds one.");
 			return errhint("Retry the transaction, with the session token set before its first query.");
+		case TCS_REASON_NO_QUORUM:
+			errmsg("no quorum can confirm a read at level \"%s\"", tcs_level_name(unmet->req.level));
+			errdetail("%s", tcs_quorum_problem(unmet->quorum));
+			return errhint("On each server that may be primary, name more than half of the cluster in synchronous_standby_names (\"ANY 1 (a, b)\" with two standbys), or allow level \"strong\" in tcs.fallback.");
+		case TCS_REASON_UNCONFIRMED:
+			return report_unconfirmed(unmet);
 		case TCS_REASON_UNKNOWN:
 		case TCS_REASON_NONE:
 		case TCS_REASON_COUNT:

@@ -9,6 +9,7 @@
 #define TCS_FALLBACK_H
 
 #include "tcs_level.h"
+#include "tcs_quorum.h"
 #include "tcs_requirement.h"
 
 /* An unmet requirement, and what was tried. */
@@ -17,6 +18,10 @@ typedef struct TcsUnmet
 	TcsRequirement req;
 	TcsReason	reason;
 	TcsProof	proof;			/* what the snapshot to be used proves */
+	TcsPosition seen;			/* what a quorum should have confirmed; lsn 0:
+								 * it did not come to that */
+	XLogRecPtr	confirmed;		/* and what it has */
+	TcsQuorumState quorum;		/* what is wrong with it, for NO_QUORUM */
 	int64		waited_us;
 	bool		in_recovery;
 	bool		nested;			/* inside a function */

@@ -57,6 +57,7 @@ typedef struct TcsFresh
 	TcsAnswer	answers[TCS_RING_SIZE]; /* by asked_at, oldest first */
 	bool		have_newest;
 	TcsAnswer	newest;			/* may be missing in the ring (spacing) */
+	TcsConfirmed confirmed;
 
 	/*
 	 * The mirror.  Written by the worker alone, between two increments of
@@ -209,6 +210,32 @@ tcs_fresh_newest(TcsAnswer *newest)
 	return found;
 }
 
+void
+tcs_fresh_confirmed(TcsConfirmed *confirmed)
+{
+	LWLockAcquire(fresh_lock, LW_SHARED);
+	*confirmed = fresh->confirmed;
+	LWLockRelease(fresh_lock);
+}
+
+/*
+ * Does what is confirmed give what is wanted: that the primary was one at or
+ * after an instant, and has everything up to a position on its quorum?
+ *
+ * On another timeline it is another primary, who cannot speak for the former.
+ */
+TcsConfirmVerdict
+tcs_fresh_confirms(const TcsConfirmed *confirmed, const TcsConfirmation *wanted)
+{
+	if (confirmed->best.at.tli == wanted->at.tli &&
+		confirmed->best.asked_at >= wanted->asked_at &&
+		confirmed->best.at.lsn >= wanted->at.lsn)
+		return TCS_CONFIRM_YES;
+	if (confirmed->problem_at != 0 && confirmed->problem_at >= wanted->asked_at)
+		return TCS_CONFIRM_NO_QUORUM;
+	return TCS_CONFIRM_WAIT;
+}
+
 /* Recent speed of replay in bytes per second; 0 if it stands still. */
 double
 tcs_fresh_replay_rate(void)
@@ -278,6 +305,15 @@ tcs_fresh_add_answer(const TcsAnswer *answer)
 	LWLockRelease(fresh_lock);
 }
 
+/* Publish what is known of the quorum.  Worker only. */
+void
+tcs_fresh_set_confirmed(const TcsConfirmed *confirmed)
+{
+	LWLockAcquire(fresh_lock, LW_EXCLUSIVE);
+	fresh->confirmed = *confirmed;
+	LWLockRelease(fresh_lock);
+}
+
 /* Forget all answers: the timeline has changed.  Worker only. */
 void
 tcs_fresh_forget(void)
@@ -285,6 +321,7 @@ tcs_fresh_forget(void)
 	LWLockAcquire(fresh_lock, LW_EXCLUSIVE);
 	fresh->nanswers = 0;
 	fresh->have_newest = false;
+	memset(&fresh->confirmed, 0, sizeof(fresh->confirmed));
 	LWLockRelease(fresh_lock);
 }
 

@@ -8,7 +8,7 @@
 #ifndef TCS_FRESH_H
 #define TCS_FRESH_H
 
-#include "tcs.h"
+#include "tcs_quorum.h"
 
 #define TCS_REASON_LEN	256
 
@@ -30,12 +30,32 @@ typedef struct TcsLinkInfo
 	int			worker_pid;		/* 0: not running */
 } TcsLinkInfo;
 
+/* What is known of the primary's quorum. */
+typedef struct TcsConfirmed
+{
+	TcsConfirmation best;		/* the latest instant, the highest position */
+	uint32		config;			/* of that quorum */
+	TcsQuorumState problem;		/* why there is none ... */
+	int64		problem_at;		/* ... asked when; 0: there was always one */
+} TcsConfirmed;
+
+/* Does it give what a session wants? */
+typedef enum TcsConfirmVerdict
+{
+	TCS_CONFIRM_YES,
+	TCS_CONFIRM_WAIT,
+	TCS_CONFIRM_NO_QUORUM
+} TcsConfirmVerdict;
+
 /* for everybody */
 extern TcsPosition tcs_fresh_position(void);
 extern void tcs_fresh_prove(const TcsAnswer *own, TcsProof *proof);
 extern void tcs_fresh_read_mirror(TcsProof *proof);
 extern bool tcs_fresh_target(int64 fresh_after, TcsAnswer *target);
 extern bool tcs_fresh_newest(TcsAnswer *newest);
+extern void tcs_fresh_confirmed(TcsConfirmed *confirmed);
+extern TcsConfirmVerdict tcs_fresh_confirms(const TcsConfirmed *confirmed,
+											const TcsConfirmation *wanted);
 extern double tcs_fresh_replay_rate(void);
 extern void tcs_fresh_get_link(TcsLinkInfo *info);
 extern const char *tcs_fresh_link_reason(const TcsLinkInfo *info);
@@ -43,6 +63,7 @@ extern const char *tcs_link_state_name(TcsLinkState state);
 
 /* for the worker */
 extern void tcs_fresh_add_answer(const TcsAnswer *answer);
+extern void tcs_fresh_set_confirmed(const TcsConfirmed *confirmed);
 extern void tcs_fresh_forget(void);
 extern void tcs_fresh_publish_mirror(void);
 extern bool tcs_fresh_set_link(TcsLinkState state, const char *reason);

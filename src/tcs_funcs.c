@@ -52,6 +52,7 @@ PG_FUNCTION_INFO_V1(tcs_token_info);
 PG_FUNCTION_INFO_V1(tcs_merge_tokens);
 PG_FUNCTION_INFO_V1(tcs_wait_for);
 PG_FUNCTION_INFO_V1(tcs_read_index);
+PG_FUNCTION_INFO_V1(tcs_quorum_index);
 PG_FUNCTION_INFO_V1(tcs_status);
 PG_FUNCTION_INFO_V1(tcs_can_serve);
 PG_FUNCTION_INFO_V1(tcs_last_read);
@@ -363,6 +364,18 @@ tcs_wait_for(PG_FUNCTION_ARGS)
 
 /* ---- freshness ---- */
 
+/* Answers are for standbys; making them writes WAL out. */
+static void
+require_replication(const char *function)
+{
+	require_preloaded();
+	if (!superuser() && !has_rolreplication(GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for function %s", function),
+				 errdetail("Only roles with the REPLICATION attribute may ask for the read index.")));
+}
+
 Datum
 tcs_read_index(PG_FUNCTION_ARGS)
 {
@@ -372,14 +385,8 @@ tcs_read_index(PG_FUNCTION_ARGS)
 	char	   *answer;
 	TcsAnswerText parsed;
 
-	require_preloaded();
-	if (!superuser() && !has_rolreplication(GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for function read_index"),
-				 errdetail("Only roles with the REPLICATION attribute may ask for the read index.")));
-
-	answer = tcs_readindex_answer();
+	require_replication("read_index");
+	answer = tcs_readindex_answer(TCS_ASK_READ_INDEX);
 	if (!tcs_readindex_parse(answer, &parsed))
 		elog(ERROR, "could not parse own answer \"%s\"", answer);
 	/* a standby answers too, so that the asker can say what is wrong */
@@ -388,6 +395,37 @@ tcs_read_index(PG_FUNCTION_ARGS)
 	values[1] = Int32GetDatum((int32) parsed.timelines[0].tli);
 	values[2] = Int64GetDatum((int64) parsed.system_identifier);
 	values[3] = CStringGetTextDatum(answer);
+	return one_row(desc, lengthof(values), values, nulls);
+}
+
+/*
+ * quorum_index(start_round): the read index, and what a quorum of synchronous
+ * standbys has confirmed; with start_round the primary asks it anew, by a record
+ * in WAL.
+ */
+Datum
+tcs_quorum_index(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc = result_desc(fcinfo);
+	Datum		values[5];
+	bool		nulls[5] = {false};
+	char	   *answer;
+	TcsAnswerText parsed;
+
+	require_replication("quorum_index");
+	answer = tcs_readindex_answer(PG_GETARG_BOOL(0) ? TCS_ASK_ROUND : TCS_ASK_QUORUM);
+	if (!tcs_readindex_parse(answer, &parsed))
+		elog(ERROR, "could not parse own answer \"%s\"", answer);
+	nulls[0] = parsed.standby;
+	nulls[1] = parsed.standby || parsed.quorum.flushed == InvalidXLogRecPtr;
+	nulls[2] = parsed.round == InvalidXLogRecPtr;
+	nulls[3] = parsed.standby || parsed.quorum.state == TCS_QUORUM_USABLE;
+	values[0] = LSNGetDatum(parsed.lsn);
+	values[1] = LSNGetDatum(parsed.quorum.flushed);
+	values[2] = LSNGetDatum(parsed.round);
+	if (!nulls[3])
+		values[3] = CStringGetTextDatum(tcs_quorum_problem(parsed.quorum.state));
+	values[4] = CStringGetTextDatum(answer);
 	return one_row(desc, lengthof(values), values, nulls);
 }
 
@@ -468,6 +506,25 @@ tcs_status(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Can there be linearizable reads, as far as is known without asking anybody?  A
+ * standby knows what it was told last.
+ */
+static bool
+quorum_seems_usable(void)
+{
+	TcsConfirmed confirmed;
+	TcsQuorum	quorum;
+
+	if (RecoveryInProgress())
+	{
+		tcs_fresh_confirmed(&confirmed);
+		return confirmed.problem_at <= confirmed.best.asked_at;
+	}
+	tcs_quorum_look(&quorum);
+	return quorum.state == TCS_QUORUM_USABLE && quorum.flushed != InvalidXLogRecPtr;
+}
+
+/*
  * Would a read at this level be served here without waiting for replay?  For
  * "strong" a question to the primary cannot be avoided; the last answer tells
  * whether one would be answered.
@@ -496,6 +553,8 @@ tcs_can_serve(PG_FUNCTION_ARGS)
 
 	if (!tcs_gate_token_is_reached(level))
 		PG_RETURN_BOOL(false);
+	if (level == TCS_LEVEL_LINEARIZABLE && !quorum_seems_usable())
+		PG_RETURN_BOOL(false);
 	if (!RecoveryInProgress())
 		PG_RETURN_BOOL(true);
 	tcs_fresh_prove(NULL, &proof);
@@ -505,6 +564,7 @@ tcs_can_serve(PG_FUNCTION_ARGS)
 		case TCS_LEVEL_BOUNDED:
 			PG_RETURN_BOOL(proof.fresh_at != 0 && now - proof.fresh_at <= bound);
 		case TCS_LEVEL_STRONG:
+		case TCS_LEVEL_LINEARIZABLE:
 			PG_RETURN_BOOL(link.state == TCS_LINK_UP && proof.fresh_at != 0 &&
 						   now - proof.fresh_at <=
 						   Max((int64) tcs_probe_interval * 2000, TCS_SILENT_AFTER));

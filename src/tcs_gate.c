@@ -16,7 +16,7 @@
  *
  *		REPEATABLE READ: the snapshot of the transaction is fixed by its first
  *		query, so the requirement is compared with what was proved before that,
- *		and what is not met is an error, 40001.  BEGIN and SET come to the gate
+ *		and what is not met is an error, 40001 (25001 at level "snapshot").  BEGIN and SET come to the gate
  *		while there is no snapshot yet, and wait.  The first statement of a
  *		transaction may still change snapshots (see tcs_swap.c): in autocommit,
  *		and after COMMIT AND CHAIN, no hook comes before the snapshot is taken.
@@ -29,6 +29,19 @@
  *		do not wait: the requirement was checked for the statement that calls
  *		them, and one that was raised since is an error if it is not met.
  *
+ *	  Level "snapshot": the transaction becomes REPEATABLE READ, by BEGIN or by
+ *	  its first statement, whose snapshot is replaced by the transaction's.
+ *
+ *	  Level "linearizable": when the snapshot is taken, what it can show is
+ *	  bounded by the position read next, and a quorum has to confirm that before
+ *	  the first row goes out.  That wait comes after the snapshot, so it is the
+ *	  one that functions may be made to wait for as well: their statements take
+ *	  newer snapshots.
+ *
+ *	  On a primary, tcs_gate.proof.at says that no commit before it was under way
+ *	  any more when it was noted.  What the session knows to be acknowledged is
+ *	  another thing: commits of others before that may be under way.
+ *
  *	  Nothing here is shared; what is, is read through tcs_fresh.c.
  *
  *-------------------------------------------------------------------------
@@ -36,6 +49,7 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/snapmgr.h"
@@ -46,6 +60,8 @@
 #include "tcs_fdw.h"
 #include "tcs_gate.h"
 #include "tcs_queue.h"
+#include "tcs_quorum.h"
+#include "tcs_readindex.h"
 #include "tcs_redirect.h"
 #include "tcs_remote.h"
 #include "tcs_requirement.h"
@@ -60,6 +76,9 @@ static struct
 {
 	LocalTransactionId lxid;	/* which one; 0: none */
 	TcsProof	proof;			/* noted before its snapshot was taken */
+	TcsPosition acknowledged;	/* likewise; see TcsGate */
+	bool		confirmed;		/* a quorum has confirmed all it shows */
+	bool		by_level;		/* it is REPEATABLE READ because of the level */
 	int64		arrival;		/* the transaction's moment */
 	LocalTransactionId used_in; /* in which its snapshot was used */
 }			xact;
@@ -94,12 +113,31 @@ tcs_gate_unsettle(void)
 	tcs_gate.settled = 0;
 }
 
+/* What is acknowledged is in all snapshots that this primary takes from now on. */
+static void
+note_acknowledged(TcsPosition at)
+{
+	TcsPosition *known = &tcs_gate.acknowledged;
+
+	if (at.tli > known->tli || (at.tli == known->tli && at.lsn > known->lsn))
+		*known = at;
+}
+
 /* A commit of this session's own is in all its snapshots to come. */
 void
 tcs_gate_note_own_commit(TcsPosition at)
 {
-	if (at.tli >= tcs_gate.proof.at.tli && at.lsn > tcs_gate.proof.at.lsn)
-		tcs_gate.proof.at = at;
+	note_acknowledged(at);
+}
+
+/*
+ * Was the present transaction made REPEATABLE READ by level "snapshot", and
+ * everything that was refused since must be told so?
+ */
+bool
+tcs_gate_isolation_is_by_level(void)
+{
+	return xact.lxid == tcs_my_lxid_compat() && xact.by_level;
 }
 
 /* SET TRANSACTION SNAPSHOT: of somebody else's snapshot nothing is known. */
@@ -108,6 +146,9 @@ tcs_gate_snapshot_imported(void)
 {
 	xact.lxid = tcs_my_lxid_compat();
 	memset(&xact.proof, 0, sizeof(xact.proof));
+	memset(&xact.acknowledged, 0, sizeof(xact.acknowledged));
+	xact.confirmed = false;
+	xact.by_level = false;
 	xact.arrival = tcs_now();
 	xact.used_in = xact.lxid;
 	tcs_gate.settled = 0;
@@ -166,8 +207,8 @@ statement_is_sole(void)
 void
 tcs_gate_build_context(TcsContext *context, const TcsToken *token)
 {
+	memset(context, 0, sizeof(*context));
 	context->token = token;
-	context->fixed = false;
 	context->max_staleness = (int64) tcs_max_staleness * 1000;
 	context->max_lag = tcs_max_lag < 0 ? -1 : (int64) tcs_max_lag * 1024;
 	context->in_recovery = RecoveryInProgress();
@@ -182,9 +223,20 @@ tcs_gate_build_context(TcsContext *context, const TcsToken *token)
 	{
 		context->at.tli = GetWALInsertionTimeLine();
 		context->at.lsn = GetXLogInsertRecPtr();
-		context->have_newest = false;
+		context->confirmed = tcs_quorum_confirmed();
 	}
 	context->history = tcs_history_get(context->at.tli);
+}
+
+/* Read again what can have changed during a wait. */
+static void
+renew_context(TcsContext *context)
+{
+	TcsContext	old = *context;
+
+	tcs_gate_build_context(context, old.token);
+	context->arrival = old.arrival;
+	context->is_confirmed = old.is_confirmed;
 }
 
 /* Note what is known of a REPEATABLE READ transaction when it first comes. */
@@ -203,6 +255,9 @@ note_transaction(const TcsContext *context)
 	 * before it had a snapshot: it is changed nowhere else.
 	 */
 	xact.proof = tcs_gate.proof;
+	xact.acknowledged = tcs_gate.acknowledged;
+	xact.confirmed = false;
+	xact.by_level = false;
 }
 
 /*
@@ -216,6 +271,8 @@ settle(const TcsRequirement *req)
 	/* a report that is pending has to be made by the next statement */
 	tcs_gate.settled = tcs_session_report_is_pending ? 0 : tcs_settings_generation;
 	tcs_gate.max_age = 0;
+	if (req->level == TCS_LEVEL_SNAPSHOT || req->level == TCS_LEVEL_LINEARIZABLE)
+		tcs_gate.settled = 0;
 	if (req->fresh_after == 0)
 		return;
 	if (req->level == TCS_LEVEL_BOUNDED && tcs_max_lag < 0 && tcs_max_staleness > 0)
@@ -277,11 +334,7 @@ pass(const TcsSite *site, TcsUnmet *facts)
 	/* on a primary, what is acknowledged is in all snapshots to come */
 	if (!facts->in_recovery && facts->req.token_at.lsn != InvalidXLogRecPtr &&
 		site->kind != TCS_SITE_NESTED)
-	{
-		TcsProof	proof = {.at = facts->req.token_at};
-
-		raise_proof(&tcs_gate.proof, &proof);
-	}
+		note_acknowledged(facts->req.token_at);
 	facts->reason = TCS_REASON_NONE;
 	facts->now = tcs_now();
 	if (waited)
@@ -379,6 +432,10 @@ reason_for(const TcsUnmet *facts, TcsWaitResult result)
 		return req->reason;
 	if (result == TCS_WAIT_BLOCKING)
 		return TCS_REASON_BLOCKING;
+	if (result == TCS_WAIT_NO_QUORUM)
+		return TCS_REASON_NO_QUORUM;
+	if (req->confirm && tcs_requirement_met(req, &facts->proof))
+		return TCS_REASON_UNCONFIRMED;
 	if (req->needed.lsn != InvalidXLogRecPtr &&
 		!tcs_position_reached(req->needed, facts->proof.at))
 		return TCS_REASON_BEHIND;
@@ -472,13 +529,11 @@ wait_for(TcsContext *context, TcsUnmet *facts, bool holding, int64 deadline,
 	while ((result = wait_on_timeline(facts, holding, deadline, impatient)) ==
 		   TCS_WAIT_OTHER_TIMELINE)
 	{
-		int64		arrival = context->arrival;
 		TimeLineID	began_on = facts->req.made_on;
 		TcsPosition target = facts->req.target;
 		bool		waited_for_answer = facts->req.fresh_after != 0;
 
-		tcs_gate_build_context(context, context->token);
-		context->arrival = arrival;
+		renew_context(context);
 		if (!context->in_recovery)
 			return TCS_WAIT_NOT_IN_RECOVERY;
 		tcs_requirement_make(facts->req.level, context, &facts->req);
@@ -512,7 +567,6 @@ snapshot_misses_commits(const TcsSite *site, const TcsUnmet *facts)
 static void
 decide_after_promotion(const TcsSite *site, TcsContext *context, TcsUnmet *facts)
 {
-	int64		arrival = context->arrival;
 	TimeLineID	began_on = facts->req.made_on;
 	bool		waited_for_answer = facts->req.fresh_after != 0;
 	TcsAnswer	answer = {.at = facts->req.target};
@@ -520,11 +574,17 @@ decide_after_promotion(const TcsSite *site, TcsContext *context, TcsUnmet *facts
 	if (waited_for_answer && answer.at.lsn == InvalidXLogRecPtr)
 		(void) tcs_fresh_target(facts->req.fresh_after, &answer);
 
-	tcs_gate_build_context(context, context->token);
-	context->arrival = arrival;
+	renew_context(context);
 	tcs_requirement_make(facts->req.level, context, &facts->req);
 	if (waited_for_answer)
 		require_former_primary(facts, context, began_on, answer.at);
+	/* its quorum has been asked by nobody yet */
+	if (facts->req.confirm && facts->req.reason == TCS_REASON_NONE)
+	{
+		facts->req.reason = TCS_REASON_UNKNOWN;
+		facts->req.detail = "This server was promoted while the read waited.";
+		facts->req.hint = "Retry the statement.";
+	}
 	facts->in_recovery = false;
 	facts->reason = facts->req.reason;
 	facts->proof.at = context->at;
@@ -536,11 +596,86 @@ decide_after_promotion(const TcsSite *site, TcsContext *context, TcsUnmet *facts
 		fail(site, context, facts);
 }
 
+/*
+ * The snapshot is taken: has a quorum confirmed all that it can show, and that the
+ * primary was one when the read came?  Waits for it.
+ *
+ * The bound is read after the snapshot.  On a standby it is the end of the record
+ * that is being replayed: a commit is visible before it counts as replayed.  On a
+ * primary it is the end of all WAL, and the confirmation of more than that is also
+ * one of its leadership; a statement inside a function has that from the one that
+ * calls it.
+ *
+ * Not met: facts->reason, with the numbers.
+ */
+static bool
+confirm_snapshot(const TcsSite *site, TcsUnmet *facts, int64 deadline)
+{
+	int64		start = tcs_now();
+	TcsWaitResult result = TCS_WAIT_MET;
+
+	if (!facts->req.confirm)
+		return true;
+	if (facts->in_recovery)
+	{
+		TcsConfirmation wanted = {.asked_at = facts->req.fresh_after};
+		TcsConfirmed confirmed = {0};
+
+		wanted.at.lsn = GetCurrentReplayRecPtr(&wanted.at.tli);
+		facts->seen = wanted.at;
+		if (wanted.at.tli != facts->proof.at.tli)
+			result = TCS_WAIT_OTHER_TIMELINE;
+		else
+			result = tcs_wait_for_confirmation(&wanted, deadline, &confirmed);
+		facts->confirmed = confirmed.best.at.lsn;
+		facts->quorum = confirmed.problem;
+	}
+	else
+	{
+		bool		nested = site->kind == TCS_SITE_NESTED;
+		TcsQuorum	quorum;
+		TcsQuorumResult quorum_result;
+
+		facts->seen.tli = GetWALInsertionTimeLine();
+		facts->seen.lsn = nested ? tcs_readindex_make().lsn - 1 : GetXLogInsertRecPtr();
+		quorum_result = tcs_quorum_wait(facts->seen.lsn, deadline, &quorum);
+		if (quorum_result != TCS_QUORUM_CONFIRMED)
+			result = quorum_result == TCS_QUORUM_TIMEOUT ?
+				TCS_WAIT_TIMEOUT : TCS_WAIT_NO_QUORUM;
+		facts->confirmed = quorum.flushed;
+		facts->quorum = quorum.state;
+	}
+	facts->waited_us += tcs_now() - start;
+
+	switch (result)
+	{
+		case TCS_WAIT_MET:
+		case TCS_WAIT_DISABLED:
+			if (IsolationUsesXactSnapshot() && xact.lxid == tcs_my_lxid_compat())
+				xact.confirmed = true;
+			return true;
+		case TCS_WAIT_NO_QUORUM:
+			facts->reason = TCS_REASON_NO_QUORUM;
+			return false;
+		case TCS_WAIT_TIMEOUT:
+			tcs_stats_count_timeout(facts->req.level);
+			facts->reason = TCS_REASON_UNCONFIRMED;
+			return false;
+		default:
+			break;
+	}
+	facts->reason = facts->req.reason = TCS_REASON_UNKNOWN;
+	facts->req.detail = "The primary changed before its quorum had confirmed what the read shows.";
+	facts->req.hint = "Retry: a statement that starts now asks the new primary.";
+	return false;
+}
+
 /* Is a redirect to be tried when the wait is over? */
 static bool
 can_redirect(const TcsSite *site, const TcsUnmet *facts)
 {
 	return facts->in_recovery &&
+		!(site->fix_snapshot && !statement_is_sole()) &&
 		tcs_fallback_has_redirect(tcs_guc_fallback()) &&
 		tcs_redirect_is_possible(site);
 }
@@ -598,7 +733,21 @@ wait_or_redirect(TcsSite *site, TcsContext *context, TcsUnmet *facts,
 static bool
 ended_in_vain(TcsWaitResult result)
 {
-	return result == TCS_WAIT_TIMEOUT || result == TCS_WAIT_BLOCKING;
+	return result == TCS_WAIT_TIMEOUT || result == TCS_WAIT_BLOCKING ||
+		result == TCS_WAIT_NO_QUORUM;
+}
+
+/* Whatever can be said of the quorum, for a message. */
+static void
+note_quorum(TcsUnmet *facts)
+{
+	TcsConfirmed confirmed;
+
+	if (!facts->req.confirm || !facts->in_recovery)
+		return;
+	tcs_fresh_confirmed(&confirmed);
+	facts->confirmed = confirmed.best.at.lsn;
+	facts->quorum = confirmed.problem;
 }
 
 /* Renew the statement's snapshot so that it meets the requirement, or fail. */
@@ -656,6 +805,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 			 */
 			facts->reason = again && gave_up.reason == TCS_REASON_BLOCKING ?
 				TCS_REASON_BLOCKING : reason_for(facts, result);
+			note_quorum(facts);
 			if (site_is_read(site) && !site->explain_only &&
 				tcs_fallback_decide(tcs_guc_fallback(), context, facts, false,
 									&served_at) == TCS_VERDICT_REFUSE)
@@ -688,6 +838,11 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 	 * What was proved before the snapshot was taken holds for it and for all
 	 * later ones; in REPEATABLE READ, for the transaction's.
 	 */
+	if (site->fix_snapshot)
+	{
+		note_transaction(context);
+		xact.by_level = true;
+	}
 	raise_proof(&tcs_gate.proof, &facts->proof);
 	if (xact.lxid == tcs_my_lxid_compat())
 		xact.proof = facts->proof;
@@ -695,7 +850,10 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 	switch (result)
 	{
 		case TCS_WAIT_MET:
-			pass(site, facts);
+			if (confirm_snapshot(site, facts, deadline))
+				pass(site, facts);
+			else
+				fail(site, context, facts);
 			break;
 		case TCS_WAIT_DISABLED:
 			break;
@@ -704,6 +862,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 			break;
 		case TCS_WAIT_TIMEOUT:
 		case TCS_WAIT_BLOCKING:
+		case TCS_WAIT_NO_QUORUM:
 			fail(site, context, facts);
 			break;
 		case TCS_WAIT_OTHER_TIMELINE:	/* wait_for() goes on */
@@ -712,6 +871,44 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 			Assert(false);
 			break;
 	}
+}
+
+/*
+ * At level "snapshot" in READ COMMITTED: can this statement fix the snapshot of
+ * its transaction?
+ *
+ * Only if no other has read before.  That is known of the only statement of a
+ * transaction, and, of a sequence without BEGIN, if the level is older than the
+ * transaction: the first that read would have fixed it.
+ */
+static bool
+may_fix_snapshot(TcsSite *site, const TcsContext *context)
+{
+	if (site->kind == TCS_SITE_BARE)
+		return true;
+	if (site->kind == TCS_SITE_NESTED || !tcs_swap_is_possible(site) ||
+		GetCurrentTransactionNestLevel() > 1 ||
+		!(statement_is_sole() || tcs_guc_level_set_in() != tcs_my_lxid_compat()))
+		return false;
+	site->fix_snapshot = true;
+	return true;
+}
+
+/*
+ * After BEGIN, or SET before the first query, at level "snapshot": make the
+ * transaction REPEATABLE READ, as StartTransaction() would.
+ */
+void
+tcs_gate_fix_isolation(void)
+{
+	TcsContext	context;
+
+	Assert(!FirstSnapshotSet && !IsolationUsesXactSnapshot());
+	XactIsoLevel = XACT_REPEATABLE_READ;
+	memset(&context, 0, sizeof(context));
+	context.arrival = tcs_now();
+	note_transaction(&context);
+	xact.by_level = true;
 }
 
 /*
@@ -724,6 +921,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 	TcsUnmet	facts = {0};
 	TcsLevel	level = (TcsLevel) tcs_read_level;
 	bool		fixed;
+	bool		met;
 
 	if (unlikely(tcs_remote_is_begun()))
 	{
@@ -751,6 +949,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 	{
 		note_transaction(&context);
 		context.arrival = xact.arrival;
+		context.acknowledged = xact.acknowledged;
 	}
 	else if (site->kind == TCS_SITE_NESTED && tcs_gate.at_once_level < 0 &&
 			 tcs_gate.arrival != 0)
@@ -761,16 +960,43 @@ tcs_gate_pass_slowly(TcsSite *site)
 		tcs_gate.arrival = context.arrival;
 	}
 
+	/* what was confirmed since the calling statement came is no concern of it */
+	if (site->kind == TCS_SITE_NESTED)
+		context.confirmed = InvalidXLogRecPtr;
+
+	/* where nothing is read yet, the statement to come is what is confirmed */
+	context.is_confirmed = (fixed && xact.confirmed) || site->explain_only ||
+		site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER;
+
 	facts.in_recovery = context.in_recovery;
 	facts.nested = site->kind == TCS_SITE_NESTED;
 	facts.now = context.arrival;
 	facts.proof = fixed ? xact.proof : tcs_gate.proof;
 	tcs_requirement_make(level, &context, &facts.req);
+	if (level == TCS_LEVEL_SNAPSHOT && !IsolationUsesXactSnapshot() &&
+		!may_fix_snapshot(site, &context))
+	{
+		facts.reason = TCS_REASON_SNAPSHOT;
+		fail(site, &context, &facts);
+		return;
+	}
 
-	if (tcs_requirement_is_empty(&facts.req) ||
-		tcs_requirement_met(&facts.req, &facts.proof))
+	met = tcs_requirement_is_empty(&facts.req) ||
+		tcs_requirement_met(&facts.req, &facts.proof);
+	if (met && !facts.req.confirm && !site->fix_snapshot)
 	{
 		pass(site, &facts);
+		return;
+	}
+	/* the snapshot at hand was taken after what it needs was proved */
+	if (met && facts.req.confirm &&
+		(facts.in_recovery || facts.req.needed.lsn == InvalidXLogRecPtr || fixed ||
+		 site->kind == TCS_SITE_NESTED))
+	{
+		if (confirm_snapshot(site, &facts, deadline_after(tcs_guc_max_wait())))
+			pass(site, &facts);
+		else
+			fail(site, &context, &facts);
 		return;
 	}
 	if (site->kind == TCS_SITE_BARE && fixed)
@@ -837,6 +1063,7 @@ tcs_gate_token_is_reached(TcsLevel level)
 void
 tcs_gate_check_redirected(TcsLevel level, const TcsToken *token)
 {
+	TcsSite		site = {.kind = TCS_SITE_CALL};
 	TcsContext	context;
 	TcsUnmet	facts = {0};
 
@@ -849,7 +1076,8 @@ tcs_gate_check_redirected(TcsLevel level, const TcsToken *token)
 		(tcs_commits_under_way(facts.req.needed.lsn) ||
 		 tcs_commits_missed_by(GetActiveSnapshot())))
 		facts.reason = TCS_REASON_BEHIND;
-	if (facts.reason != TCS_REASON_NONE)
+	if (facts.reason != TCS_REASON_NONE ||
+		!confirm_snapshot(&site, &facts, deadline_after(tcs_guc_max_wait())))
 		tcs_fallback_error(&facts);
 }
 

@@ -38,6 +38,7 @@ typedef struct TcsSite
 	ParamListInfo params;
 	bool		explain_only;	/* UTILITY: EXPLAIN that does not run it */
 	bool		token_only;		/* BARE: check nothing but the token */
+	bool		fix_snapshot;	/* its new snapshot is to be the transaction's */
 	bool		holding;		/* the session may hold what replay needs */
 	bool		had_hold_snapshot;	/* UTILITY: the portal kept it */
 	bool		locks_released; /* QUERY: for a wait, or for its run elsewhere */
@@ -79,6 +80,9 @@ typedef struct TcsGate
 	uint64		settled;		/* settings generation that proof satisfies */
 	int64		max_age;		/* us; while proof is no older; 0: for good */
 	TcsProof	proof;			/* of every snapshot taken after it was noted */
+	TcsPosition acknowledged;	/* on a primary: commits that this session
+								 * knows of, which all snapshots to come
+								 * include */
 
 	/*
 	 * The statement at hand: if it took the fast path, its level, and what is
@@ -98,6 +102,8 @@ extern void tcs_gate_carry_over(uint64 generation);
 extern void tcs_gate_unsettle(void);
 extern void tcs_gate_note_own_commit(TcsPosition at);
 extern void tcs_gate_snapshot_imported(void);
+extern void tcs_gate_fix_isolation(void);
+extern bool tcs_gate_isolation_is_by_level(void);
 extern void tcs_gate_note_snapshot_use(void);
 extern bool tcs_gate_is_satisfied(void);
 extern void tcs_gate_get_last(TcsLastRead *last);

@@ -16,6 +16,7 @@
 #include <limits.h>
 
 #include "mb/pg_wchar.h"
+#include "storage/proc.h"
 
 #include "tcs_compat.h"
 #include "tcs_guc.h"
@@ -41,10 +42,13 @@ uint64		tcs_settings_generation = 1;
 static char *tcs_fallback = NULL;
 static char *tcs_asker = NULL;
 static char *tcs_read_index_dummy = NULL;
+static char *tcs_quorum_index_dummy = NULL;
+static char *tcs_quorum_round_dummy = NULL;
 static TcsToken *parsed_token = NULL;
 static const TcsToken *trusted_token = NULL;	/* see tcs_guc_set_token() */
 static const TcsFallback *parsed_fallback = NULL;
 static GucSource level_source = PGC_S_DEFAULT;
+static LocalTransactionId level_set_in = InvalidLocalTransactionId;
 
 static const struct config_enum_entry report_token_options[] = {
 	{"off", TCS_REPORT_OFF, false},
@@ -71,6 +75,13 @@ GucSource
 tcs_guc_level_source(void)
 {
 	return level_source;
+}
+
+/* The transaction in which it was set. */
+LocalTransactionId
+tcs_guc_level_set_in(void)
+{
+	return level_set_in;
 }
 
 /* tcs.max_wait under its limit, in ms; -1: for ever. */
@@ -123,15 +134,6 @@ check_read_level(int *newval, void **extra, GucSource source)
 {
 	GucSource  *stored;
 
-	if (*newval >= TCS_LEVEL_COUNT)
-	{
-		GUC_check_errcode(ERRCODE_FEATURE_NOT_SUPPORTED);
-		GUC_check_errmsg("read level \"%s\" is not available in this version of tcs",
-						 tcs_level_name((TcsLevel) *newval));
-		GUC_check_errhint("Available levels: %s.", tcs_level_names_hint());
-		return false;
-	}
-
 	stored = tcs_guc_malloc_compat(sizeof(GucSource));
 	if (stored == NULL)
 		return false;
@@ -144,6 +146,7 @@ static void
 assign_read_level(int newval, void *extra)
 {
 	level_source = extra ? *(GucSource *) extra : PGC_S_DEFAULT;
+	level_set_in = MyProc ? tcs_my_lxid_compat() : InvalidLocalTransactionId;
 	tcs_settings_generation++;
 }
 
@@ -369,6 +372,20 @@ define_internal_settings(void)
 							   &tcs_read_index_dummy, "", PGC_INTERNAL,
 							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE | GUC_NO_RESET_ALL,
 							   NULL, NULL, tcs_readindex_show);
+
+	DefineCustomStringVariable("tcs.quorum_index",
+							   "Shows what a quorum has confirmed, in addition.",
+							   NULL,
+							   &tcs_quorum_index_dummy, "", PGC_INTERNAL,
+							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE | GUC_NO_RESET_ALL,
+							   NULL, NULL, tcs_readindex_show_quorum);
+
+	DefineCustomStringVariable("tcs.quorum_round",
+							   "Makes the primary ask its quorum, in addition.",
+							   NULL,
+							   &tcs_quorum_round_dummy, "", PGC_INTERNAL,
+							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE | GUC_NO_RESET_ALL,
+							   NULL, NULL, tcs_readindex_show_round);
 }
 
 /* The versions that the peer of this connection told at its start. */

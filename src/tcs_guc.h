@@ -46,6 +46,7 @@ extern TCS_LOCAL uint64 tcs_settings_generation;
 extern const TcsToken *tcs_guc_token(void);
 extern const TcsFallback *tcs_guc_fallback(void);
 extern GucSource tcs_guc_level_source(void);
+extern LocalTransactionId tcs_guc_level_set_in(void);
 extern int	tcs_guc_max_wait(void);
 extern bool tcs_guc_set_token(const TcsToken *token, const char *text);
 extern void tcs_guc_overwrite_token(const TcsToken *token, const char *text);

@@ -57,6 +57,12 @@ static object_access_hook_type prev_object_access = NULL;
 /* Frames of ExecutorRun, utility statements and the planner around us. */
 static int	depth = 0;
 
+/* Is a statement of the client being planned that has not come to the gate? */
+static bool planning_first = false;
+
+/* Of the frames, those of CALL and DO. */
+static int	procedure_depth = 0;
+
 /* Settings that the statement of the client was checked against. */
 static uint64 statement_generation = 0;
 
@@ -95,14 +101,37 @@ pass_gate(TcsSite *site)
 	statement_generation = tcs_settings_generation;
 }
 
+/*
+ * At level "snapshot", a procedure that has ended the transaction runs in one
+ * that nobody has made REPEATABLE READ, and has no means to.
+ */
+static void
+require_one_snapshot(void)
+{
+	if (procedure_depth > 0 && !IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("a procedure cannot read at level \"snapshot\" after it has ended its transaction"),
+				 errhint("Use SET TRANSACTION ISOLATION LEVEL REPEATABLE READ in the procedure, or another read level.")));
+}
+
 /* A statement below another: compare only, and only if settings changed. */
 static void
 check_nested(QueryDesc *query_desc)
 {
 	TcsSite		site = {0};
 
-	if (statement_generation == tcs_settings_generation)
+	/*
+	 * What a newer snapshot shows, a quorum has to confirm as well; for what
+	 * planning reads the gate sees to that, which is still to come.
+	 */
+	if (statement_generation == tcs_settings_generation &&
+		(tcs_read_level != TCS_LEVEL_LINEARIZABLE || planning_first))
+	{
+		if (tcs_read_level == TCS_LEVEL_SNAPSHOT)
+			require_one_snapshot();
 		return;
+	}
 	if (!tcs_gate_is_satisfied())
 	{
 		site.kind = TCS_SITE_NESTED;
@@ -277,9 +306,11 @@ tcs_planner(TCS_PLANNER_ARGS)
 	PlannedStmt *plan;
 
 	depth = outer + 1;
+	planning_first |= outer == 0;
 	plan = prev_planner ? prev_planner(TCS_PLANNER_PASS) :
 		standard_planner(TCS_PLANNER_PASS);
 	depth = outer;
+	planning_first &= outer != 0;
 
 	if (exempt)
 		tcs_exempt_mark(plan);
@@ -341,6 +372,38 @@ utility_holds_locks(Node *statement)
 	return IsA(statement, DeclareCursorStmt) || IsA(statement, ExplainStmt);
 }
 
+/* Is it BEGIN with an isolation level that gives each statement its snapshot? */
+static bool
+asks_for_weak_isolation(Node *statement)
+{
+	ListCell   *lc;
+
+	if (!IsA(statement, TransactionStmt))
+		return false;
+	foreach(lc, ((TransactionStmt *) statement)->options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "transaction_isolation") == 0)
+		{
+			const char *level = strVal(&castNode(A_Const, option->arg)->val);
+
+			return strcmp(level, "read committed") == 0 ||
+				strcmp(level, "read uncommitted") == 0;
+		}
+	}
+	return false;
+}
+
+static void
+refuse_weak_isolation(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("read level \"snapshot\" needs isolation level REPEATABLE READ or SERIALIZABLE"),
+			 errhint("Leave out the isolation level, or choose level \"session\" for snapshots per statement.")));
+}
+
 /*
  * Before a utility statement runs.  Returns the statement to run: if the gate
  * let invalidations in, names that were looked up before may have come to mean
@@ -353,6 +416,8 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 	Node	   *statement = pstmt->utilityStmt;
 	TcsSite		site = {.kind = TCS_SITE_UTILITY};
 
+	if (tcs_read_level == TCS_LEVEL_SNAPSHOT && asks_for_weak_isolation(statement))
+		refuse_weak_isolation();
 	if (utility_reads(statement))
 	{
 		uint64		known = SharedInvalidMessageCounter;
@@ -410,6 +475,10 @@ decide_afterwards(Node *statement)
 }
 
 /*
+ * After BEGIN, or SET before the first query: level "snapshot" makes the
+ * transaction REPEATABLE READ; what has been that before, SET TRANSACTION cannot
+ * undo.
+ *
  * After BEGIN, or SET in a REPEATABLE READ block: a chance to wait while there
  * is no snapshot.  BEGIN in READ COMMITTED waits for the token only: what else
  * is asked for is asked of each statement anew.
@@ -418,6 +487,15 @@ static void
 after_utility(TcsAfterwards afterwards, bool was_in_block)
 {
 	TcsSite		site = {0};
+
+	if (tcs_read_level == TCS_LEVEL_SNAPSHOT && !FirstSnapshotSet &&
+		(afterwards == TCS_AFTER_BEGIN || afterwards == TCS_AFTER_SET) &&
+		!IsolationUsesXactSnapshot() && GetCurrentTransactionNestLevel() == 1)
+	{
+		if (tcs_gate_isolation_is_by_level())
+			refuse_weak_isolation();
+		tcs_gate_fix_isolation();
+	}
 
 	site.kind = TCS_SITE_BARE;
 	switch (afterwards)
@@ -459,6 +537,8 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	bool		was_in_block = IsTransactionBlock() ||
 	(MyXactFlags & XACT_FLAGS_PIPELINING) != 0;
 	int			outer = depth;
+	int			outer_procedures = procedure_depth;
+	bool		is_procedure = IsA(statement, CallStmt) || IsA(statement, DoStmt);
 
 	if (top)
 		pstmt = before_utility(pstmt, queryString, params, queryEnv);
@@ -472,6 +552,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		tcs_session_note_notify();
 
 	depth = outer + 1;
+	procedure_depth = is_procedure ? outer_procedures + 1 : outer_procedures;
 	if (prev_ProcessUtility)
 		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context,
 							params, queryEnv, dest, qc);
@@ -479,6 +560,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
 								params, queryEnv, dest, qc);
 	depth = outer;
+	procedure_depth = outer_procedures;
 	if (unlikely(tcs_redirect_is_armed) && outer == 0)
 		tcs_redirect_unused();
 
@@ -497,7 +579,10 @@ static void
 forget_depth(void)
 {
 	if (ActivePortal == NULL)
-		depth = 0;
+	{
+		depth = procedure_depth = 0;
+		planning_first = false;
+	}
 	tcs_redirect_is_armed = false;
 }
 

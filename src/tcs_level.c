@@ -18,9 +18,9 @@ const struct config_enum_entry tcs_level_options[] = {
 	{"session", TCS_LEVEL_SESSION, false},
 	{"sequential", TCS_LEVEL_SEQUENTIAL, false},
 	{"causal", TCS_LEVEL_CAUSAL, false},
+	{"snapshot", TCS_LEVEL_SNAPSHOT, false},
 	{"strong", TCS_LEVEL_STRONG, false},
-	{"snapshot", TCS_LEVEL_SNAPSHOT, true},
-	{"linearizable", TCS_LEVEL_LINEARIZABLE, true},
+	{"linearizable", TCS_LEVEL_LINEARIZABLE, false},
 	{NULL, 0, false}
 };
 
@@ -35,13 +35,13 @@ tcs_level_name(TcsLevel level)
 	return "unknown";
 }
 
-/* Level of a name; false for unknown ones and those not available yet. */
+/* Level of a name; false for unknown ones. */
 bool
 tcs_level_by_name(const char *name, TcsLevel *level)
 {
 	for (const struct config_enum_entry *e = tcs_level_options; e->name; e++)
 	{
-		if (pg_strcasecmp(e->name, name) == 0 && e->val < TCS_LEVEL_COUNT)
+		if (pg_strcasecmp(e->name, name) == 0)
 		{
 			*level = (TcsLevel) e->val;
 			return true;
@@ -52,7 +52,8 @@ tcs_level_by_name(const char *name, TcsLevel *level)
 
 /*
  * Strength of a level.  A level is weaker than another if its rank is lower:
- * whatever it promises, the other promises too.
+ * whatever it promises of a statement's snapshot, the other promises too.  (That
+ * "snapshot" gives one to a whole transaction is another matter.)
  */
 int
 tcs_level_rank(TcsLevel level)
@@ -68,13 +69,14 @@ tcs_level_rank(TcsLevel level)
 		case TCS_LEVEL_SESSION:
 		case TCS_LEVEL_SEQUENTIAL:
 		case TCS_LEVEL_CAUSAL:
+		case TCS_LEVEL_SNAPSHOT:
 			return 2;
 		case TCS_LEVEL_BOUNDED:
 			return 3;
 		case TCS_LEVEL_STRONG:
 			return 4;
-		case TCS_LEVEL_SNAPSHOT:
 		case TCS_LEVEL_LINEARIZABLE:
+		case TCS_LEVEL_COUNT:
 			break;
 	}
 	return 5;
@@ -85,7 +87,8 @@ const char *
 tcs_level_names_hint(void)
 {
 	return "eventual, consistent_prefix, bounded, read_your_writes, "
-		"monotonic_reads, session, sequential, causal, strong";
+		"monotonic_reads, session, sequential, causal, snapshot, strong, "
+		"linearizable";
 }
 
 /*

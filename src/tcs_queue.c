@@ -66,6 +66,7 @@ typedef enum TcsSlotState
 	TCS_SLOT_FREE,
 	TCS_SLOT_ASKING,			/* in the list of askers */
 	TCS_SLOT_HEAPED,			/* in the heap */
+	TCS_SLOT_CONFIRMING,		/* in the list of those who want that */
 	TCS_SLOT_WOKEN				/* taken out by the worker */
 } TcsSlotState;
 
@@ -76,9 +77,10 @@ typedef struct TcsSlot
 	bool		holding;
 	uint64		ticket;			/* while asking */
 	TcsPosition target;			/* while in the heap */
+	TcsConfirmation confirmation;	/* while confirming: what is wanted */
 	TcsAnswer	answer;			/* asked_at 0 until it is there */
 	Latch	   *latch;
-	dlist_node	asker_node;
+	dlist_node	asker_node;		/* in either list */
 	pairingheap_node heap_node;
 } TcsSlot;
 
@@ -102,6 +104,9 @@ typedef struct TcsQueue
 	/* all others are protected by the LWLock tcs_queue */
 	pairingheap heap;			/* by LSN, smallest first */
 	dlist_head	askers;			/* by ticket, smallest first */
+	dlist_head	confirming;
+	int64		confirm_after;	/* the latest instant any of them has asked
+								 * for */
 	int			nwaiting;
 	int			nholding;
 	int			nunasked;		/* askers that came after the last question */
@@ -116,6 +121,7 @@ static LWLock *queue_lock = NULL;
 
 static uint32 wait_event_replay = 0;
 static uint32 wait_event_answer = 0;
+static uint32 wait_event_quorum = 0;
 
 Size
 tcs_queue_shmem_size(void)
@@ -151,6 +157,7 @@ tcs_queue_shmem_init(void *ptr, bool found)
 	pg_atomic_init_u64(&queue->min_lsn, PG_UINT64_MAX);
 	queue->heap.ph_compare = compare_slots;
 	dlist_init(&queue->askers);
+	dlist_init(&queue->confirming);
 	queue->wake_at = 1;
 }
 
@@ -201,6 +208,8 @@ detach_slot(TcsSlot *slot)
 		if (slot->ticket > queue->asked)
 			queue->nunasked--;
 	}
+	else if (slot->state == TCS_SLOT_CONFIRMING)
+		dlist_delete(&slot->asker_node);
 	else if (slot->state == TCS_SLOT_HEAPED)
 	{
 		pairingheap_remove(&queue->heap, &slot->heap_node);
@@ -231,6 +240,15 @@ enter_queue(TcsSlot *slot, const TcsSleep *sleep)
 		slot->ticket = queue->asked + 1;
 		dlist_push_tail(&queue->askers, &slot->asker_node);
 		wake_worker = ++queue->nunasked >= queue->wake_at;
+	}
+	else if (sleep->kind == TCS_SLEEP_CONFIRMATION)
+	{
+		slot->state = TCS_SLOT_CONFIRMING;
+		slot->confirmation = sleep->confirmation;
+		queue->confirm_after = Max(queue->confirm_after, sleep->confirmation.asked_at);
+		/* while somebody waits it asks again and again, and looks before */
+		wake_worker = dlist_is_empty(&queue->confirming);
+		dlist_push_tail(&queue->confirming, &slot->asker_node);
 	}
 	else
 	{
@@ -277,6 +295,25 @@ leave_queue_callback(int code, Datum arg)
 	(void) leave_queue((TcsSlot *) DatumGetPointer(arg));
 }
 
+/* Is it there what a sleep is for? */
+static bool
+is_there(const TcsSleep *sleep)
+{
+	TcsConfirmed confirmed;
+
+	switch (sleep->kind)
+	{
+		case TCS_SLEEP_REPLAY:
+			return tcs_position_reached(sleep->target, tcs_fresh_position());
+		case TCS_SLEEP_ANSWER:
+			return false;
+		case TCS_SLEEP_CONFIRMATION:
+			break;
+	}
+	tcs_fresh_confirmed(&confirmed);
+	return tcs_fresh_confirms(&confirmed, &sleep->confirmation) != TCS_CONFIRM_WAIT;
+}
+
 /*
  * Sleep until the worker wakes us, at most timeout_us.
  *
@@ -299,8 +336,10 @@ tcs_queue_sleep(TcsSleep *sleep, int64 timeout_us)
 	{
 		wait_event_replay = tcs_wait_event_compat("TcsReplay");
 		wait_event_answer = tcs_wait_event_compat("TcsReadIndex");
+		wait_event_quorum = tcs_wait_event_compat("TcsQuorum");
 	}
-	wait_event = sleep->kind == TCS_SLEEP_ANSWER ? wait_event_answer : wait_event_replay;
+	wait_event = sleep->kind == TCS_SLEEP_ANSWER ? wait_event_answer :
+		sleep->kind == TCS_SLEEP_REPLAY ? wait_event_replay : wait_event_quorum;
 
 	/* a wake-up that is left over would cost us our place in the queue */
 	ResetLatch(MyLatch);
@@ -309,8 +348,7 @@ tcs_queue_sleep(TcsSleep *sleep, int64 timeout_us)
 	longest = Min(longest, timeout_us);
 	PG_ENSURE_ERROR_CLEANUP(leave_queue_callback, PointerGetDatum(slot));
 	{
-		if (sleep->kind == TCS_SLEEP_ANSWER ||
-			!tcs_position_reached(sleep->target, tcs_fresh_position()))
+		if (!is_there(sleep))
 			(void) WaitLatch(MyLatch,
 							 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 							 (longest + 999) / 1000, wait_event);
@@ -391,6 +429,8 @@ tcs_queue_look(TcsQueueView *view)
 	view->waiting = queue->nwaiting > 0;
 	view->holding = queue->nholding > 0;
 	view->asking = !dlist_is_empty(&queue->askers);
+	view->confirming = !dlist_is_empty(&queue->confirming);
+	view->confirm_after = queue->confirm_after;
 	LWLockRelease(queue_lock);
 }
 
@@ -497,6 +537,40 @@ tcs_queue_wake_reached(TcsPosition reached)
 		for (int i = 0; i < n; i++)
 			SetLatch(latches[i]);
 	}
+}
+
+/*
+ * Wake whoever has what he wants of the quorum, or will not get it.  What is
+ * confirmed has been published before this call.
+ */
+void
+tcs_queue_wake_confirmed(const TcsConfirmed *confirmed)
+{
+	Latch	   *latches[TCS_WAKE_BATCH];
+	int			n;
+
+	do
+	{
+		dlist_mutable_iter iter;
+
+		n = 0;
+		LWLockAcquire(queue_lock, LW_EXCLUSIVE);
+		dlist_foreach_modify(iter, &queue->confirming)
+		{
+			TcsSlot    *slot = dlist_container(TcsSlot, asker_node, iter.cur);
+
+			if (n == TCS_WAKE_BATCH)
+				break;
+			if (tcs_fresh_confirms(confirmed, &slot->confirmation) == TCS_CONFIRM_WAIT)
+				continue;
+			detach_slot(slot);
+			latches[n++] = slot->latch;
+		}
+		LWLockRelease(queue_lock);
+
+		for (int i = 0; i < n; i++)
+			SetLatch(latches[i]);
+	} while (n == TCS_WAKE_BATCH);
 }
 
 /* Set the latch of everybody who waits, or of those who hold something. */

@@ -8,20 +8,23 @@
 #ifndef TCS_QUEUE_H
 #define TCS_QUEUE_H
 
-#include "tcs.h"
+#include "tcs_fresh.h"
 
 /* What a session sleeps for. */
 typedef enum TcsSleepKind
 {
 	TCS_SLEEP_REPLAY,			/* until replay comes to a position */
-	TCS_SLEEP_ANSWER			/* until an answer to a question not yet asked
+	TCS_SLEEP_ANSWER,			/* until an answer to a question not yet asked
 								 * is there and replayed */
+	TCS_SLEEP_CONFIRMATION		/* until a quorum has confirmed something */
 } TcsSleepKind;
 
 typedef struct TcsSleep
 {
 	TcsSleepKind kind;
 	TcsPosition target;			/* for TCS_SLEEP_REPLAY */
+	TcsConfirmation confirmation;	/* for TCS_SLEEP_CONFIRMATION: at least
+									 * this */
 	bool		holding;		/* does the session hold what replay may need? */
 	bool		again;			/* has it slept for the same before? */
 	TcsAnswer	answer;			/* out: the answer, asked_at 0 if none yet */
@@ -33,6 +36,8 @@ typedef struct TcsQueueView
 	bool		waiting;		/* does anybody wait, for whatever? */
 	bool		holding;		/* does one of them hold something? */
 	bool		asking;			/* does anybody wait for an answer? */
+	bool		confirming;		/* does anybody wait for a confirmation? */
+	int64		confirm_after;	/* the latest instant asked for by any of them */
 } TcsQueueView;
 
 /* for tcs_queue_wake_worker_at(): however many they are */
@@ -56,6 +61,7 @@ extern int	tcs_queue_answer(uint64 question, const TcsAnswer *answer);
 extern bool tcs_queue_replay_awaited(void);
 extern uint64 tcs_queue_distance(XLogRecPtr lsn);
 extern void tcs_queue_wake_reached(TcsPosition reached);
+extern void tcs_queue_wake_confirmed(const TcsConfirmed *confirmed);
 extern void tcs_queue_wake_all(void);
 
 /* for tcs_shmem.c */

@@ -27,6 +27,11 @@
  *	  that could carry it) or as a column:
  *
  *		version flags sysid lsn library tli:begin[,tli:begin ...]
+ *			[ quorum:config:flushed:round]
+ *
+ *	  The last part is for those who ask for it: the state of the quorum
+ *	  (TcsQuorumState), its configuration, what it has flushed, and the position
+ *	  behind which a round was begun (see tcs_quorum.c).
  *
  *	  Readers must ignore what follows after the fields they know.
  *
@@ -53,6 +58,7 @@
 
 #include "tcs_compat.h"
 #include "tcs_guc.h"
+#include "tcs_quorum.h"
 #include "tcs_readindex.h"
 #include "tcs_shmem.h"
 
@@ -151,7 +157,8 @@ tcs_readindex_make(void)
 }
 
 /*
- * Make a read index of all that is acknowledged.  Primary only; writes WAL out
+ * Make a read index of all that is acknowledged, and of what linearizable reads
+ * may have returned already.  Primary only; writes WAL out
  * for asynchronous commits, and for what transactions without an xid have logged
  * (pruning), as one of these may be a COMMIT PREPARED.
  *
@@ -168,6 +175,7 @@ make_acknowledged(void)
 
 	if (lsn == InvalidXLogRecPtr)
 		return tcs_readindex_make();
+	lsn = Max(lsn, tcs_quorum_confirmed());
 	if (GetFlushRecPtr(NULL) < lsn)
 		XLogFlush(lsn);
 
@@ -313,9 +321,31 @@ tcs_readindex_asker_staleness(int pid, XLogRecPtr replayed, int64 *staleness)
 	return newest != 0;
 }
 
+/*
+ * What a quorum has confirmed, as part of an answer.
+ *
+ * The round is begun after the look: what it needs is not in there yet.
+ */
+static void
+append_quorum(StringInfo buf, TcsQuestion question)
+{
+	TcsQuorum	quorum;
+	XLogRecPtr	round = InvalidXLogRecPtr;
+
+	tcs_quorum_look(&quorum);
+	if (quorum.state == TCS_QUORUM_USABLE)
+	{
+		tcs_quorum_note_confirmed(quorum.flushed);
+		if (question == TCS_ASK_ROUND)
+			round = tcs_quorum_start_round();
+	}
+	appendStringInfo(buf, " %d:%x:%" PRIx64 ":%" PRIx64, (int) quorum.state,
+					 quorum.config, quorum.flushed, round);
+}
+
 /* The answer to a standby, as palloc'd text. */
 char *
-tcs_readindex_answer(void)
+tcs_readindex_answer(TcsQuestion question)
 {
 	StringInfoData buf;
 
@@ -337,30 +367,51 @@ tcs_readindex_answer(void)
 		for (int i = 0; i < history->n && i < TCS_ANSWER_TIMELINES; i++)
 			appendStringInfo(&buf, "%s%x:%" PRIx64, i > 0 ? "," : "",
 							 history->timelines[i].tli, history->timelines[i].begin);
+		if (question != TCS_ASK_READ_INDEX)
+			append_quorum(&buf, question);
 		note_asker(position.lsn);
 	}
 	return buf.data;
 }
 
 /*
- * Show hook of tcs.read_index: answers walsenders only.
- *
- * For everybody else the setting is empty, so that nobody can make the server
- * flush WAL by looking at its settings.
+ * The show hooks answer walsenders only.  For everybody else the settings are
+ * empty, so that nobody can make the server write WAL by looking at them.
  */
-const char *
-tcs_readindex_show(void)
+static const char *
+show_answer(TcsQuestion question)
 {
 	static char answer[TCS_ANSWER_MAXLEN];
 	char	   *text;
 
 	if (MyBackendType != B_WAL_SENDER)
 		return "";
-	text = tcs_readindex_answer();
+	text = tcs_readindex_answer(question);
 
 	strlcpy(answer, text, sizeof(answer));
 	pfree(text);
 	return answer;
+}
+
+/* Show hook of tcs.read_index. */
+const char *
+tcs_readindex_show(void)
+{
+	return show_answer(TCS_ASK_READ_INDEX);
+}
+
+/* Show hook of tcs.quorum_index. */
+const char *
+tcs_readindex_show_quorum(void)
+{
+	return show_answer(TCS_ASK_QUORUM);
+}
+
+/* Show hook of tcs.quorum_round. */
+const char *
+tcs_readindex_show_round(void)
+{
+	return show_answer(TCS_ASK_ROUND);
 }
 
 /* Read an answer; false if it is none that this version understands. */
@@ -371,8 +422,10 @@ tcs_readindex_parse(const char *line, TcsAnswerText *answer)
 	char		role[16];
 	int			offset = 0;
 	const char *p;
+	int			quorum;
 
 	memset(answer, 0, sizeof(*answer));
+	answer->quorum.state = TCS_QUORUM_NOT_TOLD;
 	if (sscanf(line, "%d %15s %" PRIx64 " %" PRIx64 " %15s %n",
 			   &version, role, &answer->system_identifier, &answer->lsn,
 			   answer->library, &offset) < 5 ||
@@ -395,5 +448,9 @@ tcs_readindex_parse(const char *line, TcsAnswerText *answer)
 		if (*p != ',')
 			break;
 	}
+
+	if (sscanf(p, " %d:%x:%" PRIx64 ":%" PRIx64, &quorum, &answer->quorum.config,
+			   &answer->quorum.flushed, &answer->round) == 4)
+		answer->quorum.state = (TcsQuorumState) quorum;
 	return true;
 }

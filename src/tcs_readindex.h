@@ -11,6 +11,7 @@
 #include "datatype/timestamp.h"
 
 #include "tcs_history.h"
+#include "tcs_quorum.h"
 
 #define TCS_ANSWER_VERSION		1
 #define TCS_ANSWER_MAXLEN		1024
@@ -19,6 +20,14 @@
 
 /* application_name of an asker: this, and the name of its WAL receiver */
 #define TCS_ASKER_PREFIX		"tcs:"
+
+/* What a standby wants to be told, besides the read index. */
+typedef enum TcsQuestion
+{
+	TCS_ASK_READ_INDEX,			/* nothing else */
+	TCS_ASK_QUORUM,				/* what a quorum has confirmed */
+	TCS_ASK_ROUND				/* the same, and a new round is to be begun */
+} TcsQuestion;
 
 /* An answer as it was read off the wire. */
 typedef struct TcsAnswerText
@@ -29,6 +38,9 @@ typedef struct TcsAnswerText
 	char		library[TCS_VERSION_LEN];
 	int			ntimelines;
 	TcsTimeline timelines[TCS_ANSWER_TIMELINES];	/* newest first */
+	TcsQuorum	quorum;			/* not told: TCS_QUORUM_NOT_TOLD */
+	XLogRecPtr	round;			/* of the round that was begun: more than this
+								 * has to be flushed; 0: none was */
 } TcsAnswerText;
 
 /* A standby that asks, as the primary knows it. */
@@ -46,8 +58,10 @@ typedef struct TcsAskerInfo
 
 extern TcsPosition tcs_readindex_make(void);
 extern void tcs_readindex_note_commit(XLogRecPtr end);
-extern char *tcs_readindex_answer(void);
+extern char *tcs_readindex_answer(TcsQuestion question);
 extern const char *tcs_readindex_show(void);
+extern const char *tcs_readindex_show_quorum(void);
+extern const char *tcs_readindex_show_round(void);
 extern bool tcs_readindex_parse(const char *text, TcsAnswerText *answer);
 extern int	tcs_readindex_askers(TcsAskerInfo *infos, int max);
 extern bool tcs_readindex_asker_staleness(int pid, XLogRecPtr replayed,

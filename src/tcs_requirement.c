@@ -13,6 +13,13 @@
  *	  was acknowledged is visible there, but a commit can be replayed and read
  *	  elsewhere before its own backend has finished (see tcs_commits.c).
  *
+ *	  "linearizable" is "strong", and then a confirmation of what the snapshot
+ *	  shows, which can only come after it was taken; that part is the gate's.  A
+ *	  linearizable read of another node may have returned anything up to the
+ *	  position that was confirmed last, so on a primary that is asked for like
+ *	  what a token has seen on a standby, and on a standby it is part of each
+ *	  answer (see tcs_quorum.c).
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -46,6 +53,7 @@ static void
 require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 {
 	const TcsToken *token = context->token;
+	TcsPosition written;
 	XLogRecPtr	lsn;
 
 	if (token == NULL || tcs_level_rank(level) == 0)
@@ -97,23 +105,20 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 		return;
 	}
 
+	/* nothing of an older timeline is still under way */
+	req->needed.lsn = token->tli == context->at.tli &&
+		level != TCS_LEVEL_READ_YOUR_WRITES ?
+		token->seen_standby : InvalidXLogRecPtr;
+
 	/*
 	 * That it is visible here is no help to a snapshot that was taken before.
 	 * What was only read here is not counted: the transaction chose its
 	 * snapshot, and a dump by several sessions imports one on purpose.
 	 */
-	if (context->fixed)
-	{
-		TcsToken	unread = *token;
-
-		unread.seen_primary = InvalidXLogRecPtr;
-		req->needed.lsn = token_part(level, &unread);
-		return;
-	}
-	/* nothing of an older timeline is still under way */
-	req->needed.lsn = token->tli == context->at.tli &&
-		level != TCS_LEVEL_READ_YOUR_WRITES ?
-		token->seen_standby : InvalidXLogRecPtr;
+	written.tli = token->tli;
+	written.lsn = level == TCS_LEVEL_MONOTONIC_READS ? InvalidXLogRecPtr : token->written;
+	if (context->fixed && !tcs_position_reached(written, context->acknowledged))
+		req->needed.lsn = Max(req->needed.lsn, written.lsn);
 }
 
 /*
@@ -150,11 +155,21 @@ tcs_requirement_make(TcsLevel level, const TcsContext *context,
 	memset(req, 0, sizeof(*req));
 	req->level = level;
 	req->made_on = context->at.tli;
+	req->confirm = level == TCS_LEVEL_LINEARIZABLE && !context->is_confirmed;
 	require_token(level, context, req);
-	if (req->reason != TCS_REASON_NONE || !context->in_recovery)
+	if (req->reason != TCS_REASON_NONE)
 		return;
+	if (!context->in_recovery)
+	{
+		if (req->confirm && context->confirmed > req->needed.lsn)
+		{
+			req->needed.tli = context->at.tli;
+			req->needed.lsn = context->confirmed;
+		}
+		return;
+	}
 
-	if (level == TCS_LEVEL_STRONG)
+	if (level == TCS_LEVEL_STRONG || level == TCS_LEVEL_LINEARIZABLE)
 		req->fresh_after = Max(context->arrival, 1);
 	else if (level == TCS_LEVEL_BOUNDED)
 	{
@@ -170,7 +185,7 @@ tcs_requirement_is_empty(const TcsRequirement *req)
 {
 	return req->reason == TCS_REASON_NONE &&
 		req->needed.lsn == InvalidXLogRecPtr &&
-		req->fresh_after == 0 && !req->need_newest;
+		req->fresh_after == 0 && !req->need_newest && !req->confirm;
 }
 
 /* The position to show for it; lsn 0 if there is none. */
@@ -182,7 +197,7 @@ tcs_requirement_position(const TcsRequirement *req)
 	return req->needed;
 }
 
-/* Does a snapshot with this proof meet it? */
+/* Does a snapshot with this proof meet it, but for a confirmation? */
 bool
 tcs_requirement_met(const TcsRequirement *req, const TcsProof *proof)
 {

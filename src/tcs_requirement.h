@@ -21,9 +21,13 @@ typedef struct TcsContext
 
 	/* this node */
 	bool		fixed;			/* the snapshot at hand was taken before */
+	bool		is_confirmed;	/* and a quorum has confirmed what it shows */
 	bool		in_recovery;
 	uint64		system_identifier;
 	TcsPosition at;				/* replayed, or inserted on a primary */
+	XLogRecPtr	confirmed;		/* on a primary: by a quorum, for anybody */
+	TcsPosition acknowledged;	/* on a primary: what the snapshot at hand has
+								 * of this session's tokens, if it is fixed */
 	const TcsHistory *history;	/* that ends in at.tli */
 	bool		have_newest;
 	TcsAnswer	newest;			/* the primary's newest answer */
@@ -43,6 +47,7 @@ typedef struct TcsRequirement
 	TcsPosition token_at;		/* the whole of what the token names */
 	TimeLineID	made_on;		/* valid as long as the node is on this */
 	int64		fresh_after;	/* 0: none */
+	bool		confirm;		/* a quorum has to confirm what is shown */
 	TcsPosition target;			/* that a wait for fresh_after chose; for show */
 	bool		need_newest;	/* a lag bound, and no answer to count from */
 } TcsRequirement;

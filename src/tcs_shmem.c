@@ -20,6 +20,7 @@
 #include "tcs_commits.h"
 #include "tcs_fresh.h"
 #include "tcs_queue.h"
+#include "tcs_quorum.h"
 #include "tcs_readindex.h"
 #include "tcs_replay.h"
 #include "tcs_shmem.h"
@@ -36,6 +37,7 @@ static const TcsShmemModule modules[] = {
 	{"tcs_fresh", tcs_fresh_shmem_size, tcs_fresh_shmem_init},
 	{"tcs_queue", tcs_queue_shmem_size, tcs_queue_shmem_init},
 	{"tcs_commits", tcs_commits_shmem_size, tcs_commits_shmem_init},
+	{"tcs_quorum", tcs_quorum_shmem_size, tcs_quorum_shmem_init},
 	{"tcs_readindex", tcs_readindex_shmem_size, tcs_readindex_shmem_init},
 	{"tcs_replay", tcs_replay_shmem_size, tcs_replay_shmem_init},
 	{"tcs_budget", tcs_budget_shmem_size, tcs_budget_shmem_init},

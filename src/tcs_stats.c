@@ -235,6 +235,10 @@ tcs_reason_name(TcsReason reason)
 			return "snapshot taken before";
 		case TCS_REASON_BLOCKING:
 			return "replay blocked by this session";
+		case TCS_REASON_NO_QUORUM:
+			return "no usable quorum";
+		case TCS_REASON_UNCONFIRMED:
+			return "not confirmed by a quorum";
 		case TCS_REASON_COUNT:
 			break;
 	}

@@ -204,13 +204,30 @@ tcs_swap_leave_conflicts(void)
 		tcs_renew_virtual_xid_compat();
 }
 
-/* Take a snapshot; in REPEATABLE READ, replace the transaction's. */
+/*
+ * Take a snapshot; in REPEATABLE READ, replace the transaction's.
+ *
+ * At level "snapshot" the transaction becomes REPEATABLE READ with it, as though
+ * it had had none before: all are given back, and its statements have read
+ * nothing.  Should one be left (of a cursor that is being read, say), it must not.
+ */
 static Snapshot
-new_snapshot(void)
+new_snapshot(const TcsSite *site)
 {
 	int			isolation = XactIsoLevel;
 	Snapshot	snapshot;
 
+	if (site->fix_snapshot && !site->redirected && !IsolationUsesXactSnapshot())
+	{
+		if (HaveRegisteredOrActiveSnapshot())
+			ereport(ERROR,
+					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+					 errmsg("read level \"snapshot\" must be set before any query of the transaction")));
+		InvalidateCatalogSnapshot();
+		FirstSnapshotSet = false;
+		XactIsoLevel = XACT_REPEATABLE_READ;
+		return GetTransactionSnapshot();
+	}
 	if (IsolationUsesXactSnapshot() && FirstSnapshotSet)
 		XactIsoLevel = XACT_READ_COMMITTED;
 	snapshot = GetTransactionSnapshot();
@@ -253,8 +270,9 @@ refuse_changed_schema(void)
  * INSERT turned into a SELECT by a rule, say) is left to a retry.
  */
 static PlannedStmt *
-replan(QueryDesc *query_desc)
+replan(const TcsSite *site)
 {
+	QueryDesc  *query_desc = site->query_desc;
 	const PlannedStmt *old = query_desc->plannedstmt;
 	const char *source = query_desc->sourceText;
 	List	   *queries;
@@ -263,7 +281,7 @@ replan(QueryDesc *query_desc)
 	if (old->commandType == CMD_SELECT)
 	{
 		/* planning may evaluate functions, so not with what is given back */
-		PushActiveSnapshot(new_snapshot());
+		PushActiveSnapshot(new_snapshot(site));
 		queries = analyze_anew(old, &source, query_desc->params, NULL);
 		if (list_length(queries) == 1 &&
 			linitial_node(Query, queries)->commandType == CMD_SELECT)
@@ -349,8 +367,8 @@ tcs_swap_take_snapshot(TcsSite *site)
 				watched_from != SharedInvalidMessageCounter)
 				plan_is_stale = true;
 			if (plan_is_stale && !site->redirected)
-				site->query_desc->plannedstmt = replan(site->query_desc);
-			PushCopiedSnapshot(new_snapshot());
+				site->query_desc->plannedstmt = replan(site);
+			PushCopiedSnapshot(new_snapshot(site));
 			if (site->redirected && site->locks_released)
 				hide_snapshot(GetActiveSnapshot());
 			site->query_desc->snapshot = RegisterSnapshot(GetActiveSnapshot());
@@ -359,7 +377,7 @@ tcs_swap_take_snapshot(TcsSite *site)
 		case TCS_SITE_UTILITY:
 			{
 				Portal		portal = ActivePortal;
-				Snapshot	snapshot = new_snapshot();
+				Snapshot	snapshot = new_snapshot(site);
 
 				if (site->had_hold_snapshot)
 				{
@@ -373,7 +391,7 @@ tcs_swap_take_snapshot(TcsSite *site)
 
 		case TCS_SITE_CALL:
 		case TCS_SITE_PLANNER:
-			PushActiveSnapshot(new_snapshot());
+			PushActiveSnapshot(new_snapshot(site));
 			break;
 
 		case TCS_SITE_BARE:

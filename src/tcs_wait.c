@@ -152,7 +152,31 @@ why_in_vain(const TcsRequirement *req, const TcsProof *proof, int64 deadline)
 }
 
 /*
+ * Has the primary's quorum confirmed that it was one when the read came, if that
+ * is asked for?  Only a primary of the timeline that proves the read fresh can
+ * tell so.
+ */
+static TcsConfirmVerdict
+leadership_confirmed(const TcsRequirement *req, const TcsProof *proof,
+					 TcsConfirmation *wanted)
+{
+	TcsConfirmed confirmed;
+
+	if (!req->confirm)
+		return TCS_CONFIRM_YES;
+	wanted->asked_at = req->fresh_after;
+	wanted->at.tli = proof->at.tli;
+	wanted->at.lsn = InvalidXLogRecPtr;
+	tcs_fresh_confirmed(&confirmed);
+	return tcs_fresh_confirms(&confirmed, wanted);
+}
+
+/*
  * Wait until this standby has replayed what a requirement asks for.
+ *
+ * Where a confirmation is asked for, that of the primary's being one is waited for
+ * as well: its quorum is asked while replay goes on.  What the snapshot will show
+ * can be confirmed only after it was taken.
  *
  * deadline is an instant of tcs_now(); PG_INT64_MAX: none.  On return *proof
  * is what can be proved of any snapshot taken from now on, however the wait
@@ -175,6 +199,7 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 	{
 		TcsSleep	sleep = {0};
 		TcsAnswer	target;
+		TcsConfirmVerdict leadership;
 		int64		timeout_us;
 
 		if (!RecoveryInProgress())
@@ -186,8 +211,9 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 		if (req->need_newest && tcs_fresh_newest(&target))
 			tcs_requirement_add_lag(req, true, &target,
 									(int64) tcs_max_lag * 1024, proof->at);
-		if (tcs_requirement_met(req, proof))
-			return TCS_WAIT_MET;
+		leadership = leadership_confirmed(req, proof, &sleep.confirmation);
+		if (leadership != TCS_CONFIRM_WAIT && tcs_requirement_met(req, proof))
+			return leadership == TCS_CONFIRM_YES ? TCS_WAIT_MET : TCS_WAIT_NO_QUORUM;
 
 		/*
 		 * The worker's view is newer than ours only if we have a reload to
@@ -211,6 +237,13 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 		if (req->needed.lsn != InvalidXLogRecPtr &&
 			!tcs_position_reached(req->needed, proof->at))
 			sleep_for_position(req->needed, holding, timeout_us, &sleep);
+		else if (leadership == TCS_CONFIRM_WAIT)
+		{
+			/* the question for it is one for the read index, too */
+			sleep.kind = TCS_SLEEP_CONFIRMATION;
+			sleep.holding = holding;
+			tcs_queue_sleep(&sleep, timeout_us);
+		}
 		else if (own.asked_at >= req->fresh_after && own.asked_at != 0)
 		{
 			req->target = own.at;
@@ -234,6 +267,45 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 			req->target = own.at;
 		}
 		waited = true;
+	}
+}
+
+/*
+ * Wait until the primary's quorum has confirmed something.  *confirmed is what it
+ * has, however the wait ends.
+ *
+ * The caller may hold a snapshot and locks.  Replay is not what is waited for, so
+ * it cannot come to wait for the wait.
+ */
+TcsWaitResult
+tcs_wait_for_confirmation(const TcsConfirmation *wanted, int64 deadline,
+						  TcsConfirmed *confirmed)
+{
+	for (;;)
+	{
+		TcsSleep	sleep = {.kind = TCS_SLEEP_CONFIRMATION,.confirmation = *wanted};
+		int64		timeout_us;
+
+		tcs_fresh_confirmed(confirmed);
+		switch (tcs_fresh_confirms(confirmed, wanted))
+		{
+			case TCS_CONFIRM_YES:
+				return TCS_WAIT_MET;
+			case TCS_CONFIRM_NO_QUORUM:
+				return TCS_WAIT_NO_QUORUM;
+			case TCS_CONFIRM_WAIT:
+				break;
+		}
+		if (!RecoveryInProgress())
+			return TCS_WAIT_NOT_IN_RECOVERY;
+		if (tcs_fresh_position().tli != wanted->at.tli)
+			return TCS_WAIT_OTHER_TIMELINE;
+		if (ConfigReloadPending && !tcs_queue_enabled())
+			return TCS_WAIT_DISABLED;
+		timeout_us = deadline - tcs_now();
+		if (timeout_us <= 0)
+			return TCS_WAIT_TIMEOUT;
+		tcs_queue_sleep(&sleep, timeout_us);
 	}
 }
 

@@ -8,6 +8,7 @@
 #ifndef TCS_WAIT_H
 #define TCS_WAIT_H
 
+#include "tcs_fresh.h"
 #include "tcs_requirement.h"
 
 typedef enum TcsWaitResult
@@ -20,12 +21,16 @@ typedef enum TcsWaitResult
 	TCS_WAIT_OTHER_TIMELINE,	/* replay has followed to another one: the
 								 * requirement is to be made anew */
 	TCS_WAIT_NOT_IN_RECOVERY,	/* promoted: decide anew */
-	TCS_WAIT_DISABLED			/* tcs was switched off */
+	TCS_WAIT_DISABLED,			/* tcs was switched off */
+	TCS_WAIT_NO_QUORUM			/* fresh enough, but nobody can confirm that */
 } TcsWaitResult;
 
 extern TcsWaitResult tcs_wait_for_replay(TcsRequirement *req, int64 deadline,
 										 bool holding, const char **hopeless,
 										 TcsProof *proof);
+extern TcsWaitResult tcs_wait_for_confirmation(const TcsConfirmation *wanted,
+											   int64 deadline,
+											   TcsConfirmed *confirmed);
 extern TcsWaitResult tcs_wait_for_commits(XLogRecPtr upto, int64 deadline);
 extern void tcs_wait_briefly(void);
 

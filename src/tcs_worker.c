@@ -73,6 +73,8 @@
 #define TCS_POLL_MAX			10000
 #define TCS_POLL_BUSY_MAX		2000	/* while it moves */
 #define TCS_GATHER_MAX			500 /* longest wait for more askers */
+#define TCS_QUORUM_LOOK_MIN		100 /* between looks for a confirmation */
+#define TCS_QUORUM_LOOK_MAX		5000
 
 static struct
 {
@@ -92,6 +94,18 @@ static struct
 	int64		summary_at;
 	uint64		summary_count;
 	int64		mirror_at;
+
+	/* a round of the primary's quorum, asked_at 0: none is on its way */
+	struct
+	{
+		int64		asked_at;	/* when it was asked for */
+		TcsPosition behind;		/* confirmed when more than this is flushed */
+		uint32		config;		/* under this setting */
+		int64		look_at;	/* when to ask what has become of it */
+		int64		pause;
+	}			round;
+	bool		asked_for_quorum;	/* by the question on its way */
+
 	int64		nudged_at;		/* when the WAL receiver was last made to
 								 * reply */
 	int64		nudge_pause;	/* from then to the next time */
@@ -143,6 +157,7 @@ lose_connection(const char *reason)
 {
 	/* whose question is lost with it is asked for at once by the next one */
 	worker.last_asked = 0;
+	worker.round.asked_at = 0;
 	tcs_conn_close();
 	(void) tcs_queue_wake_worker_at(1);
 	set_link(TCS_LINK_DOWN, reason);
@@ -223,6 +238,67 @@ answer_is_usable(const TcsAnswerText *answer, TcsPosition at, const char **reaso
 	return false;
 }
 
+/*
+ * What an answer says of the quorum: has it confirmed the round that is on its
+ * way, is a new one begun?
+ *
+ * What was confirmed under another setting is not mixed with it: a position
+ * counts only together with the quorum that has it.
+ */
+static void
+take_confirmation(const TcsAnswerText *text)
+{
+	TimeLineID	tli = text->timelines[0].tli;
+	XLogRecPtr	flushed = text->quorum.flushed;
+	TcsConfirmed confirmed;
+
+	tcs_fresh_confirmed(&confirmed);
+	if (text->quorum.state != TCS_QUORUM_USABLE)
+	{
+		worker.round.asked_at = 0;
+		confirmed.problem = text->quorum.state;
+
+		confirmed.problem_at = worker.asked_at;
+	}
+	else
+	{
+		if (worker.round.config != text->quorum.config || worker.round.behind.tli != tli)
+			worker.round.asked_at = 0;
+		if (confirmed.config != text->quorum.config || confirmed.best.at.tli != tli)
+		{
+			memset(&confirmed, 0, sizeof(confirmed));
+			confirmed.config = text->quorum.config;
+
+			confirmed.best.at.tli = tli;
+		}
+		if (worker.round.asked_at != 0 && flushed > worker.round.behind.lsn)
+		{
+			confirmed.best.asked_at = worker.round.asked_at;
+			worker.round.asked_at = 0;
+		}
+		if (flushed > confirmed.best.at.lsn)
+		{
+			confirmed.best.at.lsn = flushed;
+			worker.round.pause = TCS_QUORUM_LOOK_MIN;
+		}
+	}
+	if (text->round != InvalidXLogRecPtr)
+	{
+		worker.round.asked_at = worker.asked_at;
+		worker.round.behind.tli = tli;
+		worker.round.behind.lsn = text->round;
+		worker.round.config = text->quorum.config;
+
+		worker.round.pause = TCS_QUORUM_LOOK_MIN;
+	}
+	worker.round.pause = Max(worker.round.pause, TCS_QUORUM_LOOK_MIN);
+	worker.round.look_at = tcs_now() + worker.round.pause;
+	worker.round.pause = Min(worker.round.pause * 5 / 4, TCS_QUORUM_LOOK_MAX);
+
+	tcs_fresh_set_confirmed(&confirmed);
+	tcs_queue_wake_confirmed(&confirmed);
+}
+
 /* An answer has come. */
 static void
 take_answer(const TcsAnswerText *text)
@@ -243,6 +319,8 @@ take_answer(const TcsAnswerText *text)
 	answer.at.lsn = text->lsn;
 
 	tcs_fresh_add_answer(&answer);
+	if (worker.asked_for_quorum)
+		take_confirmation(text);
 	now = tcs_now();
 	worker.population = tcs_queue_answer(worker.question, &answer);
 	if (worker.population > 0)
@@ -267,23 +345,46 @@ askers_are_ready(int64 now)
 	return tcs_queue_wake_worker_at(enough) >= enough;
 }
 
+/*
+ * What is to be asked for the sake of those who wait for a confirmation?  A new
+ * round if somebody has come after the last one was asked for, and none is on its
+ * way; else, after a pause, what is confirmed.
+ */
+static TcsQuestion
+question_for_quorum(int64 now, const TcsQueueView *view)
+{
+	TcsConfirmed confirmed;
+
+	if (!view->confirming)
+		return TCS_ASK_READ_INDEX;
+	if (worker.round.asked_at == 0)
+	{
+		tcs_fresh_confirmed(&confirmed);
+		if (confirmed.best.asked_at < view->confirm_after)
+			return TCS_ASK_ROUND;
+	}
+	return now >= worker.round.look_at ? TCS_ASK_QUORUM : TCS_ASK_READ_INDEX;
+}
+
 /* Ask, if it is time to or somebody waits for it. */
 static void
-ask_if_due(int64 now, bool asking)
+ask_if_due(int64 now, const TcsQueueView *view)
 {
 	int64		interval = (int64) tcs_probe_interval * 1000;
+	TcsQuestion question = question_for_quorum(now, view);
 	char		reason[TCS_REASON_LEN] = "";
 
-	if (!askers_are_ready(now) &&
-		!(asking && now - worker.last_asked >= TCS_REPEAT_AFTER) &&
+	if (question == TCS_ASK_READ_INDEX && !askers_are_ready(now) &&
+		!(view->asking && now - worker.last_asked >= TCS_REPEAT_AFTER) &&
 		!(interval > 0 && now - worker.last_asked >= interval))
 		return;
 
 	(void) tcs_queue_wake_worker_at(TCS_WAKE_NEVER);
+	worker.asked_for_quorum = question != TCS_ASK_READ_INDEX;
 	/* the number first, the clock second: see tcs_queue.c */
 	worker.question = tcs_queue_ask();
 	worker.asked_at = worker.last_asked = tcs_now();
-	if (!tcs_conn_ask(reason))
+	if (!tcs_conn_ask(question, reason))
 		lose_connection(reason);
 }
 
@@ -319,7 +420,7 @@ tend_connection(const TcsQueueView *view)
 				lose_connection("the connection attempt timed out");
 			break;
 		case TCS_CONN_IDLE:
-			ask_if_due(now, view->asking);
+			ask_if_due(now, view);
 			break;
 		case TCS_CONN_ASKED:
 			if (now - worker.asked_at > TCS_GIVE_UP_AFTER)
@@ -387,6 +488,7 @@ tend_replay(const TcsQueueView *view)
 
 	if (at.tli != worker.tli)
 	{
+		worker.round.asked_at = 0;
 		if (worker.tli != 0)
 		{
 			tcs_fresh_forget();
@@ -445,10 +547,10 @@ summarize(void)
 
 /* How long nothing will happen by itself, in us. */
 static int64
-time_to_sleep(bool waiting)
+time_to_sleep(const TcsQueueView *view)
 {
 	int64		now = tcs_now();
-	int64		sleep = waiting ? TCS_WATCH_SLEEP : TCS_IDLE_SLEEP;
+	int64		sleep = view->waiting ? TCS_WATCH_SLEEP : TCS_IDLE_SLEEP;
 
 	switch (tcs_conn_state())
 	{
@@ -458,6 +560,8 @@ time_to_sleep(bool waiting)
 		case TCS_CONN_IDLE:
 			if (worker.gathering)
 				sleep = Min(sleep, worker.gather_until - now);
+			if (view->confirming)
+				sleep = Min(sleep, worker.round.look_at - now);
 			if (tcs_probe_interval > 0)
 				sleep = Min(sleep, worker.last_asked +
 							(int64) tcs_probe_interval * 1000 - now);
@@ -587,7 +691,7 @@ tcs_worker_main(Datum arg)
 		tend_replay(&view);
 		summarize();
 
-		timeout_us = time_to_sleep(view.waiting);
+		timeout_us = time_to_sleep(&view);
 		if (tcs_queue_replay_awaited() && timeout_us > 0)
 			sleep_on_replay(timeout_us);
 		else

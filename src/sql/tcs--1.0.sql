@@ -66,6 +66,19 @@ LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION read_index() IS
 'flushed WAL position that covers every commit acknowledged so far; primary only, roles that may replicate';
 
+CREATE FUNCTION quorum_index(
+	start_round boolean,
+	OUT lsn pg_lsn,
+	OUT confirmed_lsn pg_lsn,
+	OUT round_lsn pg_lsn,
+	OUT problem text,
+	OUT answer text)
+AS 'MODULE_PATHNAME', 'tcs_quorum_index'
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION quorum_index(boolean) IS
+'read index, and WAL position that a quorum of synchronous standbys has flushed; primary only, roles that may replicate';
+
 CREATE FUNCTION status(
 	OUT role text,
 	OUT library_version text,

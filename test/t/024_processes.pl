@@ -275,7 +275,7 @@ foreach my $preload ('', 'tcs')
 			'postgres',
 			"$read; SELECT extversion FROM pg_extension WHERE extname = 'tcs';"
 			  . ' SELECT role FROM tcs.status(); SELECT count(*) FROM tcs.stat_reads'),
-		"12\n1.0\nprimary\n9",
+		"12\n1.0\nprimary\n11",
 		'... and tcs works in the new cluster');
 	isnt(write_token($new, 'INSERT INTO t VALUES (13)'), '', '... writes bring tokens');
 	$new->stop;
