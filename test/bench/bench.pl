@@ -20,7 +20,7 @@ $| = 1;
 
 my ($scratch, $bin, $client) = @ARGV;
 my $quick = $ENV{QUICK} ? 1 : 0;
-my %wanted = map { $_ => 1 } split ' ', ($ENV{SECTIONS} || '1 2 3 4 5');
+my %wanted = map { $_ => 1 } split ' ', ($ENV{SECTIONS} || '1 2 3 4 5 6');
 my $rounds = $quick ? 3 : 5;
 my $seconds = $quick ? 0.5 : 1;
 
@@ -1384,6 +1384,51 @@ sub faults_part
 
 
 ##
+## 6. Linearizable
+##
+
+sub linearizable_section
+{
+	section('6. Linearizable reads, 1000 writes per second on the primary, which waits for its standby');
+
+	append("$data/primary/postgresql.conf", "synchronous_standby_names = 'ANY 1 (walreceiver)'\n");
+	reload('primary');
+	await('primary', "SELECT bool_or(sync_state = 'quorum') FROM pg_stat_replication", 'a synchronous standby');
+
+	foreach my $clients (8, 64)
+	{
+		my @order = ('strong', 'linearizable', 'linearizable, on the primary');
+		my %setup = map { $_ => "SET tcs.read_level = '$_'; $long_wait" } qw(strong linearizable);
+		my $measured = in_turns(
+			$rounds,
+			'strong' => reads('', $clients, setup => $setup{strong}),
+			'linearizable' => reads('', $clients, setup => $setup{linearizable}),
+			'linearizable, on the primary' =>
+			  reads('', $clients, setup => $setup{linearizable}, conn => conninfo('primary')));
+
+		remark('', "$clients clients");
+		printf "  %-32s %8s %8s %8s %7s %7s %9s\n", '', 'reads/s', 'p50 us', 'p99 us',
+		  'stale', 'writes', 'questions';
+		foreach my $name (@order)
+		{
+			printf "  %-32s %8.0f %8.0f %8.0f %7d %7.0f %9.1f\n", $name,
+			  (map { mid($measured, $name, $_) } qw(rate p50 p99)),
+			  total($measured, $name, 'stale'),
+			  (map { mid($measured, $name, $_) } qw(writes questions));
+		}
+		remark('(questions: per 1000 reads)');
+		result("$clients: reads, linearizable / strong",
+			ratio($measured, 'linearizable', 'strong', 'rate'), 'ratio',
+			$clients == 64 ? 'min 0.5' : '');
+		check_stale($measured, @order);
+	}
+
+	append("$data/primary/postgresql.conf", "synchronous_standby_names = ''\n");
+	reload('primary');
+}
+
+
+##
 ## Main
 ##
 
@@ -1403,6 +1448,7 @@ ryw_section() if $wanted{2};
 strong_section() if $wanted{3};
 crowd_section() if $wanted{4};
 redirect_section() if $wanted{5};
+linearizable_section() if $wanted{6};
 
 printf "\n%d targets met, %d missed; %.0f s\n", scalar(grep { $_ eq 'met' } @results),
   scalar(@misses), time - $began;
