@@ -206,7 +206,8 @@ ROLLBACK;
 CALL tcs.wait_for(:'future_written');
 CALL tcs.wait_for(:'future_seen_standby', '1 h');
 \set VERBOSITY default
-SELECT on_this_history, reached_here FROM tcs.token_info(:'future_written');
+SELECT regexp_replace(on_this_history, '[0-9A-F]+/[0-9A-F]+', 'LSN') AS on_this_history, reached_here
+  FROM tcs.token_info(:'future_written');
 SELECT v FROM t;
 
 --

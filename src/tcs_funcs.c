@@ -164,7 +164,13 @@ tcs_session_token_fn(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(buf));
 }
 
-/* Where a token's timeline stands to this node's history, in words. */
+/*
+ * Is what a token names part of this node's history?  In words.
+ *
+ * On the timeline that a standby replays, what it has not come to yet may still
+ * be left behind by another timeline; so that is not known.  A primary knows
+ * where its WAL ends.
+ */
 static char *
 describe_history(const TcsToken *token, const TcsContext *context)
 {
@@ -178,7 +184,12 @@ describe_history(const TcsToken *token, const TcsContext *context)
 							   highest, &fork))
 	{
 		case TCS_HISTORY_YES:
-			return pstrdup("yes");
+			if (tcs_position_reached((TcsPosition) {token->tli, highest}, context->at))
+				return pstrdup("yes");
+			if (!context->in_recovery)
+				return psprintf("no (WAL ends at " TCS_LSN_FMT ")",
+								LSN_FORMAT_ARGS(context->at.lsn));
+			break;
 		case TCS_HISTORY_FORKED:
 			if (fork.tli == 0)
 				return pstrdup("no (another timeline)");
@@ -223,17 +234,9 @@ tcs_token_info(PG_FUNCTION_ARGS)
 	for (int i = 4; i <= 6; i++)
 		nulls[i] = DatumGetLSN(values[i]) == InvalidXLogRecPtr;
 	values[7] = CStringGetTextDatum(on_history);
-	if (strcmp(on_history, "yes") == 0)
-	{
-		TcsPosition needed = {token.tli,
-		Max(token.written, Max(token.seen_primary, token.seen_standby))};
-
-		values[8] = BoolGetDatum(tcs_position_reached(needed, context.at));
-	}
-	else if (strcmp(on_history, "not yet known") == 0)
-		values[8] = BoolGetDatum(false);
-	else
-		nulls[8] = true;
+	/* what is not of this history will never be reached */
+	values[8] = BoolGetDatum(strcmp(on_history, "yes") == 0);
+	nulls[8] = strncmp(on_history, "no (", 4) == 0;
 	return one_row(desc, lengthof(values), values, nulls);
 }
 
