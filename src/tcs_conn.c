@@ -15,6 +15,10 @@
  *	  carries the answer.  With it, an ordinary connection calls
  *	  tcs.read_index().
  *
+ *	  Either may name several hosts.  Then libpq looks for the one that is no
+ *	  standby; but a deposed primary that still runs is none either, so after an
+ *	  answer that cannot be used, the search begins one host further on.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -40,6 +44,8 @@ static PGconn *conn = NULL;
 static TcsConnState state = TCS_CONN_CLOSED;
 static PostgresPollingStatusType polling;
 static bool is_replication;
+static bool several_hosts;
+static int	first_host = 0;		/* where the search begins, modulo their number */
 static uint64 socket_serial = 0;
 
 /* libpq's message on one line, in the caller's buffer. */
@@ -81,6 +87,9 @@ copy_conn_error(char *reason)
 		cure = " (add the line to pg_hba.conf of the primary, as for streaming)";
 	else if (strstr(message, "max_wal_senders") || strstr(message, "too many clients"))
 		cure = " (raise max_wal_senders on the primary: each standby needs one more)";
+	else if (strstr(message, "server is in hot standby mode") ||
+			 strstr(message, "session is read-only"))
+		cure = " (set tcs.primary_conninfo to all nodes that can be the primary)";
 	else if (strstr(message, "function tcs.read_index() does not exist") ||
 			 strstr(message, "schema \"tcs\" does not exist"))
 		cure = " (CREATE EXTENSION tcs in that database of the primary)";
@@ -88,6 +97,40 @@ copy_conn_error(char *reason)
 		cure = " (the primary runs without tcs: add it to shared_preload_libraries there)";
 	snprintf(reason, TCS_REASON_LEN, "%.*s%s",
 			 (int) (TCS_REASON_LEN - 1 - strlen(cure)), message, cure);
+}
+
+/* A list of libpq's, beginning with another element; palloc'd. */
+static char *
+rotate(const char *list, int by)
+{
+	const char *p = list;
+	int			n = 1;
+
+	for (const char *q = list; *q != '\0'; q++)
+		n += *q == ',';
+	for (int i = 0; i < by % n; i++)
+		p = strchr(p, ',') + 1;
+	if (p == list)
+		return pstrdup(list);
+	return psprintf("%s,%.*s", p, (int) (p - 1 - list), list);
+}
+
+static bool
+is_list_of_hosts(const PQconninfoOption *option)
+{
+	return (strcmp(option->keyword, "host") == 0 ||
+			strcmp(option->keyword, "hostaddr") == 0) &&
+		option->val != NULL && strchr(option->val, ',') != NULL;
+}
+
+/*
+ * What the worker looks for among several hosts.  The WAL receiver may be
+ * content with a standby, or want one; a standby cannot answer.
+ */
+static const char *
+wanted_attrs(const char *given)
+{
+	return given && strcmp(given, "read-write") == 0 ? given : "primary";
 }
 
 /*
@@ -106,6 +149,9 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 	static char name[NAMEDATALEN + 8];
 	const char *own_options = "";
 	const char *own_name = cluster_name[0] ? cluster_name : "walreceiver";
+	const char *own_attrs = NULL;
+	char	   *rotated[3];
+	int			nrotated = 0;
 	int			n = 0;
 
 	Assert(conn == NULL);
@@ -120,6 +166,9 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 				 replication ? "primary_conninfo" : "tcs.primary_conninfo");
 		return false;
 	}
+	several_hosts = false;
+	for (PQconninfoOption *option = options; option->keyword; option++)
+		several_hosts |= is_list_of_hosts(option);
 	for (PQconninfoOption *option = options; option->keyword && n < 56; option++)
 	{
 		if (option->val == NULL || option->val[0] == '\0')
@@ -128,6 +177,19 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 			own_options = option->val;
 		if (strcmp(option->keyword, "application_name") == 0)
 			own_name = option->val;
+		if (several_hosts && strcmp(option->keyword, "target_session_attrs") == 0)
+		{
+			own_attrs = option->val;
+			continue;
+		}
+		if (several_hosts && (is_list_of_hosts(option) ||
+							  strcmp(option->keyword, "port") == 0))
+		{
+			rotated[nrotated] = rotate(option->val, first_host);
+			keywords[n] = option->keyword;
+			values[n++] = rotated[nrotated++];
+			continue;
+		}
 		/* those are ours */
 		if (strcmp(option->keyword, "replication") == 0 ||
 			strcmp(option->keyword, "options") == 0 ||
@@ -142,6 +204,11 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 			 own_options, TCS_VERSION, TCS_TOKEN_VERSION);
 	keywords[n] = "options";
 	values[n++] = server_options;
+	if (several_hosts)
+	{
+		keywords[n] = "target_session_attrs";
+		values[n++] = wanted_attrs(own_attrs);
+	}
 	if (replication)
 	{
 		keywords[n] = "replication";
@@ -158,6 +225,8 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 
 	conn = PQconnectStartParams(keywords, values, false);
 	PQconninfoFree(options);
+	for (int i = 0; i < nrotated; i++)
+		pfree(rotated[i]);
 	is_replication = replication;
 
 	if (conn == NULL || PQstatus(conn) == CONNECTION_BAD)
@@ -173,6 +242,18 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 	polling = PGRES_POLLING_WRITING;
 	state = TCS_CONN_CONNECTING;
 	return true;
+}
+
+/*
+ * The server connected to is not the one to ask.  If there are others, begin
+ * with the next one when connecting anew.
+ */
+bool
+tcs_conn_has_another_host(void)
+{
+	if (several_hosts)
+		first_host = (first_host + 1) % PG_INT16_MAX;
+	return several_hosts;
 }
 
 TcsConnState

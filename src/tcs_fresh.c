@@ -53,6 +53,7 @@ typedef struct TcsFresh
 	 * Protected by the LWLock tcs_fresh: the worker writes under exclusive
 	 * lock, everybody reads under shared lock.
 	 */
+	TimeLineID	tli;			/* that the worker has seen replay on; 0: none */
 	int			nanswers;
 	TcsAnswer	answers[TCS_RING_SIZE]; /* by asked_at, oldest first */
 	bool		have_newest;
@@ -132,6 +133,12 @@ tcs_fresh_prove(const TcsAnswer *own, TcsProof *proof)
 	proof->fresh_at = own ? answer_proves(own, proof->at) : 0;
 
 	LWLockAcquire(fresh_lock, LW_SHARED);
+	if (proof->at.tli != fresh->tli)
+	{
+		/* the worker has yet to look at another timeline */
+		LWLockRelease(fresh_lock);
+		return;
+	}
 	if (fresh->have_newest)
 		proof->fresh_at = Max(proof->fresh_at,
 							  answer_proves(&fresh->newest, proof->at));
@@ -178,9 +185,16 @@ tcs_fresh_read_mirror(TcsProof *proof)
 bool
 tcs_fresh_target(int64 fresh_after, TcsAnswer *target)
 {
+	TimeLineID	tli = tcs_fresh_position().tli;
 	bool		found = false;
 
 	LWLockAcquire(fresh_lock, LW_SHARED);
+	if (fresh->tli != tli)
+	{
+		/* as in tcs_fresh_prove(): these answers will be dropped */
+		LWLockRelease(fresh_lock);
+		return false;
+	}
 	for (int i = 0; i < fresh->nanswers && !found; i++)
 	{
 		if (fresh->answers[i].asked_at >= fresh_after)
@@ -314,11 +328,18 @@ tcs_fresh_set_confirmed(const TcsConfirmed *confirmed)
 	LWLockRelease(fresh_lock);
 }
 
-/* Forget all answers: the timeline has changed.  Worker only. */
+/*
+ * Forget all answers: replay is on another timeline now.  Worker only.
+ *
+ * An answer that came before from that timeline is dropped as well: two
+ * timelines can have one number, and only now it is known which one replay has
+ * followed to.
+ */
 void
-tcs_fresh_forget(void)
+tcs_fresh_forget(TimeLineID tli)
 {
 	LWLockAcquire(fresh_lock, LW_EXCLUSIVE);
+	fresh->tli = tli;
 	fresh->nanswers = 0;
 	fresh->have_newest = false;
 	memset(&fresh->confirmed, 0, sizeof(fresh->confirmed));

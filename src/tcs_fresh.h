@@ -64,7 +64,7 @@ extern const char *tcs_link_state_name(TcsLinkState state);
 /* for the worker */
 extern void tcs_fresh_add_answer(const TcsAnswer *answer);
 extern void tcs_fresh_set_confirmed(const TcsConfirmed *confirmed);
-extern void tcs_fresh_forget(void);
+extern void tcs_fresh_forget(TimeLineID tli);
 extern void tcs_fresh_publish_mirror(void);
 extern bool tcs_fresh_set_link(TcsLinkState state, const char *reason);
 extern void tcs_fresh_set_worker(int pid);

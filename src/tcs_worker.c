@@ -299,6 +299,29 @@ take_confirmation(const TcsAnswerText *text)
 	tcs_queue_wake_confirmed(&confirmed);
 }
 
+/*
+ * An answer has come that may not be used.
+ *
+ * A standby may be promoted, so it is asked on.  But the way to the primary may
+ * lead elsewhere by now: to another host of a list, where a deposed primary
+ * looks like one to libpq, or to where a name or a proxy points today.
+ */
+static void
+refuse_answer(const char *reason)
+{
+	set_link(TCS_LINK_REFUSED, reason);
+	if (tcs_conn_has_another_host())
+		worker.backoff = Min(Max(worker.backoff * 2, TCS_BACKOFF_MIN), TCS_BACKOFF_MAX);
+	else if (tcs_now() - worker.attempt_at >= TCS_GIVE_UP_AFTER)
+		worker.backoff = 0;
+	else
+		return;
+	worker.last_asked = 0;
+	worker.round.asked_at = 0;
+	tcs_conn_close();
+	(void) tcs_queue_wake_worker_at(1);
+}
+
 /* An answer has come. */
 static void
 take_answer(const TcsAnswerText *text)
@@ -307,12 +330,12 @@ take_answer(const TcsAnswerText *text)
 	const char *reason;
 	int64		now;
 
-	worker.backoff = 0;
 	if (!answer_is_usable(text, tcs_fresh_position(), &reason))
 	{
-		set_link(TCS_LINK_REFUSED, reason);
+		refuse_answer(reason);
 		return;
 	}
+	worker.backoff = 0;
 	set_link(TCS_LINK_UP, "");
 	answer.asked_at = worker.asked_at;
 	answer.at.tli = text->timelines[0].tli;
@@ -489,13 +512,11 @@ tend_replay(const TcsQueueView *view)
 	if (at.tli != worker.tli)
 	{
 		worker.round.asked_at = 0;
+		tcs_fresh_forget(at.tli);
 		if (worker.tli != 0)
-		{
-			tcs_fresh_forget();
 			ereport(LOG,
 					(errmsg("tcs: this standby has followed the primary to timeline %u",
 							at.tli)));
-		}
 		worker.tli = at.tli;
 	}
 	if (at.lsn != worker.moved_to)
@@ -668,7 +689,7 @@ tcs_worker_main(Datum arg)
 		proc_exit(0);
 
 	wait_event_main = tcs_wait_event_compat("TcsWorkerMain");
-	tcs_fresh_forget();
+	tcs_fresh_forget(0);
 	tcs_fresh_set_worker(MyProcPid);
 	tcs_queue_attach_worker();
 	tcs_queue_set_enabled(tcs_enabled);
