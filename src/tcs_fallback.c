@@ -231,8 +231,7 @@ report_lost(const TcsUnmet *unmet)
 		errdetail("The token names " TCS_LSN_FMT " of timeline %u, which this server's history left at " TCS_LSN_FMT ": the write was lost in a failover.",
 				  LSN_FORMAT_ARGS(req->needed.lsn), req->needed.tli,
 				  LSN_FORMAT_ARGS(req->fork.end));
-	else if (!unmet->in_recovery && req->needed.tli == unmet->proof.at.tli &&
-			 req->needed.lsn > unmet->proof.at.lsn)
+	else if (req->past_end)
 		errdetail("The token names " TCS_LSN_FMT ", but this server has written WAL only up to " TCS_LSN_FMT ": the write was lost in a crash, or the token is not genuine.",
 				  LSN_FORMAT_ARGS(req->needed.lsn),
 				  LSN_FORMAT_ARGS(unmet->proof.at.lsn));

@@ -102,6 +102,7 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 	if (token->tli == context->at.tli && lsn > context->at.lsn)
 	{
 		req->reason = TCS_REASON_LOST;
+		req->past_end = true;
 		return;
 	}
 
