@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
@@ -87,17 +88,41 @@ tcs_replay_waits_for_session(void)
 		wait_event == WAIT_EVENT_RECOVERY_CONFLICT_TABLESPACE;
 }
 
+/*
+ * Has replay stopped where it will never go on?
+ *
+ * Paused in a recovery that has a target, it is resumed in order to end there,
+ * or goes on no further than to there.  Nobody who waits for more is served: at
+ * the target this server becomes a primary, with a timeline of its own.
+ */
+bool
+tcs_replay_has_ended(void)
+{
+	return recoveryTarget != RECOVERY_TARGET_UNSET &&
+		recoveryTargetAction == RECOVERY_TARGET_ACTION_PAUSE &&
+		GetRecoveryPauseState() != RECOVERY_NOT_PAUSED;
+}
+
 /* Why replay does not advance, in words; NULL if nothing is known to stop it. */
 const char *
 tcs_replay_stall_reason(void)
 {
+	bool		streams = PrimaryConnInfo && PrimaryConnInfo[0];
+	bool		restores = recoveryRestoreCommand && recoveryRestoreCommand[0];
+
+	if (tcs_replay_has_ended())
+		return "Replay is paused at its recovery target, or before it (see recovery_target_action).";
 	if (GetRecoveryPauseState() != RECOVERY_NOT_PAUSED)
-		return "Replay is paused (pg_wal_replay_pause() or a recovery target).";
+		return "Replay is paused (by pg_wal_replay_pause(), or for settings that are lower than the primary's).";
 	if (tcs_replay_waits_for_session())
 		return "Replay waits for a lock, snapshot or buffer pin of a session on this standby (see max_standby_streaming_delay).";
 	if (recovery_min_apply_delay > 0)
 		return "Replay is delayed by recovery_min_apply_delay.";
-	if (!WalRcvStreaming())
+	if (WalRcvStreaming())
+		return NULL;
+	if (streams)
 		return "This standby receives no WAL: its WAL receiver is not streaming.";
-	return NULL;
+	if (restores)
+		return "This standby gets WAL from an archive alone: primary_conninfo is not set.";
+	return "This standby receives no WAL: neither primary_conninfo nor restore_command is set.";
 }

@@ -19,6 +19,13 @@
  *	  and when replay goes on to another timeline, on whose history the position
  *	  may not lie.
  *
+ *	  It is not begun, or ends as at the deadline, where it is certain that it
+ *	  cannot help: replay has come to its recovery target, or an answer is
+ *	  needed and nobody is set up to be asked.  A pause can be ended at any
+ *	  moment, and how old the commit is that recovery_min_apply_delay holds back
+ *	  is not known here: both are waited for.  (Who can be redirected gives up
+ *	  earlier: see why_in_vain().)
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -34,6 +41,7 @@
 #include "tcs_fresh.h"
 #include "tcs_guc.h"
 #include "tcs_queue.h"
+#include "tcs_replay.h"
 #include "tcs_wait.h"
 
 /* Longest wait while holding something, whatever tcs.max_wait says. */
@@ -151,6 +159,41 @@ why_in_vain(const TcsRequirement *req, const TcsProof *proof, int64 deadline)
 	return why_hopeless(wanted, proof->at.lsn, deadline);
 }
 
+static inline bool
+is_set(const char *setting)
+{
+	return setting != NULL && setting[0] != '\0';
+}
+
+/*
+ * Is it certain that a requirement that is not met will not be, however long is
+ * waited?
+ *
+ * Two settings are looked at as this session knows them, and the worker, which
+ * may have read newer ones, must have come to the same result.
+ */
+static bool
+is_in_vain(const TcsRequirement *req, const TcsProof *proof, const TcsAnswer *own)
+{
+	bool		ended = tcs_replay_has_ended();
+	TcsAnswer	answer;
+	TcsLinkInfo link;
+	bool		can_ask = is_set(tcs_primary_conninfo) || is_set(PrimaryConnInfo);
+
+	if (can_ask && !ended)
+		return false;
+
+	if (!req->need_newest &&
+		(req->fresh_after == 0 || proof->fresh_at >= req->fresh_after ||
+		 own->asked_at >= req->fresh_after ||
+		 tcs_fresh_target(req->fresh_after, &answer)))
+		return ended;
+	if (can_ask)
+		return false;
+	tcs_fresh_get_link(&link);
+	return link.state == TCS_LINK_DOWN;
+}
+
 /*
  * Has the primary's quorum confirmed that it was one when the read came, if that
  * is asked for?  Only a primary of the timeline that proves the read fresh can
@@ -227,6 +270,8 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 			return TCS_WAIT_TIMEOUT;
 		if (holding && tcs_queue_replay_blocked_after(started))
 			return TCS_WAIT_BLOCKING;
+		if (is_in_vain(req, proof, &own))
+			return TCS_WAIT_TIMEOUT;
 		if (hopeless)
 		{
 			*hopeless = why_in_vain(req, proof, deadline);

@@ -484,8 +484,10 @@ $other->poll_query_until('postgres',
 	"SELECT pg_last_wal_receive_lsn() >= '" . current_lsn($primary) . "'")
   or die 'the WAL did not arrive';
 
-# Nobody starts another WAL receiver while replay is paused, nor after that.
-$other->append_conf('postgresql.conf', q{primary_conninfo = ''});
+# Nobody starts another WAL receiver while replay is paused, nor after that.  With
+# nobody set up to be asked for an answer, it would not be waited for.
+$other->append_conf('postgresql.conf',
+	qq{primary_conninfo = ''\ntcs.primary_conninfo = 'host=127.0.0.1 port=1'});
 $other->reload;
 kill('TERM', $other->safe_psql('postgres', 'SELECT pid FROM pg_stat_wal_receiver'));
 $other->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_wal_receiver')
