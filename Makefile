@@ -5,16 +5,18 @@
 #   make PG_CONFIG=/path    the same against another server
 #   make test               every test, on temporary instances (see test/run)
 #   make test PG=17         the same on another major version
-#   make test T=test/t/010_x.pl     one TAP test (or REGRESS=, ISOLATION=)
+#   make test T=test/t/010_x.pl     one TAP test (or REGRESS=, ISOLATION=, CONSISTENCY=)
+#   make torture SECONDS=3600       the consistency checker with faults, for an hour;
+#                           SEED=, MIX="lag cut", LEVELS="strong session", VERBOSE=1
 #   make demo               a throwaway primary with two standbys, narrated
 #   make bench              the benchmark
 #   make lint               checks of the sources
 #
-# test, demo and bench install what is missing and run without a pg_config;
+# test, torture, demo and bench install what is missing and run without a pg_config;
 # so PGXS is read only for the other targets.
 
 tcs_here := $(dir $(lastword $(MAKEFILE_LIST)))
-tcs_scripts := test demo bench lint help
+tcs_scripts := test torture demo bench lint help
 
 # Version of the library = default_version of the control file.
 TCS_VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(tcs_here)tcs.control)
@@ -72,13 +74,17 @@ $(OBJS) $(OBJS:.o=.bc): $(wildcard $(tcs_here)src/*.h) $(tcs_here)Makefile $(tcs
 endif
 
 # What was set on the command line, for the scripts.
-tcs_env = $(foreach v,PG PG_CONFIG WERROR T REGRESS ISOLATION JOBS KEEP,$(if \
+tcs_env = $(foreach v,PG PG_CONFIG WERROR T REGRESS ISOLATION CONSISTENCY JOBS KEEP \
+	SECONDS SEED MIX LEVELS VERBOSE,$(if \
 	$(filter command environment,$(firstword $(origin $(v)))),$(v)='$($(v))'))
 
 .PHONY: $(tcs_scripts)
 
 test:
 	@$(tcs_env) $(tcs_here)test/run
+
+torture:
+	@$(tcs_env) $(tcs_here)test/consistency/run
 
 demo:
 	@$(tcs_env) $(tcs_here)demo/demo

@@ -140,8 +140,20 @@ missing_files()
 	[ -f "$("$1" --includedir)/libpq-fe.h" ] || say libpq
 }
 
-# missing_packages [perl]: names of the Debian packages to install; with perl
-# those of the tests as well.
+# A Python that has psycopg 3; Debian's first, as its packages are for that one.
+python()
+{
+	for program in /usr/bin/python3 python3; do
+		if "$program" -c 'import psycopg' 2>/dev/null; then
+			say "$program"
+			return
+		fi
+	done
+	return 1
+}
+
+# missing_packages [perl] [python]: names of the Debian packages to install; with
+# perl those of the tests as well, with python those of the consistency checker.
 missing_packages()
 {
 	for part in $(missing_files "$PG_CONFIG"); do
@@ -154,16 +166,19 @@ missing_packages()
 	command -v make >/dev/null || say make
 	command -v gcc >/dev/null || say gcc
 	[ -f /usr/include/stdio.h ] || say libc6-dev
-	if [ "${1:-}" = perl ]; then
+	case " $* " in *" python "*)
+		python >/dev/null || say python3-psycopg ;;
+	esac
+	case " $* " in *" perl "*)
 		command -v prove >/dev/null || say perl
 		perl -MIPC::Run -e 1 2>/dev/null || say libipc-run-perl
 		# not on the machine itself, where the package would start a pooler
 		[ -z "${TCS_IN_FOLDER:-}" ] || command -v pgbouncer >/dev/null ||
-			say pgbouncer
-	fi
+			say pgbouncer ;;
+	esac
 }
 
-# need_packages [perl]: installs what is missing, or says what to install.
+# need_packages [perl] [python]: installs what is missing, or says what to install.
 need_packages()
 {
 	packages=$(missing_packages "$@" | sort -u | tr '\n' ' ')

@@ -245,6 +245,51 @@ def command_run(args):
     return 1 if bad else 0
 
 
+# What reads of lagging standbys without tcs get wrong, with a failover.  The
+# other kinds would be faults of PostgreSQL itself; those are simulated.
+EXPECTED = ("stale-strong", "stale-bounded", "not-linearizable", "read-your-writes",
+            "monotonic-reads", "causal", "writes-follow-reads", "torn", "snapshot",
+            "silent-lost-token", "deposed")
+
+
+def command_without(args):
+    """The same clients and the same judge on servers without tcs, whose
+    settings are then placeholders that promise nothing."""
+    say(f"seed {args.seed}, without tcs")
+    run = Run(args, tcs=False)
+
+    def act(harm):
+        for node, ms in zip(run.cluster.standbys(), (300, 1500)):
+            harm.note(f"{node.name}: recovery_min_apply_delay {ms} ms")
+            node.setting("recovery_min_apply_delay", f"{ms}ms")
+        time.sleep(args.seconds)
+        harm.failover(alive=True, lossy=True)
+        time.sleep(args.seconds / 4)
+
+    try:
+        run.cluster.create()
+        found, _, records = run.round("failover_async", False, 0, list(workload.LEVELS), act)
+    finally:
+        run.stop()
+    kinds = collections.Counter(kind for kind, _, _, _ in found.violations)
+    if args.verbose:
+        say(judge.report(found, 1))
+    for kind in EXPECTED:
+        say(f"  {kinds[kind]:6} x {kind}")
+    missing = [kind for kind in EXPECTED if not kinds[kind]]
+    wrong = [kind for kind in kinds if kind not in EXPECTED]
+    if wrong:
+        say(f"kinds that PostgreSQL itself must not show: {' '.join(wrong)}")
+        say(judge.report(found, 1))
+    if missing:
+        say(f"not found: {' '.join(missing)}")
+    if missing or wrong or args.keep:
+        save(args, "without", records)
+    say(f"without tcs: {sum(found.judged.values())} operations judged, {len(found.violations)} "
+        f"violations, {len(EXPECTED) - len(missing)} of {len(EXPECTED)} kinds found")
+    return 1 if missing or wrong else 0
+
+
 def command_judge(args):
     found = judge.Judge(history.load(args.file))
     found.verdict()

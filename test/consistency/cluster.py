@@ -161,6 +161,20 @@ class Node:
                     self.process.wait()
         self.process = None
 
+    def worker(self):
+        """Process of the worker of tcs, which no view shows."""
+        for name in os.listdir("/proc"):
+            try:
+                with open(f"/proc/{name}/stat") as stat, \
+                        open(f"/proc/{name}/cmdline") as command:
+                    parent = int(stat.read().rpartition(")")[2].split()[1])
+                    if self.up() and parent == self.process.pid and \
+                            "tcs worker" in command.read():
+                        return int(name)
+            except (OSError, ValueError):
+                continue  # not a process, or gone
+        return None
+
     def stop_process(self, pid):
         os.kill(pid, signal.SIGSTOP)
         self.stopped.append(pid)
@@ -186,20 +200,23 @@ class Node:
         """Reply of a statement, outside of every level.  An error is Failed."""
         if fresh:
             self._forget()
-        for attempt in (1, 2):
+        for attempt in range(10):
             reused = self._conn is not None
             if not reused:
                 self._conn = Conn(self.dsn, LOOK)
             try:
                 reply = self._conn.simple(text, wait)
-                break
             except Hang:
                 self._conn = None
                 raise Failed(f"{self.name}: no reply to {text}") from None
             except Lost:
+                # a connection from before a restart is no news
                 self._conn = None
-                if attempt == 2 or not reused:
+                if not reused:
                     raise
+                continue
+            if reply.state not in ("40001", "40P01"):  # conflicts with replay
+                break
         if reply.state:
             raise Failed(f"{self.name}: {text}: {reply.state} {reply.error}")
         return reply

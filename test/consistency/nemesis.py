@@ -90,15 +90,25 @@ class Nemesis:
         running = []
         try:
             for name in names:
-                fault = getattr(self, name)()
-                running.append(fault)
-                next(fault)
+                running.append(self.start(name))
                 time.sleep(self.rng.uniform(0.1, 0.4))
             time.sleep(self.rng.uniform(0.5, 3))
         finally:
             for fault in reversed(running):
-                next(fault, None)
+                self.heal(fault)
         self.settle()
+
+    def start(self, name):
+        fault = getattr(self, name)()
+        try:
+            next(fault)
+        except Lost as error:  # a fault beside it has ended that node
+            self.note(f"{name} not done: {error}")
+        return fault
+
+    @staticmethod
+    def heal(fault):
+        next(fault, None)
 
     def settle(self):
         """Every standby follows the primary again; one that cannot is made
@@ -229,12 +239,11 @@ class Nemesis:
         """The worker of tcs on a standby; killed hard, it takes all sessions of
         the server with it."""
         node = self.standby()
-        pid = self.cluster.tcs and node.one(
-            "SELECT min(pid) FROM pg_stat_activity WHERE backend_type LIKE '%tcs%'")
+        pid = node.worker()
         if pid:
             self.note(f"{node.name}: {signal.Signals(number).name} to the worker")
             try:
-                os.kill(int(pid), number)
+                os.kill(pid, number)
             except ProcessLookupError:
                 pass
         yield
@@ -287,17 +296,18 @@ class Nemesis:
 
     # ---- failover
 
-    def failover(self, before=None, alive=None):
+    def failover(self, before=None, alive=None, lossy=None):
         """The primary dies, or is cut off and goes on; the more advanced of the
         standbys becomes the primary, the other follows it; at the end the old
-        one is a standby again.  `before`: another fault at that moment."""
+        one is a standby again.  `before`: another fault at that moment; `alive`: the
+        old one goes on; `lossy`: without synchronous commit, writes are lost."""
         cluster, rng = self.cluster, self.rng
         old, standbys = cluster.primary, cluster.standbys()
         alive = rng.random() < 0.5 if alive is None else alive
         old_timeline = self.timeline
-        fault = getattr(self, before)() if before else iter(())
-        next(fault, None)
-        if not cluster.sync and rng.random() < 0.7:
+        fault = self.start(before) if before else iter(())
+        lossy = rng.random() < 0.7 if lossy is None else lossy
+        if lossy and not cluster.sync:
             # so that what is acknowledged from now on is lost
             for node in standbys:
                 self.note(f"{node.name}-stream: stall")
@@ -333,7 +343,7 @@ class Nemesis:
         time.sleep(rng.uniform(0, 0.5))
         self.note(f"{other.name} follows {new.name}")
         cluster.lead(other)
-        next(fault, None)
+        self.heal(fault)
         cluster.deposed = old
         try:
             cluster.follow(20)

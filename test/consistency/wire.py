@@ -44,7 +44,9 @@ class Reply:
 
     @property
     def one(self):
-        return self.rows[0][0].decode() if self.rows else None
+        """The first column of the first row as text."""
+        value = self.rows[0][0] if self.rows else None
+        return None if value is None else value.decode()
 
 
 def _text(value):
