@@ -335,6 +335,10 @@ pass(const TcsSite *site, TcsUnmet *facts)
 	if (!facts->in_recovery && facts->req.token_at.lsn != InvalidXLogRecPtr &&
 		site->kind != TCS_SITE_NESTED)
 		note_acknowledged(facts->req.token_at);
+	/* while nobody has used it, the transaction's snapshot is yet to be taken */
+	if (IsolationUsesXactSnapshot() && xact.lxid == tcs_my_lxid_compat() &&
+		xact.used_in != xact.lxid)
+		xact.acknowledged = tcs_gate.acknowledged;
 	facts->reason = TCS_REASON_NONE;
 	facts->now = tcs_now();
 	if (waited)
