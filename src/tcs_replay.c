@@ -70,22 +70,38 @@ tcs_replay_find_startup(void)
 	pgstat_clear_backend_activity_snapshot();
 }
 
-/* Does replay wait for a lock, snapshot or buffer pin of a session right now? */
-bool
-tcs_replay_waits_for_session(void)
+/* What the startup process waits for right now; 0: nothing, or not known. */
+static uint32
+startup_wait_event(void)
 {
 	uint32		procno = pg_atomic_read_u32(startup_procno);
 	volatile PGPROC *proc;
-	uint32		wait_event;
 
 	if (procno == TCS_NO_PROC)
-		return false;
+		return 0;
 	proc = &ProcGlobal->allProcs[procno];
-	wait_event = proc->wait_event_info;
+	return proc->wait_event_info;
+}
+
+/* Does replay wait for the snapshot of a session? */
+bool
+tcs_replay_waits_for_snapshot(void)
+{
+	uint32		wait_event = startup_wait_event();
+
+	return wait_event == WAIT_EVENT_RECOVERY_CONFLICT_SNAPSHOT ||
+		wait_event == WAIT_EVENT_RECOVERY_CONFLICT_TABLESPACE;
+}
+
+/* Does it wait for a lock, snapshot or buffer pin of a session? */
+bool
+tcs_replay_waits_for_session(void)
+{
+	uint32		wait_event = startup_wait_event();
+
 	return (wait_event & 0xFF000000) == PG_WAIT_LOCK ||
 		(wait_event & 0xFF000000) == TCS_WAIT_BUFFER_PIN_CLASS ||
-		wait_event == WAIT_EVENT_RECOVERY_CONFLICT_SNAPSHOT ||
-		wait_event == WAIT_EVENT_RECOVERY_CONFLICT_TABLESPACE;
+		tcs_replay_waits_for_snapshot();
 }
 
 /*

@@ -35,6 +35,7 @@
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 
 #include "tcs_commits.h"
 #include "tcs_compat.h"
@@ -46,6 +47,9 @@
 
 /* Longest wait while holding something, whatever tcs.max_wait says. */
 #define TCS_HOLDING_CAP_US		10000000
+
+/* A bit more than the longest pause of replay that waits for a snapshot. */
+#define TCS_REPLAY_PAUSE_US		1200000
 
 /* A distance from which on the rate of replay says when it will be there. */
 #define TCS_FAR_BYTES			(1024 * 1024)
@@ -95,6 +99,22 @@ sleep_for_position(TcsPosition target, bool holding, int64 timeout_us,
 	sleep->target = target;
 	sleep->holding = holding;
 	tcs_queue_sleep(sleep, timeout_us);
+}
+
+/*
+ * Does replay wait for a snapshot, which this session has not (any more)?
+ *
+ * It waits for transactions that had one, and looks at each again after a pause
+ * that grows up to a second; that ours has a new virtual id (see
+ * tcs_swap_leave_conflicts()) it learns no sooner.  Who is still in its way after
+ * that is another session, or it is another snapshot.
+ */
+static bool
+replay_is_about_to_see(int64 started)
+{
+	return MyProc->xmin == InvalidTransactionId &&
+		tcs_replay_waits_for_snapshot() &&
+		tcs_now() - started < TCS_REPLAY_PAUSE_US;
 }
 
 /* Why an answer of the primary will not come in time; NULL if it may. */
@@ -268,7 +288,8 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 		timeout_us = deadline - tcs_now();
 		if (timeout_us <= 0)
 			return TCS_WAIT_TIMEOUT;
-		if (holding && tcs_queue_replay_blocked_after(started))
+		if (holding && tcs_queue_replay_blocked_after(started) &&
+			!replay_is_about_to_see(started))
 			return TCS_WAIT_BLOCKING;
 		if (is_in_vain(req, proof, &own))
 			return TCS_WAIT_TIMEOUT;

@@ -80,6 +80,10 @@ wait_for_replay($primary, $standby);
 		  WHERE backend_type = 'startup'})
 	  or die 'replay does not wait for the reader';
 
+	# The longer replay has waited, the longer it takes to look again: up to a
+	# second.  No check below depends on this time.
+	$gate->ok_query('SELECT pg_sleep(0.7)');
+
 	# the first statement ends; its transaction is still waited for
 	$gate->ok_query('SELECT pg_advisory_unlock(1)');
 	my ($first) = $reader->results;
