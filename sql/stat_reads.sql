@@ -70,7 +70,7 @@ SELECT tcs.stat_reads_reset();
 SET client_min_messages = error;
 DO $$
 DECLARE
-	body text := '1.1234567890abcdef.1.0.100.0.0';
+	body text := '1.1234567890abcdef.1.0.100.0.0.0';
 	crc bigint := 4294967295;
 BEGIN
 	FOR i IN 1 .. length(body) LOOP

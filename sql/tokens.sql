@@ -29,7 +29,7 @@ CREATE FUNCTION with_field(token text, field int, value text) RETURNS text
 LANGUAGE sql AS $$
 	SELECT checked(string_agg(CASE WHEN n = field THEN value ELSE part END, '.' ORDER BY n))
 	  FROM regexp_split_to_table(token, '\.') WITH ORDINALITY AS f (part, n)
-	 WHERE n < 8
+	 WHERE n < 9
 $$;
 
 -- SQLSTATE of a statement, '00000' without an error.
@@ -54,7 +54,7 @@ SELECT :'written' ~ '^[0-9a-f.]+$' AS alphabet, length(:'written') <= 125 AS sho
 	   checked(regexp_replace(:'written', '\.[^.]*$', '')) = :'written' AS check_digits;
 SELECT version, system_identifier = (SELECT system_identifier FROM pg_control_system()) AS ours,
 	   timeline, timeline_begin = '0/0' AS first, written IS NOT NULL AS written,
-	   seen_on_primary, seen_on_standby, on_this_history, reached_here
+	   durable, seen_on_primary, seen_on_standby, on_this_history, reached_here
   FROM tcs.token_info(:'written');
 SELECT timeline, i.written >= (tcs.token_info(:'written')).written AS written_too,
 	   seen_on_primary >= i.written AS seen, seen_on_standby, on_this_history, reached_here
@@ -70,8 +70,8 @@ SELECT tcs.token_info(upper(:'seen')) = tcs.token_info(:'seen') AS same;
 SELECT tcs.merge_tokens(upper(:'seen'), :'seen') = :'seen' AS same;
 
 -- The largest numbers that fit keep the text within 125 bytes.
-SELECT length(checked(rpad('1.ffffffffffffffff.ffffffff', 27) || repeat('.ffffffffffffffff', 4))) <= 125 AS short_enough,
-	   set_token(checked('1.ffffffffffffffff.ffffffff' || repeat('.ffffffffffffffff', 4)));
+SELECT length(checked(rpad('1.ffffffffffffffff.ffffffff', 27) || repeat('.ffffffffffffffff', 4) || '.1')) <= 125 AS short_enough,
+	   set_token(checked('1.ffffffffffffffff.ffffffff' || repeat('.ffffffffffffffff', 4) || '.1'));
 
 --
 -- None at all
@@ -83,13 +83,13 @@ SELECT set_token('');
 SELECT left(what, 24) AS what, set_token(what)
   FROM unnest(ARRAY['garbage', 'NULL', '.', '..', '1', '1.', '1.2.3', ' ', '0', '''', E'\n',
 					'........', '1.......1', checked(''), checked('1'), checked('1.2.3'),
-					checked('1.2.3.4.5.6'), checked('1.2.3.4.5.6.7.8'),
-					checked('1.2.0.4.5.6.7'), checked('1.2.100000000.4.5.6.7'),
-					checked('0.2.3.4.5.6.7'), checked('.2.3.4.5.6.7'),
-					checked('1.2.3.4..6.7'), checked('1.2.3.4.11111111111111111.6.7'),
-					checked('1.2.3.4.g.6.7'), checked('1.2.3.4.-5.6.7'),
-					checked('1.2.3.4.5/6.6.7'), checked('1.2.3.4.0x5.6.7'),
-					checked('1.2.3.4. 5.6.7')]) AS what;
+					checked('1.2.3.4.5.6.0'), checked('1.2.3.4.5.6.7.0.8'), checked('1.2.3.4.5.6.7'), checked('1.2.3.4.5.6.7.00'),
+					checked('1.2.0.4.5.6.7.0'), checked('1.2.100000000.4.5.6.7.0'),
+					checked('0.2.3.4.5.6.7.0'), checked('.2.3.4.5.6.7.0'),
+					checked('1.2.3.4..6.7.0'), checked('1.2.3.4.11111111111111111.6.7.0'),
+					checked('1.2.3.4.g.6.7.0'), checked('1.2.3.4.-5.6.7.0'),
+					checked('1.2.3.4.5/6.6.7.0'), checked('1.2.3.4.0x5.6.7.0'),
+					checked('1.2.3.4. 5.6.7.0')]) AS what;
 SELECT set_token(:'written' || ' '), set_token(' ' || :'written'), set_token(:'written' || E'\n'),
 	   set_token(:'written' || '.'), set_token(:'written' || '0'),
 	   set_token(left(:'written', -1)), set_token(substr(:'written', 2)),

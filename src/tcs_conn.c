@@ -45,7 +45,8 @@ static TcsConnState state = TCS_CONN_CLOSED;
 static PostgresPollingStatusType polling;
 static bool is_replication;
 static bool several_hosts;
-static int	first_host = 0;		/* where the search begins, modulo their number */
+static int	first_host = 0;		/* where the search begins, modulo their
+								 * number */
 static uint64 socket_serial = 0;
 
 /* libpq's message on one line, in the caller's buffer. */

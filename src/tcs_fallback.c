@@ -232,9 +232,11 @@ report_lost(const TcsUnmet *unmet)
 				  LSN_FORMAT_ARGS(req->needed.lsn), req->needed.tli,
 				  LSN_FORMAT_ARGS(req->fork.end));
 	else if (req->past_end)
-		errdetail("The token names " TCS_LSN_FMT ", but this server has written WAL only up to " TCS_LSN_FMT ": the write was lost in a crash, or the token is not genuine.",
+		errdetail("The token names " TCS_LSN_FMT ", but this server has written WAL only up to " TCS_LSN_FMT ": the write was lost in a crash, or the token is not genuine.%s",
 				  LSN_FORMAT_ARGS(req->needed.lsn),
-				  LSN_FORMAT_ARGS(unmet->proof.at.lsn));
+				  LSN_FORMAT_ARGS(unmet->proof.at.lsn),
+				  req->not_durable ?
+				  " The write was not flushed when the token was made (see synchronous_commit)." : "");
 	else
 		errdetail("The token names " TCS_LSN_FMT " of another timeline %u: the write was lost in a failover.",
 				  LSN_FORMAT_ARGS(req->needed.lsn), req->needed.tli);

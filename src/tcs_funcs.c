@@ -176,6 +176,7 @@ describe_history(const TcsToken *token, const TcsContext *context)
 {
 	XLogRecPtr	highest = Max(token->written,
 							  Max(token->seen_primary, token->seen_standby));
+	TcsPosition named = {token->tli, highest};
 	TcsTimeline fork;
 
 	if (token->system_identifier != context->system_identifier)
@@ -184,7 +185,7 @@ describe_history(const TcsToken *token, const TcsContext *context)
 							   highest, &fork))
 	{
 		case TCS_HISTORY_YES:
-			if (tcs_position_reached((TcsPosition) {token->tli, highest}, context->at))
+			if (tcs_position_reached(named, context->at))
 				return pstrdup("yes");
 			if (!context->in_recovery)
 				return psprintf("no (WAL ends at " TCS_LSN_FMT ")",
@@ -208,17 +209,18 @@ tcs_token_info(PG_FUNCTION_ARGS)
 	TupleDesc	desc = result_desc(fcinfo);
 	TcsToken	token;
 	TcsContext	context;
-	Datum		values[9];
-	bool		nulls[9] = {false};
+	Datum		values[10];
+	bool		nulls[10] = {false};
 	char	   *on_history;
+	bool		is_on_history;
 
 	require_preloaded();
 	parse_token_argument(PG_GETARG_TEXT_PP(0), &token);
 	if (token.version == 0)
 	{
 		memset(nulls, true, sizeof(nulls));
-		values[7] = CStringGetTextDatum("not yet known");
-		nulls[7] = false;
+		values[8] = CStringGetTextDatum("not yet known");
+		nulls[8] = false;
 		return one_row(desc, lengthof(values), values, nulls);
 	}
 
@@ -229,14 +231,24 @@ tcs_token_info(PG_FUNCTION_ARGS)
 	values[2] = Int32GetDatum((int32) token.tli);
 	values[3] = LSNGetDatum(token.tli_begin);
 	values[4] = LSNGetDatum(token.written);
-	values[5] = LSNGetDatum(token.seen_primary);
-	values[6] = LSNGetDatum(token.seen_standby);
-	for (int i = 4; i <= 6; i++)
-		nulls[i] = DatumGetLSN(values[i]) == InvalidXLogRecPtr;
-	values[7] = CStringGetTextDatum(on_history);
+	nulls[4] = token.written == InvalidXLogRecPtr;
+
+	/*
+	 * That the position has been flushed by now says nothing: after a crash,
+	 * it can be another commit's.  On an older timeline it cannot.
+	 */
+	is_on_history = strcmp(on_history, "yes") == 0;
+	values[5] = BoolGetDatum((token.flags & TCS_TOKEN_NOT_DURABLE) == 0 ||
+							 (is_on_history && token.tli < context.at.tli));
+	nulls[5] = nulls[4];
+	values[6] = LSNGetDatum(token.seen_primary);
+	nulls[6] = token.seen_primary == InvalidXLogRecPtr;
+	values[7] = LSNGetDatum(token.seen_standby);
+	nulls[7] = token.seen_standby == InvalidXLogRecPtr;
+	values[8] = CStringGetTextDatum(on_history);
 	/* what is not of this history will never be reached */
-	values[8] = BoolGetDatum(strcmp(on_history, "yes") == 0);
-	nulls[8] = strncmp(on_history, "no (", 4) == 0;
+	values[9] = BoolGetDatum(is_on_history);
+	nulls[9] = strncmp(on_history, "no (", 4) == 0;
 	return one_row(desc, lengthof(values), values, nulls);
 }
 
@@ -278,6 +290,8 @@ merge_tokens(TcsToken *a, TcsToken *b)
 					 errmsg("cannot merge session tokens of different histories"),
 					 errdetail("What one of them names on timeline %u was lost in a failover.",
 							   older->tli)));
+		/* as in a session: its timeline has been left behind it */
+		older->flags &= ~TCS_TOKEN_NOT_DURABLE;
 	}
 	tcs_token_raise(newer, older);
 	if (newer != a)

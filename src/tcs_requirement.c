@@ -103,6 +103,8 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 	{
 		req->reason = TCS_REASON_LOST;
 		req->past_end = true;
+		req->not_durable = lsn == token->written &&
+			(token->flags & TCS_TOKEN_NOT_DURABLE) != 0;
 		return;
 	}
 

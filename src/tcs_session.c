@@ -101,6 +101,9 @@ start_token(TcsToken *token, TimeLineID tli, const TcsToken *given)
 	{
 		case TCS_HISTORY_YES:
 			tcs_token_raise(token, given);
+			/* what another timeline was founded on was flushed with it */
+			if (given->tli < tli)
+				token->flags &= ~TCS_TOKEN_NOT_DURABLE;
 			break;
 		case TCS_HISTORY_NEWER:
 
@@ -140,8 +143,16 @@ tcs_session_current_token(TcsToken *token)
 	else
 	{
 		tcs_session_primary_token(tcs_guc_token(), token);
-		if (last_written.tli == token->tli)
-			token->written = Max(token->written, last_written.lsn);
+
+		/*
+		 * This process has seen all that this server did since that commit,
+		 * so it is the one that has been flushed just now.
+		 */
+		if (last_written.tli == token->tli && last_written.lsn >= token->written)
+		{
+			token->written = last_written.lsn;
+			token->flags &= ~TCS_TOKEN_NOT_DURABLE;
+		}
 	}
 }
 
@@ -272,7 +283,16 @@ report_commit(void)
 {
 	char		buf[TCS_TOKEN_MAXLEN + 1];
 
-	next_token.written = Max(next_token.written, last_written.lsn);
+	if (last_written.lsn >= next_token.written)
+	{
+		next_token.written = last_written.lsn;
+
+		/*
+		 * synchronous_commit does not tell: what drops a table is flushed in
+		 * any case, and what has an xid but wrote nothing else is not.
+		 */
+		next_token.flags = GetFlushRecPtr(NULL) < last_written.lsn ? TCS_TOKEN_NOT_DURABLE : 0;
+	}
 	/* the end of the commit bounds all that was read before it, too */
 	if (tcs_report_token == TCS_REPORT_ALL)
 		next_token.seen_primary = Max(next_token.seen_primary, last_written.lsn);

@@ -6,7 +6,7 @@
  * NOTES
  *	  A token is
  *
- *		version.sysid.timeline.begin.written.seen_primary.seen_standby.check
+ *		version.sysid.timeline.begin.written.seen_primary.seen_standby.flags.check
  *
  *	  in hexadecimal digits.  Every choice serves poolers: PgBouncer compares
  *	  values without regard to case, so the alphabet has none to lose; quotes
@@ -27,7 +27,7 @@
 
 #include "tcs_token.h"
 
-#define TCS_TOKEN_NFIELDS	8
+#define TCS_TOKEN_NFIELDS	9
 
 /* CRC of a text in lower case. */
 static uint32
@@ -143,7 +143,8 @@ tcs_token_parse(const char *text, TcsToken *token)
 		if (!tcs_token_is_number(&field[i]))
 			return false;
 	}
-	if (field[2].value == 0 || field[2].value > PG_UINT32_MAX)
+	if (field[2].value == 0 || field[2].value > PG_UINT32_MAX ||
+		field[7].width != 1)
 		return false;
 
 	token->version = TCS_TOKEN_VERSION;
@@ -153,6 +154,7 @@ tcs_token_parse(const char *text, TcsToken *token)
 	token->written = field[4].value;
 	token->seen_primary = field[5].value;
 	token->seen_standby = field[6].value;
+	token->flags = field[7].value & TCS_TOKEN_NOT_DURABLE;
 	return true;
 }
 
@@ -174,7 +176,7 @@ tcs_token_put_hex(char *p, uint64 value, int width)
  * Write the text of a token.
  *
  * The positions that a commit raises, and the check digits, have all their
- * digits, so that a commit does not change the length (see tcs_session.c).
+ * digits, and the flags have one, so that a commit does not change the length (see tcs_session.c).
  */
 void
 tcs_token_format(const TcsToken *token, char buf[TCS_TOKEN_MAXLEN + 1])
@@ -194,15 +196,26 @@ tcs_token_format(const TcsToken *token, char buf[TCS_TOKEN_MAXLEN + 1])
 	p = tcs_token_put_hex(p, token->seen_primary, 16);
 	*p++ = '.';
 	p = tcs_token_put_hex(p, token->seen_standby, 1);
+	*p++ = '.';
+	p = tcs_token_put_hex(p, token->flags, 1);
 	*p = '.';
 	p = tcs_token_put_hex(p + 1, tcs_token_check_digits(buf, p - buf), 8);
 	*p = '\0';
 }
 
-/* Raise each position of token to that of other; both on one history. */
+/*
+ * Raise each position of token to that of other; both on one history.
+ *
+ * Whether the write is durable is told of the one that stays.  Of one and the
+ * same, it was durable as soon as somebody knew it to be.
+ */
 void
 tcs_token_raise(TcsToken *token, const TcsToken *other)
 {
+	if (other->written > token->written)
+		token->flags = other->flags;
+	else if (other->written == token->written)
+		token->flags &= other->flags;
 	token->written = Max(token->written, other->written);
 	token->seen_primary = Max(token->seen_primary, other->seen_primary);
 	token->seen_standby = Max(token->seen_standby, other->seen_standby);

@@ -18,11 +18,15 @@
  */
 #define TCS_TOKEN_MAXLEN	125
 
+/* flags: "written" was not known to be flushed when the token was made */
+#define TCS_TOKEN_NOT_DURABLE	1
+
 typedef struct TcsToken
 {
 	int			version;		/* 0: a token of a version we do not know */
 	uint64		system_identifier;
 	TimeLineID	tli;
+	uint32		flags;
 	XLogRecPtr	tli_begin;		/* where the timeline began; 0 for the first */
 	XLogRecPtr	written;		/* end of the last own commit */
 	XLogRecPtr	seen_primary;	/* upper bound of what was read on a primary */

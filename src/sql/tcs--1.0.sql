@@ -22,6 +22,7 @@ CREATE FUNCTION token_info(
 	OUT timeline int,
 	OUT timeline_begin pg_lsn,
 	OUT written pg_lsn,
+	OUT durable boolean,
 	OUT seen_on_primary pg_lsn,
 	OUT seen_on_standby pg_lsn,
 	OUT on_this_history text,

@@ -67,7 +67,7 @@ sub fields
 	my ($token) = @_;
 	my %field;
 
-	@field{qw(version sysid timeline begin written seen_primary seen_standby check)} =
+	@field{qw(version sysid timeline begin written seen_primary seen_standby flags check)} =
 	  split /\./, $token;
 	$field{$_} = lsn_number(sprintf('%s/%s', $field{$_} =~ /^(.*?)(.{1,8})$/))
 	  foreach qw(begin written seen_primary seen_standby);

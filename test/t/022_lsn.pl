@@ -68,7 +68,7 @@ sub token_with
 {
 	my ($token, %positions) = @_;
 	my %place = (written => 4, seen_primary => 5, seen_standby => 6);
-	my @fields = (split /\./, $token)[ 0 .. 6 ];
+	my @fields = (split /\./, $token)[ 0 .. 7 ];
 	my $crc = 0xffffffff;
 
 	$fields[ $place{$_} ] = sprintf('%x', $positions{$_}) foreach keys %positions;
