@@ -224,11 +224,17 @@ tcs_fresh_newest(TcsAnswer *newest)
 	return found;
 }
 
+/* What the quorum has confirmed on the timeline that is replayed. */
 void
 tcs_fresh_confirmed(TcsConfirmed *confirmed)
 {
+	TimeLineID	tli = tcs_fresh_position().tli;
+
 	LWLockAcquire(fresh_lock, LW_SHARED);
 	*confirmed = fresh->confirmed;
+	/* as in tcs_fresh_prove(): of another one of that number, maybe */
+	if (fresh->tli != tli)
+		memset(confirmed, 0, sizeof(*confirmed));
 	LWLockRelease(fresh_lock);
 }
 
