@@ -83,6 +83,7 @@ sub asked_by
 my ($old, $new, $standby) = new_cluster(standbys => 2, conf => "wal_keep_size = 128MB\n");
 
 $old->safe_psql('postgres', 'CREATE TABLE t (v int)');
+wait_for_replay($old, $_) foreach ($new, $standby);
 
 
 ##

@@ -26,6 +26,7 @@ my @forever = (max_wait => -1);
 my ($primary, $standby) = new_pair(conf => "restart_after_crash = on\n");
 
 $primary->safe_psql('postgres', 'CREATE TABLE t (v int)');
+wait_for_replay($primary, $standby);
 
 sub write_next
 {
