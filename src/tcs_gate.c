@@ -96,6 +96,12 @@ static struct
 }			gave_up;
 
 /*
+ * The transaction in which a read at level "snapshot" was redirected for itself,
+ * so that the one snapshot was the primary's.
+ */
+static LocalTransactionId redirected_in;
+
+/*
  * Our own doing changed tcs.session_token, without asking for more: a gate
  * that was satisfied before the change still is.
  */
@@ -137,14 +143,14 @@ tcs_gate_note_own_commit(TcsPosition at)
 bool
 tcs_gate_isolation_is_by_level(void)
 {
-	return xact.lxid == tcs_my_lxid_compat() && xact.by_level;
+	return xact.lxid == tcs_swap_transaction() && xact.by_level;
 }
 
 /* SET TRANSACTION SNAPSHOT: of somebody else's snapshot nothing is known. */
 void
 tcs_gate_snapshot_imported(void)
 {
-	xact.lxid = tcs_my_lxid_compat();
+	xact.lxid = tcs_swap_transaction();
 	memset(&xact.proof, 0, sizeof(xact.proof));
 	memset(&xact.acknowledged, 0, sizeof(xact.acknowledged));
 	xact.confirmed = false;
@@ -161,7 +167,7 @@ tcs_gate_snapshot_imported(void)
 void
 tcs_gate_note_snapshot_use(void)
 {
-	xact.used_in = tcs_my_lxid_compat();
+	xact.used_in = tcs_swap_transaction();
 }
 
 /* As tcs_gate_pass_at_once(), but for what is not counted as a read. */
@@ -243,7 +249,7 @@ renew_context(TcsContext *context)
 static void
 note_transaction(const TcsContext *context)
 {
-	LocalTransactionId lxid = tcs_my_lxid_compat();
+	LocalTransactionId lxid = tcs_swap_transaction();
 
 	if (xact.lxid == lxid)
 		return;
@@ -407,7 +413,7 @@ fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
 	{
 		if (waits_briefly(site, facts))
 			return;
-		gave_up.lxid = tcs_my_lxid_compat();
+		gave_up.lxid = tcs_swap_transaction();
 		gave_up.generation = tcs_settings_generation;
 		gave_up.waited_us = facts->waited_us;
 		gave_up.reason = facts->reason;
@@ -655,7 +661,7 @@ confirm_snapshot(const TcsSite *site, TcsUnmet *facts, int64 deadline)
 	{
 		case TCS_WAIT_MET:
 		case TCS_WAIT_DISABLED:
-			if (IsolationUsesXactSnapshot() && xact.lxid == tcs_my_lxid_compat())
+			if (IsolationUsesXactSnapshot() && xact.lxid == tcs_swap_transaction())
 				xact.confirmed = true;
 			return true;
 		case TCS_WAIT_NO_QUORUM:
@@ -764,7 +770,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 										  tcs_guc_max_wait());
 	TcsWaitResult result;
 	bool		missed;
-	bool		again = gave_up.lxid == tcs_my_lxid_compat() &&
+	bool		again = gave_up.lxid == tcs_swap_transaction() &&
 	gave_up.generation == tcs_settings_generation;
 
 	if (!may_redirect && site_is_read(site) && facts->in_recovery &&
@@ -834,6 +840,8 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 
 	if (result == TCS_WAIT_REDIRECTED)
 	{
+		if (site->fix_snapshot)
+			redirected_in = tcs_swap_transaction();
 		note_redirected(site, facts);
 		return;
 	}
@@ -848,7 +856,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 		xact.by_level = true;
 	}
 	raise_proof(&tcs_gate.proof, &facts->proof);
-	if (xact.lxid == tcs_my_lxid_compat())
+	if (xact.lxid == tcs_swap_transaction())
 		xact.proof = facts->proof;
 
 	switch (result)
@@ -881,8 +889,8 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
  * At level "snapshot" in READ COMMITTED: can this statement fix the snapshot of
  * its transaction?
  *
- * Only if no other has read before.  That is known of the only statement of a
- * transaction, and, of a sequence without BEGIN, if the level is older than the
+ * Only if no other has read before, on the primary either.  That is known of the
+ * only statement of a transaction, and, of a sequence without BEGIN, if the level is older than the
  * transaction: the first that read would have fixed it.
  */
 static bool
@@ -891,8 +899,9 @@ may_fix_snapshot(TcsSite *site, const TcsContext *context)
 	if (site->kind == TCS_SITE_BARE)
 		return true;
 	if (site->kind == TCS_SITE_NESTED || !tcs_swap_is_possible(site) ||
+		redirected_in == tcs_swap_transaction() ||
 		GetCurrentTransactionNestLevel() > 1 ||
-		!(statement_is_sole() || tcs_guc_level_set_in() != tcs_my_lxid_compat()))
+		!(statement_is_sole() || tcs_guc_level_set_in() != tcs_swap_transaction()))
 		return false;
 	site->fix_snapshot = true;
 	return true;
@@ -943,7 +952,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 	/* a snapshot that nobody has used yet may still be replaced */
 	fixed = IsolationUsesXactSnapshot() && FirstSnapshotSet &&
 		!((site_is_read(site) || site->kind == TCS_SITE_PLANNER) &&
-		  xact.used_in != tcs_my_lxid_compat());
+		  xact.used_in != tcs_swap_transaction());
 	context.fixed = fixed;
 	/* the moment of a transaction that outlived a promotion lies before it */
 	if (IsolationUsesXactSnapshot() && TransactionStartedDuringRecovery())

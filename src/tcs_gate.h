@@ -40,7 +40,7 @@ typedef struct TcsSite
 	bool		token_only;		/* BARE: check nothing but the token */
 	bool		fix_snapshot;	/* its new snapshot is to be the transaction's */
 	bool		holding;		/* the session may hold what replay needs */
-	bool		had_hold_snapshot;	/* UTILITY: the portal kept it */
+	bool		had_hold_snapshot;	/* the portal kept it */
 	bool		locks_released; /* QUERY: for a wait, or for its run elsewhere */
 	bool		redirected;		/* QUERY: its plan is replaced */
 } TcsSite;

@@ -21,6 +21,7 @@
 #include "tcs_compat.h"
 #include "tcs_guc.h"
 #include "tcs_readindex.h"
+#include "tcs_swap.h"
 
 int			tcs_read_level = TCS_LEVEL_SESSION;
 char	   *tcs_session_token = NULL;
@@ -146,7 +147,7 @@ static void
 assign_read_level(int newval, void *extra)
 {
 	level_source = extra ? *(GucSource *) extra : PGC_S_DEFAULT;
-	level_set_in = MyProc ? tcs_my_lxid_compat() : InvalidLocalTransactionId;
+	level_set_in = MyProc ? tcs_swap_transaction() : InvalidLocalTransactionId;
 	tcs_settings_generation++;
 }
 

@@ -484,7 +484,7 @@ decide_afterwards(Node *statement)
  * is asked for is asked of each statement anew.
  */
 static void
-after_utility(TcsAfterwards afterwards, bool was_in_block)
+after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable)
 {
 	TcsSite		site = {0};
 
@@ -492,7 +492,7 @@ after_utility(TcsAfterwards afterwards, bool was_in_block)
 		(afterwards == TCS_AFTER_BEGIN || afterwards == TCS_AFTER_SET) &&
 		!IsolationUsesXactSnapshot() && GetCurrentTransactionNestLevel() == 1)
 	{
-		if (tcs_gate_isolation_is_by_level())
+		if (was_repeatable)
 			refuse_weak_isolation();
 		tcs_gate_fix_isolation();
 	}
@@ -536,6 +536,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	TcsAfterwards afterwards = top ? decide_afterwards(statement) : TCS_AFTER_NOTHING;
 	bool		was_in_block = IsTransactionBlock() ||
 	(MyXactFlags & XACT_FLAGS_PIPELINING) != 0;
+	bool		was_repeatable = IsolationUsesXactSnapshot();
 	int			outer = depth;
 	int			outer_procedures = procedure_depth;
 	bool		is_procedure = IsA(statement, CallStmt) || IsA(statement, DoStmt);
@@ -571,7 +572,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		if (!RecoveryInProgress())
 			tcs_readindex_note_commit(XactLastRecEnd);
 	}
-	after_utility(afterwards, was_in_block);
+	after_utility(afterwards, was_in_block, was_repeatable);
 }
 
 /* An abort with no portal running: the error has gone to the client. */

@@ -61,6 +61,13 @@ static const PlannedStmt *watched_plan = NULL;
 static bool plan_is_stale = false;
 static uint64 watched_from = 0; /* SharedInvalidMessageCounter */
 
+/* The last virtual transaction id that was given in place of another. */
+static struct
+{
+	LocalTransactionId lxid;	/* 0: none */
+	LocalTransactionId original;
+}			renewed;
+
 /* SharedInvalidMessageCounter at the last planning that no gate has asked for */
 static bool planning_noted = false;
 static uint64 planned_at = 0;
@@ -159,6 +166,31 @@ tcs_swap_is_possible(const TcsSite *site)
 	return false;
 }
 
+/* Have the portal give back what it keeps, and note it. */
+static void
+drop_hold_snapshot(TcsSite *site)
+{
+	Portal		portal = ActivePortal;
+
+	if (portal->holdSnapshot == NULL)
+		return;
+	UnregisterSnapshotFromOwner(portal->holdSnapshot, portal->resowner);
+	portal->holdSnapshot = NULL;
+	site->had_hold_snapshot = true;
+}
+
+/* Have the portal keep a snapshot if it kept the one before. */
+static Snapshot
+retake_hold_snapshot(const TcsSite *site, Snapshot snapshot)
+{
+	Portal		portal = ActivePortal;
+
+	if (!site->had_hold_snapshot)
+		return snapshot;
+	portal->holdSnapshot = RegisterSnapshotOnOwner(snapshot, portal->resowner);
+	return portal->holdSnapshot;
+}
+
 /* Give the snapshot back. */
 void
 tcs_swap_drop_snapshot(TcsSite *site)
@@ -172,17 +204,16 @@ tcs_swap_drop_snapshot(TcsSite *site)
 	if (site->kind != TCS_SITE_BARE)
 		PopActiveSnapshot();
 	if (site->kind == TCS_SITE_UTILITY)
-	{
-		Portal		portal = ActivePortal;
+		ActivePortal->portalSnapshot = NULL;
 
-		portal->portalSnapshot = NULL;
-		if (portal->holdSnapshot)
-		{
-			UnregisterSnapshotFromOwner(portal->holdSnapshot, portal->resowner);
-			portal->holdSnapshot = NULL;
-			site->had_hold_snapshot = true;
-		}
-	}
+	/*
+	 * With RETURNING the portal keeps the snapshot for the rows that it will
+	 * send.  An older one does no harm there, but the transaction's has to be
+	 * the only one.
+	 */
+	if (site->kind == TCS_SITE_UTILITY ||
+		(site->kind == TCS_SITE_QUERY && site->fix_snapshot))
+		drop_hold_snapshot(site);
 	InvalidateCatalogSnapshot();
 }
 
@@ -200,8 +231,22 @@ tcs_swap_drop_snapshot(TcsSite *site)
 void
 tcs_swap_leave_conflicts(void)
 {
-	if (MyProc->xmin == InvalidTransactionId && RecoveryInProgress())
-		tcs_renew_virtual_xid_compat();
+	LocalTransactionId lxid = tcs_swap_transaction();
+
+	if (MyProc->xmin != InvalidTransactionId || !RecoveryInProgress())
+		return;
+	tcs_renew_virtual_xid_compat();
+	renewed.lxid = tcs_my_lxid_compat();
+	renewed.original = lxid;
+}
+
+/* What tells this transaction from others: the virtual id that it began with. */
+LocalTransactionId
+tcs_swap_transaction(void)
+{
+	LocalTransactionId lxid = tcs_my_lxid_compat();
+
+	return lxid == renewed.lxid ? renewed.original : lxid;
 }
 
 /*
@@ -368,7 +413,7 @@ tcs_swap_take_snapshot(TcsSite *site)
 				plan_is_stale = true;
 			if (plan_is_stale && !site->redirected)
 				site->query_desc->plannedstmt = replan(site);
-			PushCopiedSnapshot(new_snapshot(site));
+			PushCopiedSnapshot(retake_hold_snapshot(site, new_snapshot(site)));
 			if (site->redirected && site->locks_released)
 				hide_snapshot(GetActiveSnapshot());
 			site->query_desc->snapshot = RegisterSnapshot(GetActiveSnapshot());
@@ -377,13 +422,8 @@ tcs_swap_take_snapshot(TcsSite *site)
 		case TCS_SITE_UTILITY:
 			{
 				Portal		portal = ActivePortal;
-				Snapshot	snapshot = new_snapshot(site);
+				Snapshot	snapshot = retake_hold_snapshot(site, new_snapshot(site));
 
-				if (site->had_hold_snapshot)
-				{
-					snapshot = RegisterSnapshotOnOwner(snapshot, portal->resowner);
-					portal->holdSnapshot = snapshot;
-				}
 				PushActiveSnapshotWithLevel(snapshot, portal->createLevel);
 				portal->portalSnapshot = GetActiveSnapshot();
 				break;

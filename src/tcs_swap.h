@@ -18,6 +18,7 @@ extern PlannedStmt *tcs_swap_reanalyze_utility(const PlannedStmt *old,
 											   ParamListInfo params,
 											   QueryEnvironment *query_env);
 extern void tcs_swap_leave_conflicts(void);
+extern LocalTransactionId tcs_swap_transaction(void);
 extern void tcs_swap_release_locks(const TcsSite *site);
 extern void tcs_swap_retake_locks(const TcsSite *site);
 extern bool tcs_swap_try_locks(const TcsSite *site);
