@@ -285,20 +285,6 @@ tcs_walsender_sleep_on_compat(void)
 #endif
 }
 
-/*
- * Is synchronous_standby_names set, as far as the checkpointer has seen?  Minor
- * releases of 2025 replaced the flag in all branches.
- */
-static inline bool
-tcs_sync_standbys_defined_compat(void)
-{
-#ifdef SYNC_STANDBY_DEFINED
-	return (WalSndCtl->sync_standbys_status & SYNC_STANDBY_DEFINED) != 0;
-#else
-	return WalSndCtl->sync_standbys_defined;
-#endif
-}
-
 /* Does a search path lead to what the present one leads to? */
 #if PG_VERSION_NUM >= 170000
 #define tcs_search_path_is_current_compat(path) SearchPathMatchesCurrentEnvironment(path)

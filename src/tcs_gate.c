@@ -101,6 +101,9 @@ static struct
  */
 static LocalTransactionId redirected_in;
 
+/* Has a quorum confirmed what the last statement that came here shows? */
+static bool statement_confirmed = false;
+
 /*
  * Our own doing changed tcs.session_token, without asking for more: a gate
  * that was satisfied before the change still is.
@@ -606,6 +609,26 @@ decide_after_promotion(const TcsSite *site, TcsContext *context, TcsUnmet *facts
 		fail(site, context, facts);
 }
 
+/* Is it below a statement of the client that was confirmed itself? */
+static bool
+is_led_by_confirmed(const TcsSite *site)
+{
+	return site->kind == TCS_SITE_NESTED && tcs_gate.at_once_level < 0 &&
+		statement_confirmed;
+}
+
+/*
+ * Is it a statement inside a function that only writes?  What it writes after
+ * what it has read is confirmed with its transaction.
+ */
+static bool
+shows_nothing(const TcsSite *site)
+{
+	return site->kind == TCS_SITE_NESTED &&
+		site->query_desc->operation != CMD_SELECT &&
+		!site->query_desc->plannedstmt->hasReturning;
+}
+
 /*
  * The snapshot is taken: has a quorum confirmed all that it can show, and that the
  * primary was one when the read came?  Waits for it.
@@ -614,7 +637,7 @@ decide_after_promotion(const TcsSite *site, TcsContext *context, TcsUnmet *facts
  * that is being replayed: a commit is visible before it counts as replayed.  On a
  * primary it is the end of all WAL, and the confirmation of more than that is also
  * one of its leadership; a statement inside a function has that from the one that
- * calls it.
+ * calls it, if that was confirmed itself.
  *
  * Not met: facts->reason, with the numbers.
  */
@@ -624,7 +647,7 @@ confirm_snapshot(const TcsSite *site, TcsUnmet *facts, int64 deadline)
 	int64		start = tcs_now();
 	TcsWaitResult result = TCS_WAIT_MET;
 
-	if (!facts->req.confirm)
+	if (!facts->req.confirm || shows_nothing(site))
 		return true;
 	if (facts->in_recovery)
 	{
@@ -633,7 +656,8 @@ confirm_snapshot(const TcsSite *site, TcsUnmet *facts, int64 deadline)
 
 		wanted.at.lsn = GetCurrentReplayRecPtr(&wanted.at.tli);
 		facts->seen = wanted.at;
-		if (wanted.at.tli != facts->proof.at.tli)
+		/* if it is in recovery now, the snapshot was taken in it */
+		if (!RecoveryInProgress() || wanted.at.tli != facts->proof.at.tli)
 			result = TCS_WAIT_OTHER_TIMELINE;
 		else
 			result = tcs_wait_for_confirmation(&wanted, deadline, &confirmed);
@@ -642,12 +666,12 @@ confirm_snapshot(const TcsSite *site, TcsUnmet *facts, int64 deadline)
 	}
 	else
 	{
-		bool		nested = site->kind == TCS_SITE_NESTED;
+		bool		led = is_led_by_confirmed(site);
 		TcsQuorum	quorum;
 		TcsQuorumResult quorum_result;
 
 		facts->seen.tli = GetWALInsertionTimeLine();
-		facts->seen.lsn = nested ? tcs_readindex_make().lsn - 1 : GetXLogInsertRecPtr();
+		facts->seen.lsn = led ? tcs_readindex_make().lsn - 1 : GetXLogInsertRecPtr();
 		quorum_result = tcs_quorum_wait(facts->seen.lsn, deadline, &quorum);
 		if (quorum_result != TCS_QUORUM_CONFIRMED)
 			result = quorum_result == TCS_QUORUM_TIMEOUT ?
@@ -661,6 +685,8 @@ confirm_snapshot(const TcsSite *site, TcsUnmet *facts, int64 deadline)
 	{
 		case TCS_WAIT_MET:
 		case TCS_WAIT_DISABLED:
+			if (site->kind != TCS_SITE_NESTED)
+				statement_confirmed = true;
 			if (IsolationUsesXactSnapshot() && xact.lxid == tcs_swap_transaction())
 				xact.confirmed = true;
 			return true;
@@ -974,12 +1000,14 @@ tcs_gate_pass_slowly(TcsSite *site)
 	}
 
 	/* what was confirmed since the calling statement came is no concern of it */
-	if (site->kind == TCS_SITE_NESTED)
+	if (is_led_by_confirmed(site))
 		context.confirmed = InvalidXLogRecPtr;
 
 	/* where nothing is read yet, the statement to come is what is confirmed */
 	context.is_confirmed = (fixed && xact.confirmed) || site->explain_only ||
 		site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER;
+	if (site_is_read(site))
+		statement_confirmed = fixed && xact.confirmed;
 
 	facts.in_recovery = context.in_recovery;
 	facts.nested = site->kind == TCS_SITE_NESTED;

@@ -10,10 +10,10 @@
  *	  some instant, and let enough synchronous standbys report later that they
  *	  have flushed WAL beyond I.  Then
  *
- *		a quorum has received from this server what was written after that
- *		instant: no other server can have had commits confirmed by a quorum
- *		before it, because two quorums share a member, and that one followed
- *		us afterwards (ReadIndex of Ongaro's Raft, section 6.4, where the
+ *		a quorum has received what this server wrote after that instant: no
+ *		other server can have had commits confirmed by a quorum before it,
+ *		because two quorums share a member, and that one followed us
+ *		afterwards (ReadIndex of Ongaro's Raft, section 6.4, where the
  *		heartbeat is a WAL record);
  *
  *		everything up to I is on a quorum, so whoever is promoted by taking the
@@ -31,8 +31,10 @@
  *	  the administrator's part, and in the manual.
  *
  *	  Nothing is inferred from the end of a wait in core (it also ends by a
- *	  cancel, and when the setting becomes empty): positions are looked at, in
- *	  the shared state of those walsenders that count themselves synchronous.
+ *	  cancel, and when the setting becomes empty), nor from what core takes for a
+ *	  confirmation: positions are looked at, in the shared state of those
+ *	  walsenders that count themselves synchronous, and these are looked at more
+ *	  closely than core does.
  *
  *	  The highest position that was given out as confirmed is remembered, and
  *	  read indexes are never below it: the commit that a linearizable read of
@@ -51,10 +53,15 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
+#include "postmaster/interrupt.h"
 #include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
+#include "utils/backend_status.h"
+#include "utils/memutils.h"
 
 #include "tcs_compat.h"
 #include "tcs_quorum.h"
@@ -66,6 +73,16 @@
 
 /* All others are woken, or look so often, should that one have gone. */
 #define TCS_FOLLOW_MS		10
+
+/* A synchronous standby that is connected. */
+typedef struct Member
+{
+	int			pid;			/* of its walsender */
+	int			priority;		/* place in the list; 1 for all of ANY */
+	XLogRecPtr	flushed;
+	char		name[NAMEDATALEN];
+	bool		is_logical;		/* a subscription, or gone since */
+}			Member;
 
 typedef struct TcsQuorumShared
 {
@@ -121,12 +138,12 @@ is_first_mention(const char *name, const SyncRepConfigData *config)
 
 /* Is a list of synchronous standbys one that the argument above holds for? */
 static TcsQuorumState
-judge_config(const SyncRepConfigData *config, int *nnames)
+judge_config(const SyncRepConfigData *config)
 {
 	const char *name;
 	int			n = 0;
 
-	if (config == NULL || !tcs_sync_standbys_defined_compat())
+	if (config == NULL)
 		return TCS_QUORUM_NONE;
 	name = config->member_names;
 	for (int i = 0; i < config->nmembers; i++, name += strlen(name) + 1)
@@ -136,51 +153,178 @@ judge_config(const SyncRepConfigData *config, int *nnames)
 		if (is_first_mention(name, config))
 			n++;
 	}
-	*nnames = n;
 	return 2 * (config->num_sync + 1) > n + 1 ?
 		TCS_QUORUM_USABLE : TCS_QUORUM_SPLIT;
 }
 
+/*
+ * Copy what the walsenders know of the synchronous standbys.  Returns how many
+ * there are.
+ *
+ * A standby that has just been pointed here asks for the timeline that it is on,
+ * which may be an older one; it is sent that up to where ours began, and reports
+ * as flushed what it has, which can be more, of another history.  So nobody
+ * counts for more than was sent to him: of an older timeline that ends before
+ * anything that is asked for here.
+ */
 static int
-compare_flushed(const void *a, const void *b)
+collect_members(Member * members)
 {
-	XLogRecPtr	fa = ((const SyncRepStandbyData *) a)->flush;
-	XLogRecPtr	fb = ((const SyncRepStandbyData *) b)->flush;
+	int			n = 0;
 
-	/* largest first */
-	return fa > fb ? -1 : fa < fb;
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *walsnd = &WalSndCtl->walsnds[i];
+		Member	   *member = &members[n];
+		WalSndState state;
+
+		SpinLockAcquire(&walsnd->mutex);
+		member->pid = walsnd->pid;
+		member->priority = walsnd->sync_standby_priority;
+		member->flushed = Min(walsnd->flush, walsnd->sentPtr);
+		state = walsnd->state;
+		SpinLockRelease(&walsnd->mutex);
+
+		if (member->pid != 0 && member->priority > 0 &&
+			(state == WALSNDSTATE_STREAMING || state == WALSNDSTATE_STOPPING) &&
+			member->flushed != InvalidXLogRecPtr)
+			n++;
+	}
+	return n;
+}
+
+/* What can be said of a standby by its connection; fixed while that lasts. */
+static void
+look_up_member(Member * member)
+{
+	int			n = pgstat_fetch_stat_numbackends();
+
+	member->name[0] = '\0';
+	member->is_logical = true;
+	for (int i = 1; i <= n; i++)
+	{
+		LocalPgBackendStatus *local = tcs_local_beentry_compat(i);
+
+		if (local == NULL || local->backendStatus.st_procpid != member->pid)
+			continue;
+		strlcpy(member->name, local->backendStatus.st_appname, NAMEDATALEN);
+		/* a WAL receiver is connected to no database */
+		member->is_logical = OidIsValid(local->backendStatus.st_databaseid);
+		return;
+	}
+}
+
+/*
+ * Who is it?  Looked up when somebody has come or gone, as that copies the state of
+ * all backends.
+ */
+static void
+identify_members(Member * members, int n)
+{
+	static Member * known = NULL;
+	static int	nknown = 0;
+	bool		same = n == nknown;
+
+	for (int i = 0; i < n && same; i++)
+		same = members[i].pid == known[i].pid;
+	if (!same)
+	{
+		if (known == NULL)
+			known = MemoryContextAlloc(TopMemoryContext, max_wal_senders * sizeof(Member));
+		nknown = 0;
+		pgstat_clear_backend_activity_snapshot();
+		for (int i = 0; i < n; i++)
+		{
+			known[i].pid = members[i].pid;
+			look_up_member(&known[i]);
+		}
+		pgstat_clear_backend_activity_snapshot();
+		nknown = n;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		memcpy(members[i].name, known[i].name, NAMEDATALEN);
+		members[i].is_logical = known[i].is_logical;
+	}
+}
+
+/* Leave out who holds no WAL that could be promoted. */
+static int
+drop_logical(Member * members, int n)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!members[i].is_logical)
+			members[kept++] = members[i];
+	}
+	return kept;
+}
+
+/* Do two of them have one name, so that nobody knows how many there are? */
+static bool
+has_namesakes(const Member * members, int n)
+{
+	for (int i = 0; i < n; i++)
+		for (int j = i + 1; j < n; j++)
+		{
+			if (pg_strcasecmp(members[i].name, members[j].name) == 0)
+				return true;
+		}
+	return false;
+}
+
+/* Of FIRST, those first in the list; of ANY, those who have flushed most. */
+static int
+compare_members(const void *a, const void *b)
+{
+	const		Member *ma = a;
+	const		Member *mb = b;
+
+	if (ma->priority != mb->priority)
+		return ma->priority < mb->priority ? -1 : 1;
+	return ma->flushed > mb->flushed ? -1 : ma->flushed < mb->flushed;
 }
 
 /*
  * Look at the quorum.  Primary only.
  *
- * The positions are read one by one, which is no harm: each only grows, so what
- * was seen of the last one is true of all at the end.
+ * The positions are read one by one: each was reached when it was read, so all
+ * are at the end.
  */
 void
 tcs_quorum_look(TcsQuorum *quorum)
 {
-	SyncRepStandbyData *standbys;
-	int			nnames = 0;
+	static Member * members = NULL;
 	int			n;
 
 	quorum->flushed = InvalidXLogRecPtr;
 	quorum->config = 0;
-	quorum->state = judge_config(SyncRepConfig, &nnames);
+	quorum->state = judge_config(SyncRepConfig);
+	/* a session reads its settings again only between statements */
+	if (ConfigReloadPending)
+		quorum->state = TCS_QUORUM_RELOADING;
 	if (quorum->state != TCS_QUORUM_USABLE)
 		return;
-	quorum->config = hash_bytes((const unsigned char *) SyncRepConfig,
-								SyncRepConfig->config_size);
+	quorum->config = hash_bytes((const unsigned char *) SyncRepStandbyNames,
+								strlen(SyncRepStandbyNames));
 
-	n = SyncRepGetCandidateStandbys(&standbys);
-	if (n > nnames)
+	if (members == NULL)
+		members = MemoryContextAlloc(TopMemoryContext, max_wal_senders * sizeof(Member));
+	n = collect_members(members);
+	identify_members(members, n);
+	n = drop_logical(members, n);
+	if (has_namesakes(members, n))
 		quorum->state = TCS_QUORUM_NAMESAKES;
 	else if (n >= SyncRepConfig->num_sync)
 	{
-		qsort(standbys, n, sizeof(SyncRepStandbyData), compare_flushed);
-		quorum->flushed = standbys[SyncRepConfig->num_sync - 1].flush;
+		/* all have one priority where the list says ANY */
+		qsort(members, n, sizeof(Member), compare_members);
+		quorum->flushed = members[0].flushed;
+		for (int i = 1; i < SyncRepConfig->num_sync; i++)
+			quorum->flushed = Min(quorum->flushed, members[i].flushed);
 	}
-	pfree(standbys);
 }
 
 /* The highest position that was given out as confirmed. */
@@ -274,55 +418,56 @@ tcs_quorum_wait(XLogRecPtr upto, int64 deadline, TcsQuorum *quorum)
 	static uint32 wait_event = 0;
 	int64		pause = TCS_LOOK_MIN_US;
 	bool		leading = false;
-	uint32		config;
+	TcsQuorumResult result;
 
 	if (wait_event == 0)
 		wait_event = tcs_wait_event_compat("TcsQuorum");
 
-	tcs_quorum_look(quorum);
-	config = quorum->config;
+	/* before each look, so that no signal that comes after it is lost */
+	ConditionVariablePrepareToSleep(&shared->confirmation);
 	for (;;)
 	{
-		int64		left;
+		int64		left = deadline - tcs_now();
 
-		if (quorum->state != TCS_QUORUM_USABLE || quorum->config != config)
-			return TCS_QUORUM_REFUSED;
-		if (quorum->flushed > upto)
-			break;
-		left = deadline - tcs_now();
-		if (left <= 0)
-		{
-			ConditionVariableCancelSleep();
-			return TCS_QUORUM_TIMEOUT;
-		}
-		if (quorum->flushed != InvalidXLogRecPtr &&
-			start_round_if_none(quorum->flushed))
-		{
-			leading = true;
-			pause = TCS_LOOK_MIN_US;
-		}
-		if (leading)
-		{
-			look_again_after(Min(pause, left), wait_event);
-			pause = Min(pause * 5 / 4, TCS_LOOK_MAX_US);
-		}
+		tcs_quorum_look(quorum);
+		if (quorum->state == TCS_QUORUM_RELOADING)
+			result = TCS_QUORUM_TIMEOUT;
+		else if (quorum->state != TCS_QUORUM_USABLE)
+			result = TCS_QUORUM_REFUSED;
+		else if (quorum->flushed > upto)
+			result = TCS_QUORUM_CONFIRMED;
+		else if (left <= 0)
+			result = TCS_QUORUM_TIMEOUT;
 		else
 		{
-			ConditionVariablePrepareToSleep(&shared->confirmation);
-			(void) ConditionVariableTimedSleep(&shared->confirmation,
-											   Min(TCS_FOLLOW_MS, (left + 999) / 1000),
-											   wait_event);
+			if (quorum->flushed != InvalidXLogRecPtr &&
+				start_round_if_none(quorum->flushed))
+			{
+				leading = true;
+				pause = TCS_LOOK_MIN_US;
+			}
+			if (leading)
+			{
+				look_again_after(Min(pause, left), wait_event);
+				pause = Min(pause * 5 / 4, TCS_LOOK_MAX_US);
+			}
+			else
+				(void) ConditionVariableTimedSleep(&shared->confirmation,
+												   Min(TCS_FOLLOW_MS, (left + 999) / 1000),
+												   wait_event);
+			continue;
 		}
-		tcs_quorum_look(quorum);
+		break;
 	}
 	ConditionVariableCancelSleep();
-	tcs_quorum_note_confirmed(quorum->flushed);
+	if (result == TCS_QUORUM_CONFIRMED)
+		tcs_quorum_note_confirmed(quorum->flushed);
 	if (leading)
 		ConditionVariableBroadcast(&shared->confirmation);
-	return TCS_QUORUM_CONFIRMED;
+	return result;
 }
 
-/* What is wrong with the quorum, for an error's detail; NULL: nothing. */
+/* What is wrong with the quorum, for an error's detail. */
 const char *
 tcs_quorum_problem(TcsQuorumState state)
 {
@@ -337,9 +482,11 @@ tcs_quorum_problem(TcsQuorumState state)
 		case TCS_QUORUM_SPLIT:
 			return "With synchronous_standby_names of the primary, two halves of the cluster could both confirm a primary of their own.";
 		case TCS_QUORUM_NAMESAKES:
-			return "More synchronous standbys are connected to the primary than synchronous_standby_names has names.";
+			return "Two synchronous standbys of the primary have the same name, so that nobody knows how many there are.";
+		case TCS_QUORUM_RELOADING:
+			return "The settings of the primary were being read again.";
 		case TCS_QUORUM_NOT_TOLD:
 			return "The primary runs a version of tcs that does not know this level.";
 	}
-	return NULL;
+	return "The primary's quorum has confirmed nothing.";
 }

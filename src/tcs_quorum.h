@@ -17,7 +17,8 @@ typedef enum TcsQuorumState
 	TCS_QUORUM_NONE,			/* there are no synchronous standbys */
 	TCS_QUORUM_ANYBODY,			/* "*": nobody knows how many there are */
 	TCS_QUORUM_SPLIT,			/* two sides could both form one */
-	TCS_QUORUM_NAMESAKES,		/* more standbys than names */
+	TCS_QUORUM_NAMESAKES,		/* two standbys of one name */
+	TCS_QUORUM_RELOADING,		/* it may be another one in a moment */
 	TCS_QUORUM_NOT_TOLD			/* by a primary of an older version */
 } TcsQuorumState;
 

@@ -451,6 +451,7 @@ tcs_readindex_parse(const char *line, TcsAnswerText *answer)
 
 	if (sscanf(p, " %d:%x:%" PRIx64 ":%" PRIx64, &quorum, &answer->quorum.config,
 			   &answer->quorum.flushed, &answer->round) == 4)
-		answer->quorum.state = (TcsQuorumState) quorum;
+		answer->quorum.state = quorum >= 0 && quorum < TCS_QUORUM_NOT_TOLD ?
+			(TcsQuorumState) quorum : TCS_QUORUM_NOT_TOLD;
 	return true;
 }

@@ -74,7 +74,7 @@
 #define TCS_POLL_BUSY_MAX		2000	/* while it moves */
 #define TCS_GATHER_MAX			500 /* longest wait for more askers */
 #define TCS_QUORUM_LOOK_MIN		100 /* between looks for a confirmation */
-#define TCS_QUORUM_LOOK_MAX		5000
+#define TCS_QUORUM_LOOK_MAX		2000
 
 static struct
 {
@@ -102,6 +102,8 @@ static struct
 		TcsPosition behind;		/* confirmed when more than this is flushed */
 		uint32		config;		/* under this setting */
 		int64		look_at;	/* when to ask what has become of it */
+		int64		hold_until; /* nothing is asked before, if answers are of
+								 * no use */
 		int64		pause;
 	}			round;
 	bool		asked_for_quorum;	/* by the question on its way */
@@ -151,15 +153,24 @@ set_link(TcsLinkState state, const char *reason)
 	logged = state;
 }
 
+/*
+ * Close the connection.  Whose question is lost with it is asked for at once by
+ * the next one; what a quorum was asked there, no other answer tells.
+ */
+static void
+close_connection(void)
+{
+	worker.last_asked = 0;
+	memset(&worker.round, 0, sizeof(worker.round));
+	tcs_conn_close();
+	(void) tcs_queue_wake_worker_at(1);
+}
+
 /* The connection failed or is given up. */
 static void
 lose_connection(const char *reason)
 {
-	/* whose question is lost with it is asked for at once by the next one */
-	worker.last_asked = 0;
-	worker.round.asked_at = 0;
-	tcs_conn_close();
-	(void) tcs_queue_wake_worker_at(1);
+	close_connection();
 	set_link(TCS_LINK_DOWN, reason);
 	worker.backoff = Min(Max(worker.backoff * 2, TCS_BACKOFF_MIN), TCS_BACKOFF_MAX);
 }
@@ -246,29 +257,32 @@ answer_is_usable(const TcsAnswerText *answer, TcsPosition at, const char **reaso
  * counts only together with the quorum that has it.
  */
 static void
-take_confirmation(const TcsAnswerText *text)
+take_confirmation(const TcsAnswerText *told)
 {
-	TimeLineID	tli = text->timelines[0].tli;
-	XLogRecPtr	flushed = text->quorum.flushed;
+	TimeLineID	tli = told->timelines[0].tli;
+	XLogRecPtr	flushed = told->quorum.flushed;
 	TcsConfirmed confirmed;
 
 	tcs_fresh_confirmed(&confirmed);
-	if (text->quorum.state != TCS_QUORUM_USABLE)
+	if (told->quorum.state == TCS_QUORUM_RELOADING)
 	{
 		worker.round.asked_at = 0;
-		confirmed.problem = text->quorum.state;
-
+		worker.round.hold_until = tcs_now() + TCS_QUORUM_LOOK_MAX;
+	}
+	else if (told->quorum.state != TCS_QUORUM_USABLE)
+	{
+		worker.round.asked_at = 0;
+		confirmed.problem = told->quorum.state;
 		confirmed.problem_at = worker.asked_at;
 	}
 	else
 	{
-		if (worker.round.config != text->quorum.config || worker.round.behind.tli != tli)
+		if (worker.round.config != told->quorum.config || worker.round.behind.tli != tli)
 			worker.round.asked_at = 0;
-		if (confirmed.config != text->quorum.config || confirmed.best.at.tli != tli)
+		if (confirmed.config != told->quorum.config || confirmed.best.at.tli != tli)
 		{
 			memset(&confirmed, 0, sizeof(confirmed));
-			confirmed.config = text->quorum.config;
-
+			confirmed.config = told->quorum.config;
 			confirmed.best.at.tli = tli;
 		}
 		if (worker.round.asked_at != 0 && flushed > worker.round.behind.lsn)
@@ -282,13 +296,12 @@ take_confirmation(const TcsAnswerText *text)
 			worker.round.pause = TCS_QUORUM_LOOK_MIN;
 		}
 	}
-	if (text->round != InvalidXLogRecPtr)
+	if (told->round != InvalidXLogRecPtr)
 	{
 		worker.round.asked_at = worker.asked_at;
 		worker.round.behind.tli = tli;
-		worker.round.behind.lsn = text->round;
-		worker.round.config = text->quorum.config;
-
+		worker.round.behind.lsn = told->round;
+		worker.round.config = told->quorum.config;
 		worker.round.pause = TCS_QUORUM_LOOK_MIN;
 	}
 	worker.round.pause = Max(worker.round.pause, TCS_QUORUM_LOOK_MIN);
@@ -310,16 +323,14 @@ static void
 refuse_answer(const char *reason)
 {
 	set_link(TCS_LINK_REFUSED, reason);
+	worker.round.hold_until = tcs_now() + TCS_REPEAT_AFTER;
 	if (tcs_conn_has_another_host())
 		worker.backoff = Min(Max(worker.backoff * 2, TCS_BACKOFF_MIN), TCS_BACKOFF_MAX);
 	else if (tcs_now() - worker.attempt_at >= TCS_GIVE_UP_AFTER)
 		worker.backoff = 0;
 	else
 		return;
-	worker.last_asked = 0;
-	worker.round.asked_at = 0;
-	tcs_conn_close();
-	(void) tcs_queue_wake_worker_at(1);
+	close_connection();
 }
 
 /* An answer has come. */
@@ -378,7 +389,7 @@ question_for_quorum(int64 now, const TcsQueueView *view)
 {
 	TcsConfirmed confirmed;
 
-	if (!view->confirming)
+	if (!view->confirming || now < worker.round.hold_until)
 		return TCS_ASK_READ_INDEX;
 	if (worker.round.asked_at == 0)
 	{
@@ -436,7 +447,7 @@ tend_connection(const TcsQueueView *view)
 	{
 		case TCS_CONN_CLOSED:
 			(void) tcs_queue_wake_worker_at(1);
-			connect_if_due(now, view->asking);
+			connect_if_due(now, view->asking || view->confirming);
 			break;
 		case TCS_CONN_CONNECTING:
 			if (now - worker.attempt_at > TCS_CONNECT_TIMEOUT)
@@ -582,7 +593,7 @@ time_to_sleep(const TcsQueueView *view)
 			if (worker.gathering)
 				sleep = Min(sleep, worker.gather_until - now);
 			if (view->confirming)
-				sleep = Min(sleep, worker.round.look_at - now);
+				sleep = Min(sleep, Max(worker.round.look_at, worker.round.hold_until) - now);
 			if (tcs_probe_interval > 0)
 				sleep = Min(sleep, worker.last_asked +
 							(int64) tcs_probe_interval * 1000 - now);
@@ -657,8 +668,7 @@ reload_configuration(void)
 	if (strcmp(conninfo, tcs_primary_conninfo) != 0 ||
 		strcmp(derived, PrimaryConnInfo ? PrimaryConnInfo : "") != 0)
 	{
-		tcs_conn_close();
-		worker.last_asked = 0;
+		close_connection();
 		worker.backoff = 0;
 		set_link(TCS_LINK_CONNECTING, "connecting to the primary");
 	}
