@@ -117,7 +117,7 @@ $primary->backup('base');
 	# Nobody can say how fresh it is, however long is waited.
 	refused($standby, "archive alone: $_ is refused at once", 'TC004', $unset, $read,
 		level => $_, max_staleness => '1ms', @forever)
-	  foreach ('strong', 'bounded');
+	  foreach ('strong', 'bounded', 'linearizable');
 	refused($standby, '... with a bound in bytes, too', 'TC004', $unset, $read,
 		level => 'bounded', max_staleness => '1h', max_lag => '1MB', @forever);
 	refused($standby, '... in REPEATABLE READ, too', 'TC004', $unset,
