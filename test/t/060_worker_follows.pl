@@ -61,11 +61,13 @@ sub link_says
 	return;
 }
 
-# A strong read sees what was just written on the primary.
+# A strong read sees what was just written on the primary, once the node is on
+# its timeline: a change of that while it waits would be an error of its own.
 sub strong_sees
 {
 	my ($node, $written_on, $what) = @_;
 
+	read_at($node, $read, token => write_next($written_on), max_wait => -1);
 	write_next($written_on);
 	is(read_at($node, $read, level => 'strong', max_wait => -1), $value, $what);
 	return;
