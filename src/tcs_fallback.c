@@ -354,6 +354,8 @@ report_reason(const TcsUnmet *unmet)
 		case TCS_REASON_NO_QUORUM:
 			errmsg("no quorum can confirm a read at level \"%s\"", tcs_level_name(unmet->req.level));
 			errdetail("%s", tcs_quorum_problem(unmet->quorum));
+			if (unmet->quorum == TCS_QUORUM_RELOADING)
+				return errhint("Retry the statement.");
 			return errhint("On each server that may be primary, name more than half of the cluster in synchronous_standby_names (\"ANY 1 (a, b)\" with two standbys), or allow level \"strong\" in tcs.fallback.");
 		case TCS_REASON_UNCONFIRMED:
 			return report_unconfirmed(unmet);

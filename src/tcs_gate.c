@@ -79,6 +79,7 @@ static struct
 	TcsPosition acknowledged;	/* likewise; see TcsGate */
 	bool		confirmed;		/* a quorum has confirmed all it shows */
 	bool		by_level;		/* it is REPEATABLE READ because of the level */
+	bool		imported;		/* the snapshot is somebody else's */
 	int64		arrival;		/* the transaction's moment */
 	LocalTransactionId used_in; /* in which its snapshot was used */
 }			xact;
@@ -158,6 +159,7 @@ tcs_gate_snapshot_imported(void)
 	memset(&xact.acknowledged, 0, sizeof(xact.acknowledged));
 	xact.confirmed = false;
 	xact.by_level = false;
+	xact.imported = true;
 	xact.arrival = tcs_now();
 	xact.used_in = xact.lxid;
 	tcs_gate.settled = 0;
@@ -267,6 +269,7 @@ note_transaction(const TcsContext *context)
 	xact.acknowledged = tcs_gate.acknowledged;
 	xact.confirmed = false;
 	xact.by_level = false;
+	xact.imported = false;
 }
 
 /*
@@ -673,9 +676,20 @@ confirm_snapshot(const TcsSite *site, TcsUnmet *facts, int64 deadline)
 		facts->seen.tli = GetWALInsertionTimeLine();
 		facts->seen.lsn = led ? tcs_readindex_make().lsn - 1 : GetXLogInsertRecPtr();
 		quorum_result = tcs_quorum_wait(facts->seen.lsn, deadline, &quorum);
-		if (quorum_result != TCS_QUORUM_CONFIRMED)
-			result = quorum_result == TCS_QUORUM_TIMEOUT ?
-				TCS_WAIT_TIMEOUT : TCS_WAIT_NO_QUORUM;
+		switch (quorum_result)
+		{
+			case TCS_QUORUM_CONFIRMED:
+				break;
+			case TCS_QUORUM_TIMEOUT:
+				result = TCS_WAIT_TIMEOUT;
+				break;
+			case TCS_QUORUM_DISABLED:
+				result = TCS_WAIT_DISABLED;
+				break;
+			case TCS_QUORUM_REFUSED:
+				result = TCS_WAIT_NO_QUORUM;
+				break;
+		}
 		facts->confirmed = quorum.flushed;
 		facts->quorum = quorum.state;
 	}
@@ -1016,6 +1030,14 @@ tcs_gate_pass_slowly(TcsSite *site)
 	tcs_requirement_make(level, &context, &facts.req);
 	if (level == TCS_LEVEL_SNAPSHOT && !IsolationUsesXactSnapshot() &&
 		!may_fix_snapshot(site, &context))
+	{
+		facts.reason = TCS_REASON_SNAPSHOT;
+		fail(site, &context, &facts);
+		return;
+	}
+
+	/* a quorum can confirm what it shows, not that it misses nothing */
+	if (facts.req.confirm && fixed && xact.imported)
 	{
 		facts.reason = TCS_REASON_SNAPSHOT;
 		fail(site, &context, &facts);

@@ -16,10 +16,12 @@
 #include <limits.h>
 
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "storage/proc.h"
 
 #include "tcs_compat.h"
 #include "tcs_guc.h"
+#include "tcs_queue.h"
 #include "tcs_readindex.h"
 #include "tcs_swap.h"
 
@@ -230,10 +232,16 @@ assign_generation_int(int newval, void *extra)
 	tcs_settings_generation++;
 }
 
+/*
+ * Sessions that wait do not read the configuration.  On a standby the worker tells
+ * them; here does a process that is there on a primary as well.
+ */
 static void
-assign_generation_bool(bool newval, void *extra)
+assign_enabled(bool newval, void *extra)
 {
 	tcs_settings_generation++;
+	if (MyBackendType == B_CHECKPOINTER)
+		tcs_queue_set_enabled(newval);
 }
 
 /* Settings that a client chooses. */
@@ -353,7 +361,7 @@ define_server_settings(void)
 							 "Enables the freshness checks of tcs.",
 							 "Turning it off also releases all sessions that wait.",
 							 &tcs_enabled, true, PGC_SIGHUP, 0,
-							 NULL, assign_generation_bool, NULL);
+							 NULL, assign_enabled, NULL);
 }
 
 /* Settings by which the nodes talk to each other; not for users. */

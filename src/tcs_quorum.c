@@ -64,12 +64,16 @@
 #include "utils/memutils.h"
 
 #include "tcs_compat.h"
+#include "tcs_queue.h"
 #include "tcs_quorum.h"
 #include "tcs_shmem.h"
 
 /* Who has written the record of a round looks so often, in us. */
 #define TCS_LOOK_MIN_US		100
 #define TCS_LOOK_MAX_US		5000
+
+/* Who waits when settings are read again looks so long whether tcs was switched off. */
+#define TCS_RELOAD_US		200000
 
 /* All others are woken, or look so often, should that one have gone. */
 #define TCS_FOLLOW_MS		10
@@ -349,12 +353,15 @@ tcs_quorum_note_confirmed(XLogRecPtr flushed)
  * Write a record for a quorum to confirm.  Returns a position that was the end
  * of WAL before; the confirmation is that more than this is flushed.
  *
- * It does not count as activity, lest an idle server begin to checkpoint.
+ * It does not count as activity, lest an idle server begin to checkpoint; nor as
+ * something that the transaction has written, lest its end be told to standbys as
+ * acknowledged, and be waited for there.
  */
 XLogRecPtr
 tcs_quorum_start_round(void)
 {
 	XLogRecPtr	before = GetXLogInsertRecPtr();
+	XLogRecPtr	last_of_transaction = XactLastRecEnd;
 	XLogRecPtr	end;
 	char		nothing = 0;
 
@@ -362,6 +369,7 @@ tcs_quorum_start_round(void)
 	XLogSetRecordFlags(XLOG_MARK_UNIMPORTANT);
 	XLogRegisterData((void *) &nothing, sizeof(nothing));
 	end = XLogInsert(RM_XLOG_ID, XLOG_NOOP);
+	XactLastRecEnd = last_of_transaction;
 	XLogFlush(end);
 	return before;
 }
@@ -409,6 +417,9 @@ look_again_after(int64 us, uint32 wait_event)
 /*
  * Wait until a quorum has flushed more than a position of this server.
  *
+ * A statement runs with the settings that it began with.  After a reload another
+ * quorum may be in force, so the one that it knows is given up.
+ *
  * Primary only.  The caller may hold a snapshot and locks: nothing that it holds
  * is in the way of what is waited for.
  */
@@ -418,6 +429,7 @@ tcs_quorum_wait(XLogRecPtr upto, int64 deadline, TcsQuorum *quorum)
 	static uint32 wait_event = 0;
 	int64		pause = TCS_LOOK_MIN_US;
 	bool		leading = false;
+	int64		reloaded_at = 0;
 	TcsQuorumResult result;
 
 	if (wait_event == 0)
@@ -431,7 +443,18 @@ tcs_quorum_wait(XLogRecPtr upto, int64 deadline, TcsQuorum *quorum)
 
 		tcs_quorum_look(quorum);
 		if (quorum->state == TCS_QUORUM_RELOADING)
-			result = TCS_QUORUM_TIMEOUT;
+		{
+			/* in a moment we know whether that was to let us go */
+			if (reloaded_at == 0)
+				reloaded_at = tcs_now();
+			result = !tcs_queue_enabled() ? TCS_QUORUM_DISABLED : TCS_QUORUM_REFUSED;
+			if (result == TCS_QUORUM_REFUSED &&
+				tcs_now() - reloaded_at < Min(left, TCS_RELOAD_US))
+			{
+				look_again_after(TCS_LOOK_MAX_US, wait_event);
+				continue;
+			}
+		}
 		else if (quorum->state != TCS_QUORUM_USABLE)
 			result = TCS_QUORUM_REFUSED;
 		else if (quorum->flushed > upto)
@@ -484,7 +507,7 @@ tcs_quorum_problem(TcsQuorumState state)
 		case TCS_QUORUM_NAMESAKES:
 			return "Two synchronous standbys of the primary have the same name, so that nobody knows how many there are.";
 		case TCS_QUORUM_RELOADING:
-			return "The settings of the primary were being read again.";
+			return "The configuration was reloaded while the read waited, and with it perhaps synchronous_standby_names.";
 		case TCS_QUORUM_NOT_TOLD:
 			return "The primary runs a version of tcs that does not know this level.";
 	}

@@ -35,6 +35,7 @@ typedef enum TcsQuorumResult
 {
 	TCS_QUORUM_CONFIRMED,
 	TCS_QUORUM_TIMEOUT,
+	TCS_QUORUM_DISABLED,		/* tcs was switched off */
 	TCS_QUORUM_REFUSED
 } TcsQuorumResult;
 

@@ -401,6 +401,8 @@ tcs_wait_for_commits(XLogRecPtr upto, int64 deadline)
 {
 	while (tcs_commits_under_way(upto))
 	{
+		if (ConfigReloadPending && !tcs_queue_enabled())
+			return TCS_WAIT_DISABLED;
 		if (tcs_now() >= deadline)
 			return TCS_WAIT_TIMEOUT;
 		tcs_wait_briefly();
