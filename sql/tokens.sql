@@ -302,7 +302,7 @@ UPDATE t SET v = 'c';
 SELECT i.written > (tcs.token_info(:'written')).written AS written_since,
 	   i.seen_on_primary, i.seen_on_standby = '0/20' AS standby
   FROM tcs.token_info(current_setting('tcs.session_token')) i;
--- What cannot be of this history is not taken over.
+-- What cannot be of this history stays, and is refused, until it is replaced.
 SET tcs.session_token = :'foreign';
 SET tcs.read_level = eventual;
 UPDATE t SET v = 'd';

@@ -227,7 +227,10 @@ report_lost(const TcsUnmet *unmet)
 	const TcsRequirement *req = &unmet->req;
 
 	errmsg("what the session token names is not part of this server's history");
-	if (req->fork.tli != 0)
+	if (req->apart)
+		errdetail("The token names timeline %u, and the session has also written or read on another history: one of the two was lost in a failover.",
+				  req->needed.tli);
+	else if (req->fork.tli != 0)
 		errdetail("The token names " TCS_LSN_FMT " of timeline %u, which this server's history left at " TCS_LSN_FMT ": the write was lost in a failover.",
 				  LSN_FORMAT_ARGS(req->needed.lsn), req->needed.tli,
 				  LSN_FORMAT_ARGS(req->fork.end));

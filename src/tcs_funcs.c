@@ -160,6 +160,7 @@ tcs_session_token_fn(PG_FUNCTION_ARGS)
 
 	require_preloaded();
 	tcs_session_current_token(&token);
+	require_known_version(&token);
 	tcs_token_format(&token, buf);
 	PG_RETURN_TEXT_P(cstring_to_text(buf));
 }
@@ -177,6 +178,7 @@ describe_history(const TcsToken *token, const TcsContext *context)
 	XLogRecPtr	highest = Max(token->written,
 							  Max(token->seen_primary, token->seen_standby));
 	TcsPosition named = {token->tli, highest};
+	static const char *const apart = "no (part of it is on another history)";
 	TcsTimeline fork;
 
 	if (token->system_identifier != context->system_identifier)
@@ -185,6 +187,8 @@ describe_history(const TcsToken *token, const TcsContext *context)
 							   highest, &fork))
 	{
 		case TCS_HISTORY_YES:
+			if ((token->flags & TCS_TOKEN_APART) != 0)
+				return pstrdup(apart);
 			if (tcs_position_reached(named, context->at))
 				return pstrdup("yes");
 			if (!context->in_recovery)
@@ -197,6 +201,9 @@ describe_history(const TcsToken *token, const TcsContext *context)
 			return psprintf("no (forked at " TCS_LSN_FMT " of timeline %u)",
 							LSN_FORMAT_ARGS(fork.end), fork.tli);
 		case TCS_HISTORY_NEWER:
+			if ((token->flags & TCS_TOKEN_APART) != 0)
+				return pstrdup(apart);
+			break;
 		case TCS_HISTORY_UNKNOWN:
 			break;
 	}

@@ -48,6 +48,21 @@ token_part(TcsLevel level, const TcsToken *token)
 	}
 }
 
+/* Of what the session did apart from its token, what does a level ask for? */
+static uint32
+apart_flags(TcsLevel level)
+{
+	switch (level)
+	{
+		case TCS_LEVEL_READ_YOUR_WRITES:
+			return TCS_TOKEN_WROTE_APART;
+		case TCS_LEVEL_MONOTONIC_READS:
+			return TCS_TOKEN_SAW_APART;
+		default:
+			return TCS_TOKEN_APART;
+	}
+}
+
 /* Turn a token into a position on this node's history, or into a refusal. */
 static void
 require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
@@ -55,6 +70,7 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 	const TcsToken *token = context->token;
 	TcsPosition written;
 	XLogRecPtr	lsn;
+	bool		apart;
 
 	if (token == NULL || tcs_level_rank(level) == 0)
 		return;
@@ -66,7 +82,8 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 		return;
 	}
 	lsn = token_part(level, token);
-	if (lsn == InvalidXLogRecPtr)
+	apart = (token->flags & apart_flags(level)) != 0;
+	if (lsn == InvalidXLogRecPtr && !apart)
 		return;
 
 	req->needed.tli = token->tli;
@@ -89,12 +106,20 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 			req->detail = "The timeline history file of this node is missing.";
 			return;
 		case TCS_HISTORY_NEWER:
+			if (apart)
+				break;
 			/* a standby may yet follow; a primary was deposed */
 			if (!context->in_recovery)
 				req->reason = TCS_REASON_BEHIND;
 			return;
 		case TCS_HISTORY_YES:
 			break;
+	}
+	if (apart)
+	{
+		req->reason = TCS_REASON_LOST;
+		req->apart = true;
+		return;
 	}
 
 	if (context->in_recovery)

@@ -45,6 +45,7 @@ typedef struct TcsRequirement
 	TcsTimeline fork;			/* for LOST: the timeline left, tli 0: none */
 	bool		past_end;		/* for LOST: it is past the end of WAL here */
 	bool		not_durable;	/* for LOST: it was not flushed */
+	bool		apart;			/* for LOST: it spans two histories */
 	TcsPosition needed;			/* lsn 0: none */
 	TcsPosition token_at;		/* the whole of what the token names */
 	TimeLineID	made_on;		/* valid as long as the node is on this */

@@ -89,7 +89,7 @@ tcs_redirect_begin(PG_FUNCTION_ARGS)
 				 errmsg("invalid level or session token of a redirected statement")));
 
 	tcs_gate_check_redirected(level, have_token ? &token : NULL);
-	tcs_session_primary_token(have_token ? &token : NULL, &seen);
+	(void) tcs_session_primary_token(have_token ? &token : NULL, &seen);
 	tcs_settings_apply(VARDATA_ANY(settings), VARSIZE_ANY_EXHDR(settings));
 	tcs_token_format(&seen, buf);
 	PG_RETURN_TEXT_P(cstring_to_text(buf));

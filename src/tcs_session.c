@@ -23,6 +23,10 @@
  *	  neither does a transaction for whose token memory ran out.  Those are
  *	  reported at the next statement, and counted.
  *
+ *	  What the session was given and does not lie on this node's history stays,
+ *	  and what is done here is not added to it: a lost token would otherwise
+ *	  become one that is satisfied, with the loss told to nobody.
+ *
  *	  XactLastCommitEnd also moves for transactions that wrote WAL without an
  *	  xid (pruning, hint bits); reporting those would make a pooler that tracks
  *	  the setting inject thousands of SETs.  So only an xid counts, and COMMIT
@@ -50,6 +54,7 @@
 
 /* A token to be reported; made in PRE_COMMIT as far as possible. */
 static TcsToken next_token;
+static bool next_is_of_here;	/* what is written here can be added to it */
 bool		tcs_session_is_ending = false;	/* on a primary, with something to
 											 * do */
 static bool place_made = false; /* by PRE_COMMIT, for COMMIT to fill in */
@@ -76,13 +81,21 @@ tcs_is_client_backend(void)
 }
 
 /*
- * Begin a token for this node: the one given (or NULL) as far as it is of this
- * history, otherwise an empty one.  May throw (reads the timeline history).
+ * Begin a token for this node: the one given, or an empty one if that is NULL.
+ * Returns whether positions of this node may be added to it; if not, see
+ * note_apart().  May throw (reads the timeline history).
  */
-static void
+static bool
 start_token(TcsToken *token, TimeLineID tli, const TcsToken *given)
 {
 	const TcsHistory *history = tcs_history_get(tli);
+
+	if (given != NULL && (given->version == 0 ||
+						  given->system_identifier != GetSystemIdentifier()))
+	{
+		*token = *given;
+		return false;
+	}
 
 	memset(token, 0, sizeof(*token));
 	token->version = TCS_TOKEN_VERSION;
@@ -90,10 +103,8 @@ start_token(TcsToken *token, TimeLineID tli, const TcsToken *given)
 	token->tli = tli;
 	token->tli_begin = history->known ? history->timelines[0].begin : 0;
 
-	if (given == NULL || given->version == 0 ||
-		given->system_identifier != token->system_identifier)
-		return;
-
+	if (given == NULL)
+		return true;
 	switch (tcs_history_locate(history, given->tli, given->tli_begin,
 							   Max(given->written,
 								   Max(given->seen_primary, given->seen_standby)),
@@ -104,19 +115,29 @@ start_token(TcsToken *token, TimeLineID tli, const TcsToken *given)
 			/* what another timeline was founded on was flushed with it */
 			if (given->tli < tli)
 				token->flags &= ~TCS_TOKEN_NOT_DURABLE;
-			break;
+			return true;
 		case TCS_HISTORY_NEWER:
-
-			/*
-			 * This node has yet to come to that timeline.  What it adds lies
-			 * before the place where that one began, or is not part of it.
-			 */
-			*token = *given;
-			break;
 		case TCS_HISTORY_FORKED:
 		case TCS_HISTORY_UNKNOWN:
 			break;
 	}
+	*token = *given;
+	return false;
+}
+
+/*
+ * The session has written or read on a history that its token does not lie on,
+ * as it may at level "eventual", or by what no level is asked for.
+ *
+ * A token has one history, so the other part is not a position but a mark, for
+ * which every node refuses it.  Of another cluster, or of a later version, it is
+ * refused here as it is, and stays good where it came from.
+ */
+static void
+note_apart(TcsToken *token, uint32 what)
+{
+	if (token->version != 0 && token->system_identifier == GetSystemIdentifier())
+		token->flags |= what;
 }
 
 /*
@@ -135,20 +156,27 @@ tcs_session_current_token(TcsToken *token)
 		XLogRecPtr	seen;
 
 		seen = GetCurrentReplayRecPtr(&tli);
-		start_token(token, tli, tcs_guc_token());
-		if (token->tli > tli)
-			seen = Min(seen, token->tli_begin);
-		token->seen_standby = Max(token->seen_standby, seen);
+
+		/*
+		 * On the way to the next timeline, what lies before its beginning is
+		 * part of it.  Of one still farther away that is not known.
+		 */
+		if (start_token(token, tli, tcs_guc_token()) ||
+			(token->system_identifier == GetSystemIdentifier() &&
+			 token->tli == tli + 1 && seen <= token->tli_begin))
+			token->seen_standby = Max(token->seen_standby, seen);
+		else
+			note_apart(token, TCS_TOKEN_SAW_APART);
 	}
 	else
 	{
-		tcs_session_primary_token(tcs_guc_token(), token);
+		bool		is_of_here = tcs_session_primary_token(tcs_guc_token(), token);
 
 		/*
 		 * This process has seen all that this server did since that commit,
 		 * so it is the one that has been flushed just now.
 		 */
-		if (last_written.tli == token->tli && last_written.lsn >= token->written)
+		if (is_of_here && last_written.tli == token->tli && last_written.lsn >= token->written)
 		{
 			token->written = last_written.lsn;
 			token->flags &= ~TCS_TOKEN_NOT_DURABLE;
@@ -156,14 +184,22 @@ tcs_session_current_token(TcsToken *token)
 	}
 }
 
-/* On a primary: a token, and all that may have been seen here by now. */
-void
+/*
+ * On a primary: a token, and all that may have been seen here by now.  Returns
+ * whether positions of this node may be added to it.
+ */
+bool
 tcs_session_primary_token(const TcsToken *given, TcsToken *token)
 {
 	TcsPosition position = tcs_readindex_make();
 
-	start_token(token, position.tli, given);
+	if (!start_token(token, position.tli, given))
+	{
+		note_apart(token, TCS_TOKEN_SAW_APART);
+		return false;
+	}
 	token->seen_primary = Max(token->seen_primary, position.lsn);
+	return true;
 }
 
 /* COMMIT or ROLLBACK PREPARED ran in this transaction. */
@@ -182,7 +218,8 @@ tcs_session_note_notify(void)
 
 /*
  * Set the token by our own doing: it asks for nothing that this session does
- * not see already, so a gate that was satisfied stays so.
+ * not see already, so a gate that was satisfied stays so, unless the token is
+ * one that no node satisfies.
  */
 static bool
 set_own_token(const TcsToken *token)
@@ -190,10 +227,13 @@ set_own_token(const TcsToken *token)
 	uint64		generation = tcs_settings_generation;
 	char		buf[TCS_TOKEN_MAXLEN + 1];
 
+	if (token->version == 0)
+		return true;			/* stays as it is */
 	tcs_token_format(token, buf);
 	if (!tcs_guc_set_token(token, buf))
 		return false;
-	tcs_gate_carry_over(generation);
+	if ((token->flags & TCS_TOKEN_APART) == 0)
+		tcs_gate_carry_over(generation);
 	return true;
 }
 
@@ -270,7 +310,7 @@ pre_commit(void)
 	else
 	{
 		/* even if it does not write: an xid may still come */
-		start_token(&next_token, GetWALInsertionTimeLine(), tcs_guc_token());
+		next_is_of_here = start_token(&next_token, GetWALInsertionTimeLine(), tcs_guc_token());
 		if (writes || xid_to_come ||
 			(MyXactFlags & XACT_FLAGS_ACCESSEDTEMPNAMESPACE) != 0)
 			place_made = set_own_token(&next_token);
@@ -283,7 +323,9 @@ report_commit(void)
 {
 	char		buf[TCS_TOKEN_MAXLEN + 1];
 
-	if (last_written.lsn >= next_token.written)
+	if (!next_is_of_here)
+		note_apart(&next_token, TCS_TOKEN_WROTE_APART);
+	else if (last_written.lsn >= next_token.written)
 	{
 		next_token.written = last_written.lsn;
 
@@ -294,11 +336,17 @@ report_commit(void)
 		next_token.flags = GetFlushRecPtr(NULL) < last_written.lsn ? TCS_TOKEN_NOT_DURABLE : 0;
 	}
 	/* the end of the commit bounds all that was read before it, too */
-	if (tcs_report_token == TCS_REPORT_ALL)
+	if (tcs_report_token == TCS_REPORT_ALL && next_is_of_here)
 		next_token.seen_primary = Max(next_token.seen_primary, last_written.lsn);
+	else if (tcs_report_token == TCS_REPORT_ALL)
+		note_apart(&next_token, TCS_TOKEN_SAW_APART);
+	if (next_token.version == 0)
+		return;					/* stays as it is */
 
 	if (place_made)
 	{
+		if (!next_is_of_here)
+			tcs_gate_unsettle();
 		tcs_token_format(&next_token, buf);
 		tcs_guc_overwrite_token(&next_token, buf);
 		return;

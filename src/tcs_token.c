@@ -154,7 +154,7 @@ tcs_token_parse(const char *text, TcsToken *token)
 	token->written = field[4].value;
 	token->seen_primary = field[5].value;
 	token->seen_standby = field[6].value;
-	token->flags = field[7].value & TCS_TOKEN_NOT_DURABLE;
+	token->flags = (uint32) field[7].value & (TCS_TOKEN_NOT_DURABLE | TCS_TOKEN_APART);
 	return true;
 }
 
@@ -204,7 +204,8 @@ tcs_token_format(const TcsToken *token, char buf[TCS_TOKEN_MAXLEN + 1])
 }
 
 /*
- * Raise each position of token to that of other; both on one history.
+ * Raise each position of token to that of other; both on one history.  What
+ * either does not lie on stays apart.
  *
  * Whether the write is durable is told of the one that stays.  Of one and the
  * same, it was durable as soon as somebody knew it to be.
@@ -212,10 +213,14 @@ tcs_token_format(const TcsToken *token, char buf[TCS_TOKEN_MAXLEN + 1])
 void
 tcs_token_raise(TcsToken *token, const TcsToken *other)
 {
+	uint32		durable = token->flags & TCS_TOKEN_NOT_DURABLE;
+	uint32		apart = (token->flags | other->flags) & TCS_TOKEN_APART;
+
 	if (other->written > token->written)
-		token->flags = other->flags;
+		durable = other->flags & TCS_TOKEN_NOT_DURABLE;
 	else if (other->written == token->written)
-		token->flags &= other->flags;
+		durable &= other->flags;
+	token->flags = durable | apart;
 	token->written = Max(token->written, other->written);
 	token->seen_primary = Max(token->seen_primary, other->seen_primary);
 	token->seen_standby = Max(token->seen_standby, other->seen_standby);

@@ -21,6 +21,14 @@
 /* flags: "written" was not known to be flushed when the token was made */
 #define TCS_TOKEN_NOT_DURABLE	1
 
+/*
+ * flags: the session has also written, or read, on a history that the rest of
+ * the token does not lie on.  One of the two is lost; see tcs_session.c
+ */
+#define TCS_TOKEN_WROTE_APART	2
+#define TCS_TOKEN_SAW_APART		4
+#define TCS_TOKEN_APART			(TCS_TOKEN_WROTE_APART | TCS_TOKEN_SAW_APART)
+
 typedef struct TcsToken
 {
 	int			version;		/* 0: a token of a version we do not know */

@@ -236,6 +236,78 @@ $_->disconnect foreach ($patient, $doomed);
 
 
 ##
+## A token that is lost stays so until the client lets go of it
+##
+
+# What needs no level, or asks for "eventual", runs on a history that the token
+# does not lie on.  It must not make a token of it that is served.
+{
+	my $session = TcsWire->new($n3, options => '-c tcs.report_token=all');
+
+	$session->ok_query("SET tcs.session_token = '$lost_2'");
+	foreach my $harmless ('SELECT 1', 'PREPARE p AS ' . $read, 'BEGIN; SELECT 1; COMMIT',
+		"SET tcs.read_level = eventual; $read; RESET tcs.read_level")
+	{
+		$session->ok_query($harmless);
+		my ($result) = $session->query($read);
+		is($result->{state}, 'TC003', "still lost after $harmless");
+	}
+	$session->ok_query("SET tcs.read_level = eventual; INSERT INTO t VALUES ($value); RESET tcs.read_level");
+	is(($session->query($read))[0]{state}, 'TC003', '... and after a write');
+	is(($session->query($_))[0]{state}, '00000', "... which \"$_\" ends")
+	  foreach ("SET tcs.session_token = '$on_3'", $read);
+	$session->disconnect;
+}
+
+# The same of what no level is asked for.
+foreach my $statement ('CREATE TABLE IF NOT EXISTS u (v int)', 'TRUNCATE u', 'DROP TABLE u')
+{
+	my $after = write_token($n3, $statement, token => $lost_2);
+
+	lost_on("after $statement", $after, "forked at $lsn of timeline 2", $n3);
+}
+
+# A primary that was deposed, and does not know of it.
+{
+	$n1->start;
+	my $session = TcsWire->new($n1, options => '-c tcs.report_token=all');
+
+	$session->ok_query("SET tcs.session_token = '$on_3'");
+	is(($session->query($read))[0]{state}, 'TC001', 'a deposed primary does not serve the new token');
+	$session->ok_query("SET tcs.read_level = eventual; INSERT INTO t VALUES (0); RESET tcs.read_level");
+	my $both = $session->parameter('tcs.session_token');
+	my ($result) = $session->query($read);
+
+	is($result->{state}, 'TC003', 'who writes there has written on two histories');
+	is(psql_err($_, $read, token => $both), 'TC003', '... as every node knows, ' . $_->name)
+	  foreach ($n3, $late, $n1);
+	like((psql_err($n3, $read, token => $both))[1], qr/has also written or read on another history/,
+		'... and says');
+	is(psql_err($n3, $read, token => $both, level => $_), 'TC003', "... at $_")
+	  foreach ('read_your_writes', 'monotonic_reads', 'strong');
+	is(psql_err($n3, $read, token => $both, level => 'eventual'), '00000', '... but for eventual');
+	is(info($n3, $both, 'on_this_history'), 'no (part of it is on another history)',
+		'... tcs.token_info() knows, too');
+	is( info($n3,
+			$n3->safe_psql('postgres', "SELECT tcs.merge_tokens('$both', '$on_3')"),
+			'on_this_history'),
+		'no (part of it is on another history)',
+		'... and it is not healed by merging');
+
+	# only read: what it wrote is on the history of the others
+	$session->ok_query("SET tcs.session_token = '$on_3'; SET tcs.read_level = eventual; $read; RESET tcs.read_level");
+	my $seen = $session->parameter('tcs.session_token');
+
+	is(psql_err($n3, $read, token => $seen, level => 'monotonic_reads'), 'TC003',
+		'what was read on a deposed primary is not forgotten');
+	is(psql_err($n3, $read, token => $seen, level => 'read_your_writes'), '00000',
+		'... and does not matter to read_your_writes');
+	$session->disconnect;
+	$n1->stop;
+}
+
+
+##
 ## The first primary comes back, rewound
 ##
 
