@@ -2,15 +2,21 @@
 
 1. Small histories by hand, in pairs: one with a defect that has to be found,
    of the kind it is and with the operation that has it, and its twin, which
-   differs in one stamp or value and is correct.
+   differs in one stamp or value and is correct.  Each place where the judge
+   reports something has to be come to by one of them, so that a check that is
+   taken out, or added without a history, is noticed.
 2. A simulated cluster, which obeys every level, with a failover that loses
    writes and a deposed primary: nothing may be found.
 3. The same, with one answer changed to an older or a foreign one: it has to be
    found, each time.
 """
+import ast
 import copy
+import inspect
 import random
+import sys
 
+import judge as judge_module
 from history import LIST
 from judge import KINDS, Judge
 
@@ -18,12 +24,23 @@ R, A, B, L = 0, 1, 2, 3     # the objects of key 0
 MS = 1_000_000
 
 
+class Watched(Judge):
+    """A judge of which is noted at which lines it has reported something."""
+
+    lines = set()
+
+    def _report(self, *args):
+        self.lines.add(sys._getframe(1).f_lineno)
+        super()._report(*args)
+
+
 class Book:
     """A history by hand.  Times in ms; numbers of versions are counted."""
 
     def __init__(self, sync=False):
         self.records = [{"k": "meta", "t": 0, "sync": sync, "seed": 0, "mix": "hand"}]
-        self.audit, self.number, self.top = [], 0, {}
+        self.audit, self.number = [], 0
+        self.tables = {}    # what the tables have at the end, if not what audit says
         self.spans = [(0, 0, None, 1), (1, 0, None, 1), (2, 0, None, 1)]
 
     def timelines(self, *spans):
@@ -48,9 +65,8 @@ class Book:
         return self._op("w", c, s, e, node, o=objects, v=v, n=n, tl=tl, st=st, er=None, **more)
 
     def r(self, c, s, e, level, *seen, node=1, **more):
-        more.setdefault("le", level)
-        return self._op("r", c, s, e, node, lv=level, ob=[list(x) for x in seen], rd=0,
-                        **{"bd": 1000, **more})
+        return self._op("r", c, s, e, node, lv=level, ob=[list(x) for x in seen],
+                        **{"le": level, "rd": 0, "bd": 1000, **more})
 
     def event(self, kind, c, t, **more):
         self.records.append({"k": kind, "c": c, "t": t * MS, **more})
@@ -61,10 +77,11 @@ class Book:
             versions = sorted(x for x in self.audit if x[0] == obj)
             tables[str(obj)] = [len(versions), [x[2] for x in versions] if obj % 4 == LIST
                                 else versions[-1][2]]
+        tables.update(self.tables)
         records = self.records + [{"k": "final", "au": self.audit, "tab": tables}] + [
             {"k": "tl", "nd": node, "t": start * MS, "te": None if end is None else end * MS,
              "tl": tl} for node, start, end, tl in self.spans]
-        found = Judge(records)
+        found = Watched(records)
         found.verdict()
         return found
 
@@ -224,6 +241,16 @@ def prefix(bad):
     return h, h.r(3, 11, 12, "eventual", (R, 0, None), (L, 1, [12]))
 
 
+def prefix_latest(bad):
+    """Of all that is shown the write that was begun last decides."""
+    h = Book()
+    h.w(1, 0, 5, R, 11)
+    h.w(2, 6, 10, L, 12)
+    h.w(3, 1, 3, [A, B], 13)
+    return h, h.r(4, 11, 12, "eventual", (R, 0, None) if bad else (R, 1, 11), (L, 1, [12]),
+                  (A, 1, 13), (B, 1, 13))
+
+
 def list_order(bad):
     h = Book()
     for v in (11, 12, 13):
@@ -284,6 +311,12 @@ def phantom(bad):
     return h, h.r(2, 10, 15, "eventual", (R, 2, 99) if bad else (R, 1, 11))
 
 
+def of_another_object(bad):
+    h = Book()
+    h.w(1, 0, 5, R, 11)
+    return h, h.r(2, 10, 15, "eventual", (A, 1, 11) if bad else (R, 1, 11))
+
+
 def from_the_future(bad):
     h = Book()
     h.w(1, 20, 25, R, 11)
@@ -342,6 +375,227 @@ def strong_after_failover(bad):
     return h, h.r(2, 70, 80, "strong", (R, 0, None))
 
 
+def stale_deposed(bad):
+    """A deposed primary need not know of its successor's writes, but of its
+    own."""
+    h = Book().timelines((0, 0, None, 1), (1, 0, 60, 1), (1, 50, None, 2))
+    h.w(1, 0, 5, R, 11)
+    h.w(1, 10, 20, R, 12, won=False)
+    h.w(2, 60, 65, R, 13, tl=2, node=1)
+    return h, h.r(3, 70, 80, "strong", (R, 1, 11) if bad else (R, 2, 12), node=0)
+
+
+def stale_successor(bad):
+    """Versions of two timelines, and the newer ones are demanded of who is
+    there."""
+    h = Book().timelines((0, 0, 50, 1), (1, 0, 60, 1), (1, 50, None, 2))
+    h.w(1, 0, 5, R, 11)
+    h.w(2, 60, 65, R, 12, tl=2, node=1)
+    return h, h.r(3, 70, 80, "strong", (R, 1, 11) if bad else (R, 2, 12))
+
+
+def linear_lost_list(bad):
+    h = Book().timelines((0, 0, 50, 1), (1, 0, 60, 1), (1, 50, None, 2))
+    h.w(1, 0, 5, L, 11)
+    h.w(1, 10, None, L, 12, won=False)
+    return h, h.r(2, 12, 15, "linearizable", (L, 2, [11, 12]) if bad else (L, 1, [11]), node=0)
+
+
+def linear_early(bad):
+    """A read shows what is written after it."""
+    h = Book()
+    h.r(2, 10, 20, "linearizable", (R, 1, 11))
+    return h, h.w(1, 21 if bad else 19, 30, R, 11)
+
+
+def monotonic_newest(bad):
+    """The newest of what was seen counts, not the first or the last."""
+    h = Book()
+    h.w(1, 0, 5, R, 11)
+    h.w(1, 6, 100, R, 12)
+    h.w(1, 101, 200, R, 13)
+    h.r(2, 10, 15, "session", (R, 1, 11))
+    h.r(2, 20, 25, "session", (R, 2, 12), node=0)
+    h.r(2, 30, 35, "eventual", (R, 1, 11))
+    return h, h.r(2, 40, 45, "session", (R, 1, 11) if bad else (R, 2, 12))
+
+
+def causal_own_write(bad):
+    """What was acknowledged before one's own write began comes with it."""
+    h = Book()
+    h.w(1, 0, 5, R, 11)
+    h.w(2, 6 if bad else 4, 10, L, 12)
+    return h, h.r(2, 20, 30, "session", (R, 0, None), node=2)
+
+
+def causal_message(bad):
+    """... and goes along in a message."""
+    h = Book()
+    h.w(1, 0, 5, R, 11)
+    h.w(2, 6, 10, L, 12)
+    h.event("send", 2, 11, m="a")
+    if bad:
+        h.event("recv", 3, 12, m="a")
+    return h, h.r(3, 20, 30, "causal", (R, 0, None), node=2)
+
+
+def half_a_transaction(bad):
+    h = Book().timelines((0, 0, 50, 1), (1, 0, 60, 1), (1, 50, None, 2))
+    op = h.w(1, 0, None, [A, B], 11)
+    if bad:
+        h.audit.pop()
+    return h, op
+
+
+def two_of_a_number(bad):
+    h = Book()
+    h.w(1, 0, 5, R, 11)
+    op = h.w(1, 10, None, R, 12, n=[1 if bad else 2])
+    return h, op
+
+
+def number_missing(bad):
+    h = Book()
+    h.w(1, 0, 5, R, 11)
+    return h, h.w(1, 10, None, R, 12, n=[3 if bad else 2])
+
+
+def other_list_at_the_end(bad):
+    h = Book()
+    h.w(1, 0, 5, L, 11)
+    h.w(1, 10, 15, L, 12)
+    h.tables[str(L)] = [2, [12, 11] if bad else [11, 12]]
+    return h, None
+
+
+def other_value_at_the_end(bad):
+    h = Book()
+    h.w(1, 0, 5, R, 11)
+    h.w(1, 10, 15, R, 12)
+    h.tables[str(R)] = [2, 11 if bad else 12]
+    return h, None
+
+
+def other_number_at_the_end(bad):
+    h = Book()
+    h.w(1, 0, 5, R, 11)
+    h.tables[str(R)] = [2 if bad else 1, 11]
+    return h, None
+
+
+def other_number_acknowledged(bad):
+    h = Book()
+    h.w(1, 0, 5, R, 11)
+    op = h.w(1, 10, 15, R, 12)
+    op["n"] = [1 if bad else 2]
+    return h, op
+
+
+def other_number_read(bad):
+    h = Book()
+    h.w(1, 0, 5, R, 11)
+    h.w(1, 10, None, R, 12)
+    return h, h.r(2, 20, 30, "eventual", (R, 2, 11) if bad else (R, 1, 11))
+
+
+def lost_update_before_failover(bad):
+    """A failover loses the end of a timeline, and nothing before."""
+    h = Book().timelines((0, 0, 50, 1), (1, 0, 60, 1), (1, 50, None, 2))
+    h.w(1, 0, 5, L, 11)
+    op = h.w(1, 10, 15, L, 12, won=False, n=[2])
+    if bad:
+        h.w(2, 20, 25, L, 13, n=[2])
+    return h, op
+
+
+def list_other_place(bad):
+    """A lost value is not where its writer was told it was."""
+    h = Book().timelines((0, 0, None, 1), (1, 0, 60, 1), (1, 50, None, 2))
+    h.w(1, 0, 5, L, 11)
+    h.w(1, 10, 15, L, 12, won=False, n=[3 if bad else 2])
+    return h, h.r(3, 80, 90, "eventual", (L, 2, [11, 12]), node=0)
+
+
+def list_of_two_branches(bad):
+    """Lost values of two timelines in one list."""
+    h = Book().timelines((0, 0, None, 1), (1, 0, None, 2), (2, 0, None, 3))
+    h.w(1, 0, 5, L, 11)
+    h.w(1, 10, 15, L, 12, won=False, n=[2])
+    h.w(2, 20, 25, L, 13, tl=2, node=1, won=False, n=[3])
+    h.w(3, 30, 35, L, 14, tl=3, node=2)
+    return h, h.r(4, 80, 90, "eventual", (L, 3, [11, 12, 13]) if bad else (L, 2, [11, 12]),
+                  node=0)
+
+
+def list_twice_unknown(bad):
+    """... once more, of a write that was never told its place."""
+    h = Book().timelines((0, 0, None, 1), (1, 0, 60, 1), (1, 50, None, 2))
+    h.w(1, 0, 5, L, 11)
+    h.w(1, 10, None, L, 12, won=False).update(n=None, tl=None)
+    return h, h.r(3, 80, 90, "eventual", (L, 3, [11, 12, 12]) if bad else (L, 2, [11, 12]),
+                  node=0)
+
+
+def lost_token_message(bad):
+    """A token of a lost write that was handed over."""
+    h = Book().timelines((0, 0, 50, 1), (1, 0, 60, 1), (1, 50, None, 2))
+    h.w(1, 0, 5, R, 11, won=False)
+    h.event("send", 1, 6, m="a")
+    if bad:
+        h.event("recv", 2, 7, m="a")
+    return h, h.r(2, 70, 80, "causal", (L, 0, []))
+
+
+def lost_token_seen(bad):
+    """A lost write that was read only; read_your_writes does not ask for that."""
+    h = Book().timelines((0, 0, 50, 1), (1, 0, 60, 1), (1, 50, None, 2))
+    h.w(1, 0, 5, R, 11, won=False)
+    h.r(2, 10, 12, "session", (R, 1, 11), node=0)
+    return h, h.r(2, 70, 80, "monotonic_reads" if bad else "read_your_writes", (L, 0, []))
+
+
+def lost_token_same_branch(bad):
+    """On the losing branch the token is good, and has to be obeyed."""
+    h = Book().timelines((0, 0, None, 1), (1, 0, 60, 1), (1, 50, None, 2))
+    h.w(2, 0, 5, R, 11)
+    h.r(1, 6, 8, "session", (R, 1, 11), node=0)
+    h.w(1, 10, 15, R, 12, won=False)
+    return h, h.r(1, 70, 80, "session", (R, 1, 11) if bad else (R, 2, 12), node=0)
+
+
+def lost_token_same_branch_later(bad):
+    """... of two lost writes, too."""
+    h = Book().timelines((0, 0, None, 1), (1, 0, 60, 1), (1, 50, None, 2))
+    h.w(2, 0, 5, R, 11, won=False, n=[1])
+    h.w(1, 10, 15, R, 12, won=False, n=[2])
+    return h, h.r(1, 70, 80, "session", (R, 1, 11) if bad else (R, 2, 12), node=0)
+
+
+def deposed_message(bad):
+    """A token of the new timeline that was handed over."""
+    h = Book().timelines((0, 0, None, 1), (1, 0, 60, 1), (1, 50, None, 2))
+    h.w(1, 70, 75, R, 11, tl=2, node=1)
+    h.event("send", 1, 76, m="a")
+    if bad:
+        h.event("recv", 2, 77, m="a")
+    return h, h.r(2, 80, 90, "causal", (L, 0, []), node=0)
+
+
+def not_there_yet(bad):
+    """The new timeline's value, from a node that is not on it yet."""
+    h = Book().timelines((0, 0, 50, 1), (1, 0, 60, 1), (1, 50, None, 2), (2, 0, 120, 1),
+                         (2, 100, None, 2))
+    h.w(1, 60, 65, R, 11, tl=2, node=1)
+    return h, h.r(2, 90, 99 if bad else 101, "eventual", (R, 1, 11), node=2)
+
+
+def redirected(bad):
+    """An answer may be from another node if a redirect was allowed."""
+    h = Book().timelines((0, 0, None, 1), (1, 0, 60, 1), (1, 50, None, 2))
+    h.w(1, 60, 65, R, 11, tl=2, node=1)
+    return h, h.r(2, 80, 90, "session", (R, 1, 11), node=0, rd=int(not bad))
+
+
 def hang(bad):
     h = Book()
     if bad:
@@ -351,21 +605,34 @@ def hang(bad):
 
 BY_HAND = (
     ("stale-strong", stale_strong), ("stale-strong", stale_strong_block),
-    ("stale-strong", strong_after_failover), ("stale-bounded", stale_bounded),
+    ("stale-strong", strong_after_failover), ("stale-strong", stale_deposed),
+    ("stale-strong", stale_successor), ("stale-bounded", stale_bounded),
     ("stale-bounded", downgraded), ("not-linearizable", stale_after_fresh),
     ("not-linearizable", write_before_read), ("not-linearizable", linear_write_order),
     ("not-linearizable", linear_deposed), ("not-linearizable", linear_lost),
+    ("not-linearizable", linear_lost_list), ("not-linearizable", linear_early),
     ("read-your-writes", own_write), ("monotonic-reads", own_write_only),
-    ("monotonic-reads", monotonic), ("causal", causal), ("causal", causal_prefix),
+    ("monotonic-reads", monotonic), ("monotonic-reads", monotonic_newest), ("causal", causal),
+    ("causal", causal_prefix), ("causal", causal_own_write), ("causal", causal_message),
     ("writes-follow-reads", follows), ("writes-follow-reads", follows_lost), ("torn", torn),
-    ("torn", snapshot_torn), ("snapshot", snapshot), ("prefix", prefix),
-    ("list-order", list_order), ("list-order", list_hole), ("list-order", list_twice),
+    ("torn", snapshot_torn), ("torn", half_a_transaction), ("snapshot", snapshot),
+    ("prefix", prefix), ("prefix", prefix_latest), ("list-order", list_order),
+    ("list-order", list_hole), ("list-order", list_twice), ("list-order", list_twice_unknown),
+    ("list-order", list_other_place), ("list-order", list_of_two_branches),
+    ("list-order", other_list_at_the_end),
     ("lost-update", lost_update), ("lost-update", lost_without_failover),
-    ("lost-write", lost_write), ("aborted-read", aborted), ("aborted-read", aborted_there),
-    ("phantom", phantom), ("phantom", from_the_future), ("silent-lost-token", lost_token),
-    ("silent-lost-token", lost_token_elsewhere), ("silent-lost-token", lost_token_reused),
-    ("deposed", deposed), ("deposed", deposed_write), ("wrong-history", wrong_history),
-    ("hang", hang),
+    ("lost-update", lost_update_before_failover), ("lost-update", two_of_a_number),
+    ("lost-update", number_missing), ("lost-update", other_value_at_the_end),
+    ("lost-update", other_number_at_the_end), ("lost-update", other_number_acknowledged),
+    ("lost-update", other_number_read), ("lost-write", lost_write), ("aborted-read", aborted),
+    ("aborted-read", aborted_there), ("phantom", phantom), ("phantom", of_another_object),
+    ("phantom", from_the_future),
+    ("silent-lost-token", lost_token), ("silent-lost-token", lost_token_elsewhere),
+    ("silent-lost-token", lost_token_reused), ("silent-lost-token", lost_token_message),
+    ("silent-lost-token", lost_token_seen), ("silent-lost-token", lost_token_same_branch),
+    ("silent-lost-token", lost_token_same_branch_later), ("deposed", deposed),
+    ("deposed", deposed_write), ("deposed", deposed_message), ("wrong-history", wrong_history),
+    ("wrong-history", not_there_yet), ("wrong-history", redirected), ("hang", hang),
 )
 
 
@@ -378,11 +645,16 @@ def by_hand(complain):
         found = [v for v in book.judged().violations if v[0] == kind]
         if not found:
             complain(f"{make.__name__}: {kind} was not found")
-        elif kind != "lost-update" and not any(culprit in ops for _, _, _, ops in found):
+        elif culprit and kind != "lost-update" \
+                and not any(culprit in ops for _, _, _, ops in found):
             complain(f"{make.__name__}: {kind} was found, but not in the right operation")
         book, _ = make(False)
         for violation in book.judged().violations:
             complain(f"{make.__name__}: false alarm, {violation[:3]}")
+    for node in ast.walk(ast.parse(inspect.getsource(judge_module))):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "_report" and \
+                Watched.lines.isdisjoint(range(node.lineno, node.end_lineno + 1)):
+            complain(f"no history by hand comes to line {node.lineno} of judge.py")
     return len(BY_HAND)
 
 
