@@ -46,11 +46,13 @@ class Totals:
         self.violations = collections.defaultdict(collections.Counter)
         self.rounds = collections.Counter()
         self.failovers = collections.Counter()
+        self.places = collections.Counter()
 
     def add(self, mix, found, failovers):
         self.rounds[mix] += 1
         self.failovers[mix] += failovers
         self.judged[mix].update(found.judged)
+        self.places.update(found.places)
         for level, states in found.refused.items():
             self.refused[mix][level].update(states)
         self.violations[mix].update(level for _, level, _, _ in found.violations)
@@ -81,7 +83,8 @@ class Totals:
                 both.update(counts)
             states.append(f"{mix}: " + (", ".join(f"{n} x {s}" for s, n in both.most_common())
                                         or "none"))
-        return "\n".join([*rows, "", "Refused, by SQLSTATE: " + "; ".join(states) + ".",
+        places = ", ".join(f"{n} {place}" for place, n in self.places.most_common())
+        return "\n".join([*rows, "", f"Reads: {places}.", "Refused, by SQLSTATE: " + "; ".join(states) + ".",
                           "Failovers: " + ", ".join(f"{m} {self.failovers[m]}" for m in mixes
                                                     if self.failovers[m]) + "."])
 
@@ -250,6 +253,7 @@ def command_run(args):
 EXPECTED = ("stale-strong", "stale-bounded", "not-linearizable", "read-your-writes",
             "monotonic-reads", "causal", "writes-follow-reads", "torn", "snapshot",
             "silent-lost-token", "deposed")
+SOMETIMES = ("prefix",)   # two statements at `snapshot`, by chance
 
 
 def command_without(args):
@@ -268,7 +272,9 @@ def command_without(args):
 
     try:
         run.cluster.create()
-        found, _, records = run.round("failover_async", False, 0, list(workload.LEVELS), act)
+        # a torn transaction is a matter of luck, so more of what can show one
+        found, _, records = run.round("failover_async", False, 0,
+                                      [*workload.LEVELS, *["snapshot"] * 4], act)
     finally:
         run.stop()
     kinds = collections.Counter(kind for kind, _, _, _ in found.violations)
@@ -277,7 +283,7 @@ def command_without(args):
     for kind in EXPECTED:
         say(f"  {kinds[kind]:6} x {kind}")
     missing = [kind for kind in EXPECTED if not kinds[kind]]
-    wrong = [kind for kind in kinds if kind not in EXPECTED]
+    wrong = [kind for kind in kinds if kind not in EXPECTED + SOMETIMES]
     if wrong:
         say(f"kinds that PostgreSQL itself must not show: {' '.join(wrong)}")
         say(judge.report(found, 1))

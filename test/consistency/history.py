@@ -11,8 +11,9 @@ w       a write: c client, i its number, nd node, o objects, v its unique value,
         p the session's token was presented, ln it was updated from the reply,
         ti/to token before and after
 r       a read: lv level asked for, le level served at, ob [[object, n, value]]
-        (of a list: all its values), f form, rd a redirect was allowed, bd the
-        bound in ms; p, ln, ti, to as above
+        (of a list: all its values), f form, pr the node was taken for the
+        primary, rd redirected: 0 no, 1 it was allowed, 2 yes, bd the bound in
+        ms; p, ln, ti, to as above
 x       a refused read or write: wr r|w, lv, er, msg
 hang    an operation without any reply in time
 drop    the session threw its token away (it was told that it is lost)

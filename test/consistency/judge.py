@@ -18,7 +18,7 @@ deposed or dead primary had written behind the fork is not in W and makes the
 A node that is on timeline t shows prefixes of H(t).  On which timelines a node
 can have been at an instant is what the nemesis recorded; it is an upper bound,
 so a read close to a failover has more than one candidate, and a read that was
-allowed a redirect has those of every node.
+redirected, or may have been, has those of every node.
 
 A write counts as acknowledged at the end stamp of its reply.  One without
 reply, or of which core said that the wait for synchronous standbys was
@@ -151,6 +151,7 @@ class Judge:
     def __init__(self, records):
         self.violations = []
         self.judged = collections.Counter()    # level -> reads
+        self.places = collections.Counter()    # where they were served
         self.refused = collections.defaultdict(collections.Counter)
         self.by = collections.defaultdict(list)
         for record in records:
@@ -310,6 +311,8 @@ class Judge:
             kind, client = op["k"], op["c"]
             if kind == "r":
                 self.judged[op["le"]] += 1
+                self.places["redirected" if op["rd"] == 2 else
+                            "on the primary" if op.get("pr") else "on a standby"] += 1
                 places = self._place(op)
                 if places is None:
                     continue
@@ -635,7 +638,7 @@ def describe(op, began):
         what = f"read at {op['le']}" + (f" (asked {op['lv']})" if op["le"] != op["lv"] else "")
         what += f", {op['f']}, bound {op['bd']} ms: {seen}"
         what += "" if op["p"] else ", token not presented"
-        what += ", redirect allowed" if op["rd"] else ""
+        what += ("", ", redirect allowed", ", redirected")[op["rd"]]
     else:
         what = f"{op['k']} at {op['lv']}, {op['f']}"
     lines = [f"client {op['c']} operation {op['i']}, node n{op['nd'] + 1}, "

@@ -350,7 +350,8 @@ class Client:
             return
         self.number += 1
         record = {"k": "r", "c": self.ident, "i": self.number, "s": self.now(), "e": None,
-                  "nd": node, "lv": link.level, "le": link.level, "f": None, "ob": [], "rd": 0,
+                  "nd": node, "pr": int(node == self.cfg.shared[1]), "lv": link.level,
+                  "le": link.level, "f": None, "ob": [], "rd": 0,
                   "bd": link.bound, "p": 0, "ln": 0, "ti": self.token, "to": None}
         try:
             if link.left <= 0:
@@ -441,7 +442,19 @@ class Client:
                 reply = conn.execute(what, READS[what].format(k="$1"), (k,), LATE)
         if self.answered(link, record, what, k, reply):
             self.learn(link, record)
+            if record["rd"] and self.cfg.tcs:
+                self.look(link, record)
             self.record(record)
+
+    def look(self, link, record):
+        """Was this read redirected?"""
+        try:
+            reply = link.conn.simple("SELECT outcome FROM tcs.last_read()", LATE)
+        except (Lost, Hang):
+            self.forget(record["nd"])
+            return
+        if not reply.state:
+            record["rd"] = 2 if reply.one == "redirected" else 0
 
     def read_block(self, link, record, first, form, k):
         """Two statements in a transaction.  In READ COMMITTED each is a read of
@@ -457,6 +470,9 @@ class Client:
             return
         records = [record]
         for number, what in enumerate(whats):
+            if number and self.rng.random() < 0.3:
+                # what the client does meanwhile, so that replay goes on
+                time.sleep(self.rng.uniform(0, 0.02))
             if number and not one:
                 self.number += 1
                 record = dict(record, i=self.number, s=self.now(), ob=[], le=link.level)
