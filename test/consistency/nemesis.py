@@ -77,9 +77,9 @@ class Nemesis:
             if families == ("none",):
                 time.sleep(min(1, max(0, end - time.monotonic())))
                 continue
-            count = 2 if mix == "pairs" else 1
-            chosen = self.rng.sample(families, count)
-            names = [self.rng.choice(FAMILIES[family]) for family in chosen]
+            names = [self.rng.choice(FAMILIES[self.rng.choice(families)])]
+            if mix == "pairs":
+                names = self.rng.sample([x for f in families for x in FAMILIES[f]], 2)
             if failovers:
                 self.failover(names[0] if self.rng.random() < 0.5 else None)
             else:
@@ -101,7 +101,7 @@ class Nemesis:
     def start(self, name):
         fault = getattr(self, name)()
         try:
-            next(fault)
+            next(fault, None)
         except Lost as error:  # a fault beside it has ended that node
             self.note(f"{name} not done: {error}")
         return fault
@@ -222,6 +222,8 @@ class Nemesis:
     # ---- crashes
 
     def crash(self, node):
+        if not node.up():
+            return  # a fault beside this one has ended it
         number = self.rng.choice((signal.SIGKILL, signal.SIGQUIT))
         self.note(f"{node.name}: {signal.Signals(number).name} to the postmaster")
         node.end(number)
@@ -247,7 +249,8 @@ class Nemesis:
             except ProcessLookupError:
                 pass
         yield
-        poll(f"{node.name}: restart after the worker's end", 30, lambda: self.answers(node))
+        if pid:
+            poll(f"{node.name}: restart after the worker's end", 30, lambda: self.answers(node))
 
     @staticmethod
     def answers(node):

@@ -302,6 +302,7 @@ def aborted(bad):
 
 def aborted_there(bad):
     h = Book()
+    h.w(2, 0, 5, L, 12, won=False, st="fail")
     return h, h.w(1, 0, 50, R, 11, st="fail" if bad else "info")
 
 
@@ -560,6 +561,7 @@ def lost_token_same_branch(bad):
     h.w(2, 0, 5, R, 11)
     h.r(1, 6, 8, "session", (R, 1, 11), node=0)
     h.w(1, 10, 15, R, 12, won=False)
+    h.w(1, 20, 25, L, 13, won=False)
     return h, h.r(1, 70, 80, "session", (R, 1, 11) if bad else (R, 2, 12), node=0)
 
 
