@@ -2,10 +2,10 @@
 #
 # Why a standby is behind, and whether waiting helps: one that gets its WAL from
 # an archive alone, one that stops at a recovery target, one that is paused or
-# delayed.  The cause must be in the error and in tcs.status().  Where waiting
-# cannot help, a read with tcs.max_wait = -1 must come back at all: refused, or
-# served at the weaker level that tcs.fallback allows; where it can, it must be
-# waited for.
+# delayed, or whose WAL receiver hangs.  The cause, where it can be known, must be
+# in the error and in tcs.status().  Where waiting cannot help, a read with
+# tcs.max_wait = -1 must come back at all: refused, or served at the weaker
+# level that tcs.fallback allows; where it can, it must be waited for.
 
 use strict;
 use warnings;
@@ -92,6 +92,31 @@ sub refused
 	is($got, $state, $what);
 	like($err, $pattern, '... and why');
 	return;
+}
+
+# The primary knows of more: behind, with the cause.
+sub not_fresh
+{
+	my ($node, $what, $pattern) = @_;
+
+	$node->poll_query_until('postgres', 'SELECT primary_lsn > replay_lsn FROM tcs.status()')
+	  or die 'no answer beyond what is replayed';
+	refused($node, "$what: $_ is behind", 'TC001', $pattern, $read,
+		level => $_, max_staleness => 0, max_wait => '300ms', fallback => 'error')
+	  foreach ('strong', 'bounded');
+	return;
+}
+
+# Reads that wait, of what a token names and of what the primary has.
+sub patient
+{
+	my ($node, $token) = @_;
+	my @reads = (
+		start_read($node, $read, token => $token, @forever),
+		start_read($node, $read, level => 'strong', @forever));
+
+	wait_for_waiters($node, 2);
+	return @reads;
 }
 
 my $kept = write_next();
@@ -202,11 +227,11 @@ $primary->backup('base');
 	replay_says($standby, qr/^Replay is paused \(by pg_wal_replay_pause/, 'paused');
 	refused($standby, 'paused: behind', 'TC001', qr/Replay is paused \(by pg_wal_replay_pause/, $read,
 		token => $token, max_wait => '10ms');
-	my $waiting = start_read($standby, $read, token => $token, @forever);
+	not_fresh($standby, 'paused', qr/Replay is paused \(by pg_wal_replay_pause/);
+	my @waiting = patient($standby, $token);
 
-	wait_for_waiters($standby);
 	resume_replay($standby);
-	is(finish_read($waiting), $value, '... and waited for');
+	is(finish_read($_), $value, '... and waited for') foreach @waiting;
 
 	$standby->append_conf('postgresql.conf', q{recovery_min_apply_delay = '1h'});
 	$standby->reload;
@@ -215,11 +240,23 @@ $primary->backup('base');
 	replay_says($standby, qr/^Replay is delayed by recovery_min_apply_delay/, 'delayed');
 	refused($standby, 'delayed: behind', 'TC001', qr/delayed by recovery_min_apply_delay/, $read,
 		token => $token, max_wait => '10ms');
-	$waiting = start_read($standby, $read, token => $token, @forever);
-	wait_for_waiters($standby);
+	not_fresh($standby, 'delayed', qr/delayed by recovery_min_apply_delay/);
+	@waiting = patient($standby, $token);
 	$standby->append_conf('postgresql.conf', q{recovery_min_apply_delay = 0});
 	$standby->reload;
-	is(finish_read($waiting), $value, '... and waited for');
+	is(finish_read($_), $value, '... and waited for') foreach @waiting;
+
+	# The WAL receiver is there, and gets nothing.
+	my $receiver = $standby->safe_psql('postgres', 'SELECT pid FROM pg_stat_wal_receiver');
+
+	kill('STOP', $receiver);
+	$token = write_next();
+	refused($standby, 'a WAL receiver that hangs: behind', 'TC001', qr/Needed .*, reached /, $read,
+		token => $token, max_wait => '10ms');
+	not_fresh($standby, 'a WAL receiver that hangs', qr/Needed .*, reached /);
+	@waiting = patient($standby, $token);
+	kill('CONT', $receiver);
+	is(finish_read($_), $value, '... and waited for') foreach @waiting;
 }
 
 done_testing();
