@@ -160,8 +160,11 @@ report_behind(const TcsUnmet *unmet)
 
 	if (!unmet->in_recovery && req->reason == TCS_REASON_NONE)
 	{
-		errmsg("a commit that this session has seen on a standby is not visible here yet");
-		errdetail("The token names " TCS_LSN_FMT ", and after waiting %.0f ms a commit before that was still under way on this primary; it may wait for a synchronous standby.",
+		errmsg(req->by_quorum ?
+			   "a commit that a read on a standby may have shown is not visible here yet" :
+			   "a commit that this session has seen on a standby is not visible here yet");
+		errdetail("%s " TCS_LSN_FMT ", and after waiting %.0f ms a commit before that was still under way on this primary; it may wait for a synchronous standby.",
+				  req->by_quorum ? "A quorum has confirmed" : "The token names",
 				  LSN_FORMAT_ARGS(req->needed.lsn), waited);
 		return errhint("Retry, raise tcs.max_wait, or see the wait event SyncRep in pg_stat_activity.");
 	}

@@ -193,6 +193,7 @@ tcs_requirement_make(TcsLevel level, const TcsContext *context,
 		{
 			req->needed.tli = context->at.tli;
 			req->needed.lsn = context->confirmed;
+			req->by_quorum = true;
 		}
 		return;
 	}

@@ -47,6 +47,8 @@ typedef struct TcsRequirement
 	bool		not_durable;	/* for LOST: it was not flushed */
 	bool		apart;			/* for LOST: it spans two histories */
 	TcsPosition needed;			/* lsn 0: none */
+	bool		by_quorum;		/* a quorum's confirmation names that, not the
+								 * token */
 	TcsPosition token_at;		/* the whole of what the token names */
 	TimeLineID	made_on;		/* valid as long as the node is on this */
 	int64		fresh_after;	/* 0: none */
