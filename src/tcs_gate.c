@@ -1094,6 +1094,49 @@ tcs_gate_pass_slowly(TcsSite *site)
 }
 
 /*
+ * In a parallel worker, a function is about to run a statement.
+ *
+ * The statement that calls it has passed in the leader, and settings cannot be
+ * changed here.  But if the function is volatile, it has a newer snapshot, and
+ * at level "linearizable" that is to be confirmed, as in the leader.
+ */
+void
+tcs_gate_pass_in_worker(QueryDesc *query_desc)
+{
+	TcsSite		site = {.kind = TCS_SITE_NESTED,.query_desc = query_desc};
+	TcsUnmet	facts = {.nested = true};
+	TcsContext	context = {0};	/* weaker levels ask for nothing more */
+	TcsConfirmed known;
+	TcsLevel	served_at;
+
+	if (tcs_read_level != TCS_LEVEL_LINEARIZABLE || IsolationUsesXactSnapshot())
+		return;
+	facts.in_recovery = RecoveryInProgress();
+	facts.now = tcs_now();
+	facts.req.level = TCS_LEVEL_LINEARIZABLE;
+	facts.req.confirm = true;
+	if (facts.in_recovery)
+	{
+		/* an old problem does not count, an old leadership does */
+		tcs_fresh_confirmed(&known);
+		facts.req.fresh_after = Max(known.best.asked_at, known.problem_at + 1);
+		facts.proof.at = tcs_fresh_position();
+	}
+	/* of the leader's statement, or the client was told that it is not */
+	statement_confirmed = true;
+	if (confirm_snapshot(&site, &facts, deadline_after(tcs_guc_max_wait())))
+		return;
+	if (tcs_fallback_decide(tcs_guc_fallback(), &context, &facts, false,
+							&served_at) == TCS_VERDICT_REFUSE)
+	{
+		tcs_stats_count_error(facts.req.level);
+		tcs_fallback_error(&facts);
+	}
+	tcs_stats_count_downgrade(facts.req.level, served_at, facts.reason);
+	tcs_fallback_warn(&facts, served_at);
+}
+
+/*
  * Would a read at a level be served now, as far as the session's token goes?
  * For tcs.can_serve().
  */

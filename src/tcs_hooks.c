@@ -150,7 +150,11 @@ before_executor(QueryDesc *query_desc, int eflags)
 	if (tcs_redirect_is_armed && depth == 1)
 		tcs_redirect_started(query_desc, eflags);
 	if (!gate_is_open_here())
+	{
+		if (unlikely(IsParallelWorker()) && depth > 0 && tcs_enabled)
+			tcs_gate_pass_in_worker(query_desc);
 		return;
+	}
 
 	/*
 	 * What is not the portal's own statement is part of something: of a
