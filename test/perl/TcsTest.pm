@@ -42,6 +42,7 @@ our @EXPORT = qw(
   write_token run_sql read_at psql_err sqlstate_of
   start_read read_running finish_read cancel_read
   pause_replay resume_replay current_lsn replay_lsn wait_for_replay
+  set_quorum stop_receiver continue_receiver
   wait_for_answer wait_for_waiters
   log_position log_since wait_for_log_line
   redirect_to server_version);
@@ -472,6 +473,72 @@ sub _poll
 
 	local $ENV{PGOPTIONS} = $look;
 	return $node->poll_query_until('postgres', $sql);
+}
+
+
+##
+## Quorum
+##
+
+# Sets synchronous_standby_names, and returns when it is in force.  With $count,
+# at least so many standbys count as synchronous by then.
+#
+# A session that the postmaster starts with the new value proves that all others
+# have been told.
+sub set_quorum
+{
+	my ($primary, $names, $count) = @_;
+
+	$primary->append_conf('postgresql.conf', "synchronous_standby_names = '$names'");
+	$primary->reload;
+	_poll($primary, "SELECT current_setting('synchronous_standby_names') = '$names'")
+	  or croak $primary->name . ": did not read its settings again";
+	return if !$count;
+	_poll($primary,
+		    "SELECT count(*) >= $count FROM pg_stat_replication"
+		  . " WHERE state = 'streaming' AND sync_state IN ('quorum', 'sync', 'potential')")
+	  or croak $primary->name . ": has no $count synchronous standbys";
+	return;
+}
+
+# Keeps standbys from receiving WAL and from confirming any, while their
+# connection stays, and lets them go on.
+my %stopped;
+
+sub stop_receiver
+{
+	my (@standbys) = @_;
+
+	foreach my $standby (@standbys)
+	{
+		_poll($standby, 'SELECT count(*) = 1 FROM pg_stat_wal_receiver')
+		  or croak $standby->name . ": no WAL receiver";
+		my $pid = _look($standby, 'SELECT pid FROM pg_stat_wal_receiver');
+
+		kill('STOP', $pid) or croak "cannot stop process $pid: $!";
+		$stopped{ $standby->name } = $pid;
+	}
+	return;
+}
+
+sub continue_receiver
+{
+	my (@standbys) = @_;
+
+	foreach my $standby (@standbys)
+	{
+		my $pid = delete $stopped{ $standby->name };
+
+		kill('CONT', $pid) if $pid;
+	}
+	return;
+}
+
+# Servers cannot be stopped otherwise.  Runs before the servers are, since the
+# module that does that was compiled before.
+END
+{
+	kill('CONT', values %stopped);
 }
 
 
