@@ -28,6 +28,7 @@
 int			tcs_read_level = TCS_LEVEL_SESSION;
 char	   *tcs_session_token = NULL;
 int			tcs_report_token = TCS_REPORT_WRITES;
+int			tcs_hints = TCS_HINTS_ON;
 int			tcs_max_staleness = 5000;
 int			tcs_max_lag = -1;
 int			tcs_max_wait = 1000;
@@ -57,6 +58,13 @@ static const struct config_enum_entry report_token_options[] = {
 	{"off", TCS_REPORT_OFF, false},
 	{"writes", TCS_REPORT_WRITES, false},
 	{"all", TCS_REPORT_ALL, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry hints_options[] = {
+	{"off", TCS_HINTS_OFF, false},
+	{"on", TCS_HINTS_ON, false},
+	{"all", TCS_HINTS_ALL, false},
 	{NULL, 0, false}
 };
 
@@ -267,6 +275,13 @@ define_client_settings(void)
 							 "\"writes\" reports after each commit that wrote, \"all\" after reads as well.",
 							 &tcs_report_token, TCS_REPORT_WRITES,
 							 report_token_options, PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomEnumVariable("tcs.hints",
+							 "Sets whether a statement's comments are searched for a hint.",
+							 "\"on\" reads all but a session token from it, \"all\" reads that as well.",
+							 &tcs_hints, TCS_HINTS_ON,
+							 hints_options, PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 
 	DefineCustomIntVariable("tcs.max_staleness",

@@ -20,9 +20,17 @@ typedef enum TcsReportToken
 	TCS_REPORT_ALL
 } TcsReportToken;
 
+typedef enum TcsHints
+{
+	TCS_HINTS_OFF,
+	TCS_HINTS_ON,
+	TCS_HINTS_ALL
+} TcsHints;
+
 extern TCS_LOCAL int tcs_read_level;
 extern char *tcs_session_token;
 extern TCS_LOCAL int tcs_report_token;
+extern TCS_LOCAL int tcs_hints;
 extern int	tcs_max_staleness;	/* ms */
 extern int	tcs_max_lag;		/* kB, -1: off */
 extern int	tcs_max_wait;		/* ms, -1: for ever */

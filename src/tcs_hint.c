@@ -1,0 +1,821 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_hint.c
+ *	  Hints: what a statement asks for in a comment of its own.
+ *
+ * NOTES
+ *	  A hint is a comment that begins with "tcs(":
+ *
+ *		[/]* tcs(bounded, max_staleness=2s, fallback='redirect, error') *[/]
+ *
+ *	  (without the brackets).  It counts in the gap before its statement's first
+ *	  word, among other comments and white space, and in the gap before the query
+ *	  of EXPLAIN, DECLARE, PREPARE, CREATE TABLE AS and COPY, where it replaces
+ *	  one before the first word: nothing of that is used then.  Two hints in one
+ *	  gap contradict each other, and neither counts.  What is wrong with a hint
+ *	  makes all of it void, and is told once for each call.
+ *
+ *	  Before 18, core tells as the place of a statement where the message begins,
+ *	  or what is behind the semicolon; so the gap follows it.  From 18 on it is
+ *	  the first token, and that of the inner query for what EXPLAIN, DECLARE, COPY
+ *	  and the like plan; so the gap precedes it.  The two are told apart by the
+ *	  byte before: in the one case a semicolon, in the other a semicolon only if
+ *	  there is no gap, since a comment ends in a slash or a newline.
+ *
+ *	  (Before 18, an inner query has no place at all, but a zero, which means the
+ *	  first statement of the message.  Callers therefore hand in the place of the
+ *	  utility statement.)
+ *
+ *	  White space and comments that follow a known boundary of tokens are read
+ *	  here.  Where that boundary has to be found first, core's scanner finds it:
+ *	  where the statements of a message begin, from 18 on, and where the query
+ *	  begins in EXPLAIN and the others.  None of that is done unless something
+ *	  that looks like a hint is found in the text, by its bytes.
+ *
+ *	  The scanner goes by settings that may have changed since the message was
+ *	  parsed (standard_conforming_strings, up to 18).  If it then stumbles over
+ *	  the text, there is no hint.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "common/keywords.h"
+#include "mb/pg_wchar.h"
+#include "parser/scanner.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "tcs_guc.h"
+#include "tcs_hint.h"
+
+/* How much of a client's text is repeated in a message, in bytes. */
+#define TCS_HINT_SHOWN	64
+
+/* The place of a hint, and of a second one in the same gap; -1: none. */
+typedef struct HintPlace
+{
+	int			hint;
+	int			second;
+} HintPlace;
+
+/* A search by core's scanner in a part of a message. */
+typedef struct HintScan
+{
+	const char *source;
+	int			begin;			/* of the part, a boundary of tokens */
+	int			end;
+	int			boundary;		/* result: behind the last semicolon */
+	HintPlace	place;			/* result: before the inner query */
+
+	/* the scanner, and the token that it is at */
+	core_yyscan_t scanner;
+	core_yy_extra_type extra;
+	int			token;			/* its character, if it is one; 0: the end */
+	const char *text;
+	int			behind;			/* where it ends, in the source */
+} HintScan;
+
+/* A hint while it is read. */
+typedef struct HintReader
+{
+	const char *source;
+	int			at;
+	int			end;			/* of the inside of the comment */
+	TcsHint    *hint;
+
+	/* what is wrong with it */
+	int			bad_at;
+	const char *detail;
+	const char *advice;			/* NULL: the form of a hint */
+} HintReader;
+
+static inline bool
+is_space(char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static inline bool
+is_word_char(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+		(c >= '0' && c <= '9') || c == '_' || IS_HIGHBIT_SET(c);
+}
+
+/*
+ * Is this the beginning of a hint?  Returns the place behind its parenthesis, or -1.
+ */
+static int
+begin_of_hint(const char *source, int at, int end)
+{
+	if (end - at < 2 || source[at] != '/' || source[at + 1] != '*')
+		return -1;
+	at += 2;
+	while (at < end && is_space(source[at]))
+		at++;
+	if (end - at < 3 || pg_strncasecmp(source + at, "tcs", 3) != 0)
+		return -1;
+	at += 3;
+	while (at < end && is_space(source[at]))
+		at++;
+	return at < end && source[at] == '(' ? at + 1 : -1;
+}
+
+/* Is there anything that looks like a hint, be it in a literal? */
+static bool
+looks_hinted(const char *source, int at, int end)
+{
+	while (at < end)
+	{
+		const char *slash = memchr(source + at, '/', end - at);
+
+		if (slash == NULL)
+			return false;
+		at = slash - source;
+		if (begin_of_hint(source, at, end) >= 0)
+			return true;
+		at++;
+	}
+	return false;
+}
+
+/* The end of the comment that begins here; comments nest. */
+static int
+skip_comment(const char *source, int at, int end)
+{
+	int			depth = 0;
+
+	do
+	{
+		if (end - at < 2)
+			return end;
+		if (source[at] == '/' && source[at + 1] == '*')
+		{
+			depth++;
+			at += 2;
+		}
+		else if (source[at] == '*' && source[at + 1] == '/')
+		{
+			depth--;
+			at += 2;
+		}
+		else
+			at++;
+	} while (depth > 0);
+	return at;
+}
+
+/*
+ * Skip white space and comments from a boundary of tokens on.  Returns where the
+ * next token begins.
+ */
+static int
+skip_gap(const char *source, int at, int end, HintPlace *place)
+{
+	place->hint = place->second = -1;
+	while (at < end)
+	{
+		if (is_space(source[at]))
+			at++;
+		else if (end - at >= 2 && source[at] == '-' && source[at + 1] == '-')
+		{
+			while (at < end && source[at] != '\n' && source[at] != '\r')
+				at++;
+		}
+		else if (end - at >= 2 && source[at] == '/' && source[at + 1] == '*')
+		{
+			if (begin_of_hint(source, at, end) < 0)
+				 /* another comment */ ;
+			else if (place->hint < 0)
+				place->hint = at;
+			else if (place->second < 0)
+				place->second = at;
+			at = skip_comment(source, at, end);
+		}
+		else
+			break;
+	}
+	return at;
+}
+
+/* Is this the first word of a statement that can have a hint further on? */
+static bool
+has_query_inside(const char *word)
+{
+	static const char *const begin[] = {"exp", "dec", "pre", "cop", "cre"};
+
+	for (int i = 0; i < lengthof(begin); i++)
+	{
+		if (pg_strncasecmp(word, begin[i], 3) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The part of tcs_hint_is_possible() that is not inline.  Looks at some bytes to
+ * both sides of the place, back to the line before at most.
+ */
+bool
+tcs_hint_look(const char *source, int location)
+{
+	const char *p = source + Max(location, 0);
+	const char *before = p;
+
+	if (location > 0 && p[-1] != ';')
+	{
+		bool		newline = false;
+
+		while (before > source && is_space(before[-1]))
+		{
+			before--;
+			newline |= *before == '\n' || *before == '\r';
+		}
+		/* what is no end of a statement is a comment, or EXPLAIN and the like */
+		if (before > source && before[-1] != ';')
+			return true;
+		/* a comment of one line can end in a semicolon */
+		while (newline && before - source >= 2 &&
+			   before[-1] != '\n' && before[-1] != '\r')
+		{
+			before--;
+			if (before[0] == '-' && before[-1] == '-')
+				return true;
+		}
+	}
+
+	while (is_space(*p))
+		p++;
+	return (p[0] == '/' && p[1] == '*') || (p[0] == '-' && p[1] == '-') ||
+		has_query_inside(p);
+}
+
+
+/* ---- with core's scanner ---- */
+
+static void
+next_token(HintScan *scan)
+{
+	core_YYSTYPE value;
+	YYLTYPE		location;
+
+	scan->token = core_yylex(&value, &location, scan->scanner);
+	/* flex has put a zero behind the token */
+	scan->text = scan->extra.scanbuf + location;
+	scan->behind = scan->begin + location + strlen(scan->text);
+}
+
+/* Is the token this word?  A quoted name has its quotes, and is none. */
+static bool
+at_word(const HintScan *scan, const char *word)
+{
+	return pg_strcasecmp(scan->text, word) == 0;
+}
+
+/* Where does the last statement of this part begin? */
+static void
+scan_statements(HintScan *scan)
+{
+	scan->boundary = scan->begin;
+	for (next_token(scan); scan->token != 0; next_token(scan))
+	{
+		if (scan->token == ';')
+			scan->boundary = scan->behind;
+	}
+}
+
+/* Here, behind a token, the gap before a query begins: look for a hint in it. */
+static void
+note_gap(HintScan *scan, int at)
+{
+	HintPlace	place;
+
+	(void) skip_gap(scan->source, at, scan->end, &place);
+	if (place.hint >= 0)
+		scan->place = place;
+}
+
+/* Go to the parenthesis that closes the one the scanner is at. */
+static void
+skip_parentheses(HintScan *scan)
+{
+	int			depth = 0;
+
+	do
+	{
+		if (scan->token == '(')
+			depth++;
+		else if (scan->token == ')')
+			depth--;
+		if (depth > 0)
+			next_token(scan);
+	} while (depth > 0 && scan->token != 0);
+}
+
+/* Go to the first such word that is in no parentheses. */
+static void
+go_to_word(HintScan *scan, const char *word)
+{
+	while (scan->token != 0 && !at_word(scan, word))
+	{
+		if (scan->token == '(')
+			skip_parentheses(scan);
+		if (scan->token != 0)
+			next_token(scan);
+	}
+}
+
+/* EXPLAIN; ends at the first token of what is explained, or in its middle. */
+static void
+scan_explain(HintScan *scan)
+{
+	int			behind = scan->behind;
+
+	next_token(scan);
+	if (scan->token == '(')
+	{
+		next_token(scan);
+		if (scan->token == '(' || at_word(scan, "select") || at_word(scan, "with") ||
+			at_word(scan, "values") || at_word(scan, "table"))
+		{
+			/* a query in parentheses, no options */
+			note_gap(scan, behind);
+			return;
+		}
+		while (scan->token != 0 && scan->token != ')')
+		{
+			if (scan->token == '(')
+				skip_parentheses(scan);
+			next_token(scan);
+		}
+		behind = scan->behind;
+		next_token(scan);
+	}
+	else
+	{
+		if (at_word(scan, "analyze") || at_word(scan, "analyse"))
+		{
+			behind = scan->behind;
+			next_token(scan);
+		}
+		if (at_word(scan, "verbose"))
+		{
+			behind = scan->behind;
+			next_token(scan);
+		}
+	}
+	note_gap(scan, behind);
+}
+
+/* CREATE, which has a query if it is a table or a materialized view. */
+static void
+scan_create(HintScan *scan)
+{
+	do
+		next_token(scan);
+	while (at_word(scan, "temp") || at_word(scan, "temporary") ||
+		   at_word(scan, "local") || at_word(scan, "global") ||
+		   at_word(scan, "unlogged"));
+	if (!at_word(scan, "table") && !at_word(scan, "materialized"))
+		return;
+	go_to_word(scan, "as");
+	if (scan->token != 0)
+		note_gap(scan, scan->behind);
+}
+
+/*
+ * Find the hint before the inner query of the statement with which this part
+ * begins.
+ */
+static void
+scan_query_inside(HintScan *scan)
+{
+	scan->place.hint = scan->place.second = -1;
+	next_token(scan);
+	if (at_word(scan, "explain"))
+		scan_explain(scan);
+
+	/* EXPLAIN can have those inside */
+	if (at_word(scan, "create"))
+		scan_create(scan);
+	else if (at_word(scan, "copy"))
+	{
+		next_token(scan);
+		if (scan->token == '(')
+			note_gap(scan, scan->behind);
+	}
+	else if (at_word(scan, "declare") || at_word(scan, "prepare"))
+	{
+		go_to_word(scan, at_word(scan, "declare") ? "for" : "as");
+		if (scan->token != 0)
+			note_gap(scan, scan->behind);
+	}
+}
+
+/* Set a setting until AtEOXact_GUC(), if the server has it. */
+static void
+set_for_now(const char *name, const char *value)
+{
+	if (GetConfigOption(name, true, false) != NULL)
+		(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Let core's scanner run over a part of a message.  What it had to say it has
+ * said when the message was parsed.  False if it does not like the text.
+ */
+static bool
+run_scanner(HintScan *scan, void (*walk) (HintScan *))
+{
+	MemoryContext outer = CurrentMemoryContext;
+	MemoryContext context;
+	int			level = NewGUCNestLevel();
+	bool		done = true;
+
+	set_for_now("client_min_messages", "error");
+	set_for_now("log_min_messages", "error");
+	set_for_now("escape_string_warning", "off");
+	context = AllocSetContextCreate(outer, "tcs hint", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+
+	PG_TRY();
+	{
+		char	   *part = pnstrdup(scan->source + scan->begin, scan->end - scan->begin);
+
+		scan->scanner = scanner_init(part, &scan->extra, &ScanKeywords, ScanKeywordTokens);
+		walk(scan);
+		scanner_finish(scan->scanner);
+	}
+	PG_CATCH();
+	{
+		int			category = ERRCODE_TO_CATEGORY(geterrcode());
+
+		/* nothing but memory was used, so there is nothing else to undo */
+		if (category != ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR) &&
+			category != ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION))
+			PG_RE_THROW();
+		FlushErrorState();
+		done = false;
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(context);
+	AtEOXact_GUC(true, level);
+	return done;
+}
+
+/*
+ * Where the statement begins whose place this is, its gap included; -1 if that
+ * cannot be told.
+ */
+static int
+find_boundary(const char *source, int location)
+{
+	HintScan	scan = {.source = source, .end = location};
+	HintPlace	place;
+
+	if (location == 0 || source[location - 1] == ';')
+		return location;
+	/* the first statement, with nothing but comments before it */
+	if (skip_gap(source, 0, location, &place) == location)
+		return 0;
+	return run_scanner(&scan, scan_statements) ? scan.boundary : -1;
+}
+
+
+/* ---- reading ---- */
+
+/* Text for a message, cut if it is long. */
+static const char *
+shown(const char *text, int len)
+{
+	if (len <= TCS_HINT_SHOWN)
+		return pnstrdup(text, len);
+	return psprintf("%.*s...", pg_mbcliplen(text, len, TCS_HINT_SHOWN), text);
+}
+
+/* Note what is wrong, for which the result is false. */
+static bool
+bad(HintReader *reader, int at, const char *detail, const char *advice)
+{
+	reader->bad_at = at;
+	reader->detail = detail;
+	reader->advice = advice;
+	return false;
+}
+
+static void
+skip_space(HintReader *reader)
+{
+	while (reader->at < reader->end && is_space(reader->source[reader->at]))
+		reader->at++;
+}
+
+static inline bool
+at_char(const HintReader *reader, char c)
+{
+	return reader->at < reader->end && reader->source[reader->at] == c;
+}
+
+/* A word, of no length if there is none. */
+static const char *
+read_word(HintReader *reader)
+{
+	int			begin = reader->at;
+
+	while (reader->at < reader->end && is_word_char(reader->source[reader->at]))
+		reader->at++;
+	return pnstrdup(reader->source + begin, reader->at - begin);
+}
+
+/* A value, in quotes or up to the next comma or parenthesis; NULL if it is bad. */
+static char *
+read_value(HintReader *reader)
+{
+	const char *source = reader->source;
+	int			begin;
+	int			end;
+
+	skip_space(reader);
+	begin = reader->at;
+	if (at_char(reader, '\''))
+	{
+		const char *quote;
+
+		begin++;
+		quote = memchr(source + begin, '\'', reader->end - begin);
+		if (quote == NULL)
+		{
+			(void) bad(reader, reader->at, "A quote is not closed.", NULL);
+			return NULL;
+		}
+		end = quote - source;
+		reader->at = end + 1;
+	}
+	else
+	{
+		while (reader->at < reader->end && source[reader->at] != ',' &&
+			   source[reader->at] != ')')
+			reader->at++;
+		end = reader->at;
+		while (end > begin && is_space(source[end - 1]))
+			end--;
+	}
+	if (end == begin)
+	{
+		(void) bad(reader, begin, "A value is empty.", NULL);
+		return NULL;
+	}
+	return pnstrdup(source + begin, end - begin);
+}
+
+static bool
+set_level(HintReader *reader, int at, const char *name)
+{
+	if (!tcs_level_by_name(name, &reader->hint->level))
+		return bad(reader, at,
+				   psprintf("\"%s\" is not a level.", shown(name, strlen(name))),
+				   "Valid levels: eventual, consistent_prefix, bounded, read_your_writes, monotonic_reads, session, sequential, causal, strong, linearizable.");
+	if (reader->hint->level == TCS_LEVEL_SNAPSHOT)
+		return bad(reader, at,
+				   "Level \"snapshot\" is a property of a transaction, not of a statement.",
+				   "Use SET tcs.read_level before the transaction.");
+	return true;
+}
+
+static bool
+set_time(HintReader *reader, int at, const char *name, const char *value,
+		 int least, int *result)
+{
+	const char *units = NULL;
+
+	if (!parse_int(value, result, GUC_UNIT_MS, &units))
+		return bad(reader, at,
+				   psprintf("\"%s\" is not a value for \"%s\".",
+							shown(value, strlen(value)), name),
+				   units);
+	if (*result < least)
+		return bad(reader, at,
+				   psprintf("%d ms is outside the valid range for \"%s\" (%d .. %d).",
+							*result, name, least, INT_MAX),
+				   NULL);
+	return true;
+}
+
+static bool
+set_fallback(HintReader *reader, int at, const char *value)
+{
+	TcsFallback *fallback = &reader->hint->fallback;
+	const char *step;
+	int			len;
+
+	if (tcs_fallback_parse(value, fallback, &step, &len))
+		return true;
+	return bad(reader, at,
+			   fallback->nsteps >= TCS_MAX_FALLBACK_STEPS - 1 ?
+			   psprintf("The fallback has more than %d steps.", TCS_MAX_FALLBACK_STEPS - 1) :
+			   len == 0 ? "A step of the fallback is empty." :
+			   psprintf("\"%s\" is not a step of a fallback.", shown(step, len)),
+			   psprintf("Valid steps: redirect, error, %s.", tcs_level_names_hint()));
+}
+
+static bool
+set_token(HintReader *reader, int at, const char *value)
+{
+	if (tcs_hints != TCS_HINTS_ALL)
+		return bad(reader, at,
+				   "A token in a hint is accepted only if tcs.hints is \"all\".",
+				   "Use SET tcs.session_token, or SET tcs.hints = 'all'.");
+	if (!tcs_token_parse(value, &reader->hint->token))
+		return bad(reader, at,
+				   "The value of \"session_token\" is not a session token, or it was damaged on its way.",
+				   "Hand back the text of tcs.session_token or tcs.session_token() unchanged.");
+	return true;
+}
+
+/* One item between commas. */
+static bool
+read_item(HintReader *reader, bool first)
+{
+	static const struct
+	{
+		const char *name;
+		uint32		flag;
+	}			items[] =
+	{
+		{"level", TCS_HINT_LEVEL},
+		{"max_staleness", TCS_HINT_MAX_STALENESS},
+		{"max_wait", TCS_HINT_MAX_WAIT},
+		{"fallback", TCS_HINT_FALLBACK},
+		{"session_token", TCS_HINT_TOKEN},
+	};
+	const char *name;
+	const char *value;
+	int			at;
+	int			value_at;
+	uint32		flag = 0;
+
+	skip_space(reader);
+	at = reader->at;
+	name = read_word(reader);
+	skip_space(reader);
+	if (name[0] == '\0')
+		return bad(reader, at, reader->at < reader->end &&
+				   reader->source[reader->at] != ',' && reader->source[reader->at] != ')' ?
+				   "An item does not begin with a name." :
+				   first && !at_char(reader, ',') ? "The hint is empty." : "An item is empty.",
+				   NULL);
+	if (!at_char(reader, '='))
+	{
+		/* a level, by its place */
+		if (!first)
+			return bad(reader, at,
+					   psprintf("\"%s\" has no value, and a level has to be the first item.",
+								shown(name, strlen(name))), NULL);
+		reader->hint->set |= TCS_HINT_LEVEL;
+		return set_level(reader, at, name);
+	}
+
+	for (int i = 0; i < lengthof(items); i++)
+	{
+		if (pg_strcasecmp(name, items[i].name) == 0)
+			flag = items[i].flag;
+	}
+	if (flag == 0)
+		return bad(reader, at,
+				   psprintf("\"%s\" cannot be set in a hint.", shown(name, strlen(name))), NULL);
+	if (reader->hint->set & flag)
+		return bad(reader, at, psprintf("\"%s\" is set twice.", name), NULL);
+	reader->hint->set |= flag;
+
+	reader->at++;
+	skip_space(reader);
+	value_at = reader->at;
+	value = read_value(reader);
+	if (value == NULL)
+		return false;
+	skip_space(reader);
+	switch (flag)
+	{
+		case TCS_HINT_LEVEL:
+			return set_level(reader, value_at, value);
+		case TCS_HINT_MAX_STALENESS:
+			return set_time(reader, value_at, name, value, 0, &reader->hint->max_staleness);
+		case TCS_HINT_MAX_WAIT:
+			return set_time(reader, value_at, name, value, -1, &reader->hint->max_wait);
+		case TCS_HINT_FALLBACK:
+			return set_fallback(reader, value_at, value);
+		default:
+			return set_token(reader, value_at, value);
+	}
+}
+
+/* The inside of a hint, from its parenthesis on. */
+static bool
+read_items(HintReader *reader)
+{
+	bool		first = true;
+
+	do
+	{
+		if (!first)
+			reader->at++;
+		if (!read_item(reader, first))
+			return false;
+		first = false;
+	} while (at_char(reader, ','));
+
+	if (reader->at >= reader->end)
+		return bad(reader, reader->at, "The closing parenthesis is missing.", NULL);
+	if (!at_char(reader, ')'))
+		return bad(reader, reader->at, "A comma or the closing parenthesis is missing.", NULL);
+	reader->at++;
+	skip_space(reader);
+	if (reader->at < reader->end)
+		return bad(reader, reader->at, "There is something behind the closing parenthesis.", NULL);
+	return true;
+}
+
+/*
+ * Point at a place of the message; of a prepared statement's, which is not what
+ * the client has sent now, show the text as well.
+ */
+static int
+point_at(const char *source, int at)
+{
+	int			position = pg_mbstrlen_with_len(source, at) + 1;
+
+	if (debug_query_string != NULL && strcmp(debug_query_string, source) == 0)
+		return errposition(position);
+	internalerrquery(source);
+	return internalerrposition(position);
+}
+
+static void
+warn(const HintReader *reader)
+{
+	ereport(WARNING,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("ignoring malformed hint for tcs"),
+			 errdetail("%s", reader->detail),
+			 reader->advice ? errhint("%s", reader->advice) :
+			 errhint("Write /* tcs(level, max_staleness=2s, max_wait=200ms, fallback='redirect, error') */; each item can be left out."),
+			 point_at(reader->source, reader->bad_at)));
+}
+
+/*
+ * Find and read the hint of the statement at this place of a message: location
+ * and len are those of its PlannedStmt or Query.
+ *
+ * A malformed one is told by one WARNING, and the result is false.
+ */
+bool
+tcs_hint_find(const char *source, int location, int len, TcsHint *hint)
+{
+	HintReader	reader = {.source = source, .hint = hint};
+	HintPlace	place;
+	int			begin;
+	int			end;
+	int			word;
+
+	hint->set = 0;
+	if (tcs_hints == TCS_HINTS_OFF)
+		return false;
+
+	location = Max(location, 0);
+	end = len > 0 ? location + len : location + strlen(source + location);
+	begin = location > 0 && source[location - 1] != ';' ? 0 : location;
+	if (!looks_hinted(source, begin, end))
+		return false;
+	begin = find_boundary(source, location);
+	if (begin < 0)
+		return false;
+
+	word = skip_gap(source, begin, end, &place);
+	if (has_query_inside(source + word) && looks_hinted(source, word, end))
+	{
+		HintScan	scan = {.source = source, .begin = word, .end = end};
+
+		if (run_scanner(&scan, scan_query_inside) && scan.place.hint >= 0)
+			place = scan.place;
+	}
+	if (place.hint < 0)
+		return false;
+
+	memset(hint, 0, sizeof(*hint));
+	reader.at = begin_of_hint(source, place.hint, end);
+	reader.end = skip_comment(source, place.hint, end) - strlen("*/");
+	if (read_items(&reader) &&
+		(place.second < 0 ||
+		 bad(&reader, place.second, "The statement has another hint.", "Write all items into one hint.")))
+		return true;
+	hint->set = 0;
+	warn(&reader);
+	return false;
+}

@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_hint.h
+ *	  Hints: what a statement asks for in a comment of its own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_HINT_H
+#define TCS_HINT_H
+
+#include "tcs_level.h"
+#include "tcs_token.h"
+
+/* What a hint has set. */
+#define TCS_HINT_LEVEL			1
+#define TCS_HINT_MAX_STALENESS	2
+#define TCS_HINT_MAX_WAIT		4
+#define TCS_HINT_FALLBACK		8
+#define TCS_HINT_TOKEN			16
+
+typedef struct TcsHint
+{
+	uint32		set;			/* TCS_HINT_*; 0: there is none */
+	TcsLevel	level;
+	int			max_staleness;	/* ms */
+	int			max_wait;		/* ms, -1: for ever */
+	TcsFallback fallback;
+	TcsToken	token;
+} TcsHint;
+
+extern bool tcs_hint_look(const char *source, int location);
+extern bool tcs_hint_find(const char *source, int location, int len,
+						  TcsHint *hint);
+
+/*
+ * May the statement at this place of a message have a hint?  True for more than
+ * have one, never false for one that has.
+ *
+ * A message that begins with a word has none before it.  Behind it there can be
+ * one in COPY, CREATE, DECLARE, EXPLAIN and PREPARE.
+ */
+static inline bool
+tcs_hint_is_possible(const char *source, int location)
+{
+	if (source == NULL)
+		return false;
+	if (likely(location <= 0))
+	{
+		const char	c = source[0] | 0x20;
+
+		if (likely(c >= 'a' && c <= 'z' &&
+				   c != 'c' && c != 'd' && c != 'e' && c != 'p'))
+			return false;
+	}
+	return tcs_hint_look(source, location);
+}
+
+#endif							/* TCS_HINT_H */
