@@ -140,6 +140,15 @@ tcs_guc_overwrite_token(const TcsToken *token, const char *text)
 	*parsed_token = *token;
 }
 
+/* Set a setting until AtEOXact_GUC(), if the server has it (some went with 19). */
+void
+tcs_guc_set_for_now(const char *name, const char *value)
+{
+	if (GetConfigOption(name, true, false) != NULL)
+		(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
 static bool
 check_read_level(int *newval, void **extra, GucSource source)
 {

@@ -17,24 +17,24 @@
  *
  *	  Before 18, core tells as the place of a statement where the message begins,
  *	  or what is behind the semicolon; so the gap follows it.  From 18 on it is
- *	  the first token, and that of the inner query for what EXPLAIN, DECLARE, COPY
- *	  and the like plan; so the gap precedes it.  The two are told apart by the
- *	  byte before: in the one case a semicolon, in the other a semicolon only if
- *	  there is no gap, since a comment ends in a slash or a newline.
+ *	  the first token, so the gap precedes it.  The two are told apart by the byte
+ *	  before: in the one case a semicolon, in the other a semicolon only if there
+ *	  is no gap, since a comment ends in a slash or a newline.
  *
- *	  (Before 18, an inner query has no place at all, but a zero, which means the
- *	  first statement of the message.  Callers therefore hand in the place of the
- *	  utility statement.)
+ *	  (The Query that EXPLAIN, DECLARE and CREATE TABLE AS plan has no place at
+ *	  all, in any version, but a zero, which means the first statement of the
+ *	  message.  Callers have to hand in the place of the utility statement.)
  *
  *	  White space and comments that follow a known boundary of tokens are read
  *	  here.  Where that boundary has to be found first, core's scanner finds it:
  *	  where the statements of a message begin, from 18 on, and where the query
  *	  begins in EXPLAIN and the others.  None of that is done unless something
- *	  that looks like a hint is found in the text, by its bytes.
+ *	  that looks like a hint is found in the text, by its bytes.  From 18 on, that
+ *	  is the text of all statements before, if a comment is before this one.
  *
  *	  The scanner goes by settings that may have changed since the message was
  *	  parsed (standard_conforming_strings, up to 18).  If it then stumbles over
- *	  the text, there is no hint.
+ *	  the text, or does not come to the statement, there is no hint.
  *
  *-------------------------------------------------------------------------
  */
@@ -235,10 +235,9 @@ tcs_hint_look(const char *source, int location)
 			before--;
 			newline |= *before == '\n' || *before == '\r';
 		}
-		/* what is no end of a statement is a comment, or EXPLAIN and the like */
-		if (before > source && before[-1] != ';')
+		if (before > source && before[-1] == '/')
 			return true;
-		/* a comment of one line can end in a semicolon */
+		/* a comment of one line can end in anything */
 		while (newline && before - source >= 2 &&
 			   before[-1] != '\n' && before[-1] != '\r')
 		{
@@ -416,15 +415,6 @@ scan_query_inside(HintScan *scan)
 	}
 }
 
-/* Set a setting until AtEOXact_GUC(), if the server has it. */
-static void
-set_for_now(const char *name, const char *value)
-{
-	if (GetConfigOption(name, true, false) != NULL)
-		(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-}
-
 /*
  * Let core's scanner run over a part of a message.  What it had to say it has
  * said when the message was parsed.  False if it does not like the text.
@@ -437,9 +427,9 @@ run_scanner(HintScan *scan, void (*walk) (HintScan *))
 	int			level = NewGUCNestLevel();
 	bool		done = true;
 
-	set_for_now("client_min_messages", "error");
-	set_for_now("log_min_messages", "error");
-	set_for_now("escape_string_warning", "off");
+	tcs_guc_set_for_now("client_min_messages", "error");
+	tcs_guc_set_for_now("log_min_messages", "error");
+	tcs_guc_set_for_now("escape_string_warning", "off");
 	context = AllocSetContextCreate(outer, "tcs hint", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
 
@@ -485,7 +475,10 @@ find_boundary(const char *source, int location)
 	/* the first statement, with nothing but comments before it */
 	if (skip_gap(source, 0, location, &place) == location)
 		return 0;
-	return run_scanner(&scan, scan_statements) ? scan.boundary : -1;
+	if (!run_scanner(&scan, scan_statements) ||
+		skip_gap(source, scan.boundary, location, &place) != location)
+		return -1;
+	return scan.boundary;
 }
 
 

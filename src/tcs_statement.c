@@ -47,6 +47,7 @@
 
 #include "tcs_compat.h"
 #include "tcs_exempt.h"
+#include "tcs_guc.h"
 #include "tcs_portable.h"
 #include "tcs_statement.h"
 
@@ -100,15 +101,6 @@ tcs_statement_param_types(ParamListInfo params, int *n)
 	return types;
 }
 
-/* Set a setting until AtEOXact_GUC(), if the server has it (some went with 19). */
-static void
-set_for_now(const char *name, const char *value)
-{
-	if (GetConfigOption(name, true, false) != NULL)
-		(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-}
-
 /*
  * Give the columns names that nothing else has.  pg_get_querydef() writes ORDER
  * BY and DISTINCT ON without table names if there is one table only, and such a
@@ -142,7 +134,7 @@ write_query(Query *query)
 	char	   *text;
 
 	for (int i = 0; i < lengthof(settings); i++)
-		set_for_now(settings[i][0], settings[i][1]);
+		tcs_guc_set_for_now(settings[i][0], settings[i][1]);
 	text = pg_get_querydef(query, false);
 
 	AtEOXact_GUC(true, level);
@@ -239,8 +231,8 @@ analyze_again(RawStmt *raw, const char *source, Oid *types, int ntypes)
 	int			level = NewGUCNestLevel();
 	Query	   *query;
 
-	set_for_now("client_min_messages", "error");
-	set_for_now("log_min_messages", "error");
+	tcs_guc_set_for_now("client_min_messages", "error");
+	tcs_guc_set_for_now("log_min_messages", "error");
 	query = parse_analyze_fixedparams(raw, source, types, ntypes, NULL);
 	AtEOXact_GUC(true, level);
 	return query;
@@ -255,7 +247,7 @@ parse_again(const PlannedStmt *plan, const char **source)
 	int			level = NewGUCNestLevel();
 	List	   *parsetrees;
 
-	set_for_now("escape_string_warning", "off");
+	tcs_guc_set_for_now("escape_string_warning", "off");
 	parsetrees = tcs_statement_parse(plan, source);
 	AtEOXact_GUC(true, level);
 	return list_length(parsetrees) == 1 ? linitial_node(RawStmt, parsetrees) : NULL;
