@@ -11,6 +11,7 @@
 
 #include "access/transam.h"
 #include "optimizer/planner.h"
+#include "replication/syncrep.h"
 #include "replication/walreceiver.h"
 #include "replication/walsender_private.h"
 #include "storage/latch.h"
@@ -282,6 +283,25 @@ tcs_walsender_sleep_on_compat(void)
 	SpinLockAcquire(&MyWalSnd->mutex);
 	MyWalSnd->latch = NULL;
 	SpinLockRelease(&MyWalSnd->mutex);
+#endif
+}
+
+/*
+ * Do commits wait for standbys now, if synchronous_commit asks for it?  The
+ * releases of May 2025 replaced the flag by a status.
+ */
+static inline bool
+tcs_standbys_defined_compat(void)
+{
+	bool		named = SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+	volatile WalSndCtlData *ctl = WalSndCtl;
+
+#ifdef SYNC_STANDBY_DEFINED
+	if ((ctl->sync_standbys_status & SYNC_STANDBY_INIT) != 0)
+		return (ctl->sync_standbys_status & SYNC_STANDBY_DEFINED) != 0;
+	return named;
+#else
+	return ctl->sync_standbys_defined && named;
 #endif
 }
 

@@ -24,6 +24,7 @@
 #include "tcs_queue.h"
 #include "tcs_readindex.h"
 #include "tcs_swap.h"
+#include "tcs_write.h"
 
 int			tcs_read_level = TCS_LEVEL_SESSION;
 char	   *tcs_session_token = NULL;
@@ -271,6 +272,13 @@ define_client_settings(void)
 							 &tcs_read_level, TCS_LEVEL_SESSION,
 							 tcs_level_options, PGC_USERSET, 0,
 							 check_read_level, assign_read_level, NULL);
+
+	DefineCustomEnumVariable("tcs.write_level",
+							 "Sets what a commit waits for.",
+							 "A level that synchronous_standby_names cannot give is refused; \"default\" leaves it to synchronous_commit.",
+							 &tcs_write_level, TCS_WRITE_DEFAULT,
+							 tcs_write_level_options, PGC_USERSET, 0,
+							 NULL, tcs_write_assign_level, NULL);
 
 	DefineCustomStringVariable("tcs.session_token",
 							   "Sets the token of what this session must see.",

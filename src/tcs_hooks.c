@@ -47,6 +47,7 @@
 #include "tcs_remote.h"
 #include "tcs_session.h"
 #include "tcs_swap.h"
+#include "tcs_write.h"
 
 static ExecutorStart_hook_type prev_ExecutorStart = NULL;
 static ExecutorRun_hook_type prev_ExecutorRun = NULL;
@@ -534,8 +535,10 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	Node	   *statement = pstmt->utilityStmt;
 	bool		top = depth == 0 && context <= PROCESS_UTILITY_QUERY &&
 	gate_is_open_here();
-	bool		ends_prepared = IsA(statement, TransactionStmt) &&
-	(((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED ||
+	bool		commits_prepared = IsA(statement, TransactionStmt) &&
+	((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED;
+	bool		ends_prepared = commits_prepared ||
+	(IsA(statement, TransactionStmt) &&
 	 ((TransactionStmt *) statement)->kind == TRANS_STMT_ROLLBACK_PREPARED);
 	TcsAfterwards afterwards = top ? decide_afterwards(statement) : TCS_AFTER_NOTHING;
 	bool		was_in_block = IsTransactionBlock() ||
@@ -549,6 +552,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		pstmt = before_utility(pstmt, queryString, params, queryEnv);
 	if (ends_prepared && !RecoveryInProgress())
 	{
+		tcs_write_before_prepared(commits_prepared);
 		/* its commit record is not written by a commit of ours */
 		tcs_session_note_prepared();
 		tcs_commits_enter();
@@ -574,7 +578,10 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		tcs_commits_leave();
 		/* it is done, whatever becomes of this transaction */
 		if (!RecoveryInProgress())
+		{
 			tcs_readindex_note_commit(XactLastRecEnd);
+			tcs_write_after_prepared(commits_prepared);
+		}
 	}
 	after_utility(afterwards, was_in_block, was_repeatable);
 }
@@ -606,6 +613,10 @@ tcs_xact_callback(XactEvent event, void *arg)
 		(event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
 		 event == XACT_EVENT_PREPARE))
 		tcs_remote_transaction_ended();
+	if (unlikely(tcs_write_is_ending) &&
+		(event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+		 event == XACT_EVENT_PREPARE))
+		tcs_write_transaction_ended(event);
 	if (event == XACT_EVENT_COMMIT)
 	{
 		if (!tcs_session_is_ending)
@@ -618,7 +629,12 @@ tcs_xact_callback(XactEvent event, void *arg)
 			XactLastRecEnd == InvalidXLogRecPtr &&
 			!(tcs_session_report_is_pending && RecoveryInProgress()))
 			return;
+		if (unlikely(tcs_write_in_force != TCS_WRITE_DEFAULT ||
+					 tcs_standbys_defined_compat()))
+			tcs_write_before_commit(event);
 	}
+	else if (event == XACT_EVENT_PRE_PREPARE)
+		tcs_write_before_commit(event);
 	else if (event == XACT_EVENT_ABORT)
 		forget_depth();
 	tcs_session_at_xact_event(event);

@@ -25,6 +25,7 @@
 #include "tcs_replay.h"
 #include "tcs_shmem.h"
 #include "tcs_stats.h"
+#include "tcs_write.h"
 
 typedef struct TcsShmemModule
 {
@@ -42,6 +43,7 @@ static const TcsShmemModule modules[] = {
 	{"tcs_replay", tcs_replay_shmem_size, tcs_replay_shmem_init},
 	{"tcs_budget", tcs_budget_shmem_size, tcs_budget_shmem_init},
 	{"tcs_stats", tcs_stats_shmem_size, tcs_stats_shmem_init},
+	{"tcs_write", tcs_write_shmem_size, tcs_write_shmem_init},
 };
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
