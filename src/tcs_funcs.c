@@ -598,34 +598,6 @@ tcs_can_serve(PG_FUNCTION_ARGS)
 	}
 }
 
-/* Where a setting's value came from, in words. */
-static const char *
-describe_source(GucSource source)
-{
-	switch (source)
-	{
-		case PGC_S_DEFAULT:
-		case PGC_S_DYNAMIC_DEFAULT:
-			return "default";
-		case PGC_S_ENV_VAR:
-		case PGC_S_FILE:
-		case PGC_S_ARGV:
-			return "configuration";
-		case PGC_S_GLOBAL:
-			return "all roles";
-		case PGC_S_DATABASE:
-			return "database";
-		case PGC_S_USER:
-			return "role";
-		case PGC_S_DATABASE_USER:
-			return "role in database";
-		case PGC_S_CLIENT:
-			return "connection";
-		default:
-			return "session";
-	}
-}
-
 static char *
 describe_outcome(const TcsLastRead *last)
 {
@@ -664,7 +636,7 @@ tcs_last_read(PG_FUNCTION_ARGS)
 		return one_row(desc, lengthof(values), values, nulls);
 	}
 	values[0] = CStringGetTextDatum(tcs_level_name(last->level));
-	values[1] = CStringGetTextDatum(describe_source(last->level_source));
+	values[1] = CStringGetTextDatum(tcs_choice_source(last->by, last->level_source, last->rule));
 	values[2] = LSNGetDatum(last->needed.lsn);
 	nulls[2] = last->needed.lsn == InvalidXLogRecPtr;
 	values[3] = LSNGetDatum(last->proof.at.lsn);

@@ -175,15 +175,85 @@ tcs_gate_note_snapshot_use(void)
 	xact.used_in = tcs_swap_transaction();
 }
 
+/*
+ * Is the requirement of a statement that a hint or a rule has chosen for met by
+ * what was proved before?  In REPEATABLE READ the slow way knows.
+ */
+static bool
+choice_is_met(void)
+{
+	bool		token_is_met = !tcs_choice.own_token && !IsolationUsesXactSnapshot() &&
+		(tcs_choice.token == NULL || tcs_gate.token_settled == tcs_settings_generation);
+
+	switch (tcs_choice.level)
+	{
+		case TCS_LEVEL_EVENTUAL:
+		case TCS_LEVEL_CONSISTENT_PREFIX:
+			return true;
+		case TCS_LEVEL_READ_YOUR_WRITES:
+		case TCS_LEVEL_MONOTONIC_READS:
+		case TCS_LEVEL_SESSION:
+		case TCS_LEVEL_SEQUENTIAL:
+		case TCS_LEVEL_CAUSAL:
+			return token_is_met;
+		case TCS_LEVEL_BOUNDED:
+			if (!token_is_met || tcs_max_lag >= 0 || tcs_choice.max_staleness == 0)
+				return false;
+			return tcs_now() - tcs_gate.proof.fresh_at <=
+				(int64) tcs_choice.max_staleness * 1000;
+		default:
+			return false;
+	}
+}
+
+/* As tcs_gate_pass_at_once(), for what a hint or a rule has chosen. */
+bool
+tcs_gate_pass_choice_at_once(void)
+{
+	if (!choice_is_met())
+		return false;
+	if (tcs_choice.level == TCS_LEVEL_BOUNDED)
+	{
+		tcs_gate.last.proof = tcs_gate.proof;
+		tcs_gate.last.at = tcs_now();
+		tcs_fresh_read_mirror(&tcs_gate.proof);
+	}
+	else
+	{
+		tcs_gate.last.proof = tcs_gate.proof;
+		tcs_gate.last.at = 0;
+	}
+	tcs_stats_count_read(tcs_choice.level);
+	tcs_gate.at_once_level = -1;
+	tcs_gate.last.outcome = TCS_OUTCOME_AT_ONCE;
+	tcs_gate.last.level = tcs_gate.last.served_at = tcs_choice.level;
+	tcs_gate.last.by = tcs_choice.by;
+	tcs_gate.last.level_source = tcs_choice.level_source;
+	tcs_gate.last.rule = tcs_choice.rule;
+	tcs_gate.last.reason = TCS_REASON_NONE;
+	tcs_gate.last.needed.lsn = InvalidXLogRecPtr;
+	tcs_gate.last.waited_us = 0;
+	tcs_gate.last.note[0] = '\0';
+	tcs_gate.arrival = 0;
+	return true;
+}
+
 /* As tcs_gate_pass_at_once(), but for what is not counted as a read. */
 bool
-tcs_gate_is_satisfied(void)
+tcs_gate_settings_are_met(void)
 {
 	if (tcs_gate.settled != tcs_settings_generation)
 		return false;
 	return tcs_gate.max_age == 0 ||
 		(!IsolationUsesXactSnapshot() &&
 		 tcs_now() - tcs_gate.proof.fresh_at <= tcs_gate.max_age);
+}
+
+/* The same of what was chosen. */
+bool
+tcs_gate_is_satisfied(void)
+{
+	return tcs_choice.plain ? tcs_gate_settings_are_met() : choice_is_met();
 }
 
 /* The facts of the last read, however it passed. */
@@ -195,6 +265,8 @@ tcs_gate_get_last(TcsLastRead *last)
 		return;
 	last->outcome = TCS_OUTCOME_AT_ONCE;
 	last->level = (TcsLevel) tcs_gate.at_once_level;
+	last->by = TCS_BY_SETTING;
+	last->level_source = tcs_guc_level_source();
 	last->reason = TCS_REASON_NONE;
 	last->waited_us = 0;
 	last->note[0] = '\0';
@@ -220,7 +292,7 @@ tcs_gate_build_context(TcsContext *context, const TcsToken *token)
 {
 	memset(context, 0, sizeof(*context));
 	context->token = token;
-	context->max_staleness = (int64) tcs_max_staleness * 1000;
+	context->max_staleness = (int64) tcs_choice.max_staleness * 1000;
 	context->max_lag = tcs_max_lag < 0 ? -1 : (int64) tcs_max_lag * 1024;
 	context->in_recovery = RecoveryInProgress();
 	context->system_identifier = GetSystemIdentifier();
@@ -280,6 +352,13 @@ note_transaction(const TcsContext *context)
 static void
 settle(const TcsRequirement *req)
 {
+	/* what is met at these levels has the whole token in it */
+	if (!tcs_choice.own_token && !tcs_session_report_is_pending &&
+		tcs_level_rank(req->level) >= tcs_level_rank(TCS_LEVEL_SESSION))
+		tcs_gate.token_settled = tcs_settings_generation;
+	/* of a statement to come, settings may not be all that counts */
+	if (!tcs_choice.plain)
+		return;
 	/* a report that is pending has to be made by the next statement */
 	tcs_gate.settled = tcs_session_report_is_pending ? 0 : tcs_settings_generation;
 	tcs_gate.max_age = 0;
@@ -287,8 +366,8 @@ settle(const TcsRequirement *req)
 		tcs_gate.settled = 0;
 	if (req->fresh_after == 0)
 		return;
-	if (req->level == TCS_LEVEL_BOUNDED && tcs_max_lag < 0 && tcs_max_staleness > 0)
-		tcs_gate.max_age = (int64) tcs_max_staleness * 1000;
+	if (req->level == TCS_LEVEL_BOUNDED && tcs_max_lag < 0 && tcs_choice.max_staleness > 0)
+		tcs_gate.max_age = (int64) tcs_choice.max_staleness * 1000;
 	else
 		tcs_gate.settled = 0;
 }
@@ -323,7 +402,9 @@ note_last(const TcsUnmet *facts, TcsOutcome outcome, TcsLevel served_at)
 	last->outcome = outcome;
 	last->level = facts->req.level;
 	last->served_at = served_at;
-	last->level_source = tcs_guc_level_source();
+	last->by = tcs_choice.by;
+	last->level_source = tcs_choice.level_source;
+	last->rule = tcs_choice.rule;
 	last->reason = facts->reason;
 	last->on_primary = !facts->in_recovery;
 	last->needed = tcs_requirement_position(&facts->req);
@@ -398,7 +479,7 @@ waits_briefly(const TcsSite *site, const TcsUnmet *facts)
 {
 	return (site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER) &&
 		facts->in_recovery && tcs_max_redirect_connections > 0 &&
-		tcs_fallback_has_redirect(tcs_guc_fallback()) && tcs_server_exists();
+		tcs_fallback_has_redirect(tcs_choice.fallback) && tcs_server_exists();
 }
 
 /* A requirement is not met: serve a weaker level or refuse. */
@@ -426,7 +507,7 @@ fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
 		return;
 	}
 
-	if (tcs_fallback_decide(tcs_guc_fallback(), context, facts, false,
+	if (tcs_fallback_decide(tcs_choice.fallback, context, facts, false,
 							&served_at) == TCS_VERDICT_REFUSE)
 		refuse(site, facts);
 	facts->now = tcs_now();
@@ -726,7 +807,7 @@ can_redirect(const TcsSite *site, const TcsUnmet *facts)
 {
 	return facts->in_recovery &&
 		!(site->fix_snapshot && !statement_is_sole()) &&
-		tcs_fallback_has_redirect(tcs_guc_fallback()) &&
+		tcs_fallback_has_redirect(tcs_choice.fallback) &&
 		tcs_redirect_is_possible(site);
 }
 
@@ -759,7 +840,7 @@ wait_or_redirect(TcsSite *site, TcsContext *context, TcsUnmet *facts,
 		result != TCS_WAIT_BLOCKING)
 		return result;
 	facts->reason = reason_for(facts, result);
-	if (tcs_fallback_decide(tcs_guc_fallback(), context, facts, true, &served_at) ==
+	if (tcs_fallback_decide(tcs_choice.fallback, context, facts, true, &served_at) ==
 		TCS_VERDICT_REDIRECT)
 	{
 		/* while it runs there, replay must not wait for its locks here */
@@ -807,14 +888,14 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 	bool		sole = statement_is_sole();
 	bool		may_redirect = can_redirect(site, facts);
 	int64		deadline = deadline_after(site->explain_only ? tcs_redirect_after :
-										  tcs_guc_max_wait());
+										  tcs_choice.max_wait);
 	TcsWaitResult result;
 	bool		missed;
 	bool		again = gave_up.lxid == tcs_swap_transaction() &&
 	gave_up.generation == tcs_settings_generation;
 
 	if (!may_redirect && site_is_read(site) && facts->in_recovery &&
-		tcs_fallback_has_redirect(tcs_guc_fallback()) && tcs_server_exists())
+		tcs_fallback_has_redirect(tcs_choice.fallback) && tcs_server_exists())
 		facts->redirect_failure = "a statement of this kind stays on this node";
 	if (again)
 		facts->waited_us = gave_up.waited_us;
@@ -857,7 +938,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 				TCS_REASON_BLOCKING : reason_for(facts, result);
 			note_quorum(facts);
 			if (site_is_read(site) && !site->explain_only &&
-				tcs_fallback_decide(tcs_guc_fallback(), context, facts, false,
+				tcs_fallback_decide(tcs_choice.fallback, context, facts, false,
 									&served_at) == TCS_VERDICT_REFUSE)
 				refuse(site, facts);
 		}
@@ -972,7 +1053,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 {
 	TcsContext	context;
 	TcsUnmet	facts = {0};
-	TcsLevel	level = (TcsLevel) tcs_read_level;
+	TcsLevel	level = tcs_choice.level;
 	bool		fixed;
 	bool		met;
 
@@ -988,7 +1069,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 	if (site->token_only && tcs_level_rank(level) > tcs_level_rank(TCS_LEVEL_SESSION))
 		level = TCS_LEVEL_SESSION;
 
-	tcs_gate_build_context(&context, tcs_guc_token());
+	tcs_gate_build_context(&context, tcs_choice.token);
 	/* a snapshot that nobody has used yet may still be replaced */
 	fixed = IsolationUsesXactSnapshot() && FirstSnapshotSet &&
 		!((site_is_read(site) || site->kind == TCS_SITE_PLANNER) &&
@@ -1023,6 +1104,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 	if (site_is_read(site))
 		statement_confirmed = fixed && xact.confirmed;
 
+	facts.floor_rank = tcs_choice.floor_rank;
 	facts.in_recovery = context.in_recovery;
 	facts.nested = site->kind == TCS_SITE_NESTED;
 	facts.now = context.arrival;
@@ -1056,7 +1138,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 		(facts.in_recovery || facts.req.needed.lsn == InvalidXLogRecPtr || fixed ||
 		 site->kind == TCS_SITE_NESTED))
 	{
-		if (confirm_snapshot(site, &facts, deadline_after(tcs_guc_max_wait())))
+		if (confirm_snapshot(site, &facts, deadline_after(tcs_choice.max_wait)))
 			pass(site, &facts);
 		else
 			fail(site, &context, &facts);
@@ -1173,6 +1255,7 @@ tcs_gate_check_redirected(TcsLevel level, const TcsToken *token)
 	TcsContext	context;
 	TcsUnmet	facts = {0};
 
+	tcs_choice_by_settings();
 	tcs_gate_build_context(&context, token);
 	facts.now = context.arrival;
 	facts.proof.at = context.at;
@@ -1183,7 +1266,7 @@ tcs_gate_check_redirected(TcsLevel level, const TcsToken *token)
 		 tcs_commits_missed_by(GetActiveSnapshot())))
 		facts.reason = TCS_REASON_BEHIND;
 	if (facts.reason != TCS_REASON_NONE ||
-		!confirm_snapshot(&site, &facts, deadline_after(tcs_guc_max_wait())))
+		!confirm_snapshot(&site, &facts, deadline_after(tcs_choice.max_wait)))
 		tcs_fallback_error(&facts);
 }
 

@@ -12,6 +12,7 @@
 #include "executor/execdesc.h"
 #include "nodes/params.h"
 
+#include "tcs_choice.h"
 #include "tcs_fresh.h"
 #include "tcs_guc.h"
 #include "tcs_requirement.h"
@@ -61,7 +62,9 @@ typedef struct TcsLastRead
 	TcsOutcome	outcome;
 	TcsLevel	level;
 	TcsLevel	served_at;
+	TcsChoiceBy by;				/* who chose the level; for SETTING: */
 	GucSource	level_source;
+	int			rule;			/* for RULE and FLOOR */
 	TcsReason	reason;
 	bool		on_primary;
 	TcsPosition needed;			/* lsn 0: none */
@@ -78,6 +81,7 @@ typedef struct TcsLastRead
 typedef struct TcsGate
 {
 	uint64		settled;		/* settings generation that proof satisfies */
+	uint64		token_settled;	/* the same of its token alone */
 	int64		max_age;		/* us; while proof is no older; 0: for good */
 	TcsProof	proof;			/* of every snapshot taken after it was noted */
 	TcsPosition acknowledged;	/* on a primary: commits that this session
@@ -105,7 +109,9 @@ extern void tcs_gate_snapshot_imported(void);
 extern void tcs_gate_fix_isolation(void);
 extern bool tcs_gate_isolation_is_by_level(void);
 extern void tcs_gate_note_snapshot_use(void);
+extern bool tcs_gate_settings_are_met(void);
 extern bool tcs_gate_is_satisfied(void);
+extern bool tcs_gate_pass_choice_at_once(void);
 extern void tcs_gate_get_last(TcsLastRead *last);
 extern void tcs_gate_pass_in_worker(QueryDesc *query_desc);
 extern bool tcs_gate_token_is_reached(TcsLevel level);

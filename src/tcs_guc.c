@@ -44,6 +44,13 @@ int			tcs_max_redirect_connections = 20;
 bool		tcs_enabled = true;
 uint64		tcs_settings_generation = 1;
 
+/* The extra of tcs.fallback. */
+typedef struct SourcedFallback
+{
+	TcsFallback fallback;
+	GucSource	source;
+} SourcedFallback;
+
 static char *tcs_fallback = NULL;
 static char *tcs_asker = NULL;
 static char *tcs_read_index_dummy = NULL;
@@ -51,8 +58,11 @@ static char *tcs_quorum_index_dummy = NULL;
 static char *tcs_quorum_round_dummy = NULL;
 static TcsToken *parsed_token = NULL;
 static const TcsToken *trusted_token = NULL;	/* see tcs_guc_set_token() */
-static const TcsFallback *parsed_fallback = NULL;
+static const SourcedFallback *parsed_fallback = NULL;
 static GucSource level_source = PGC_S_DEFAULT;
+static GucSource max_staleness_source = PGC_S_DEFAULT;
+static GucSource max_wait_source = PGC_S_DEFAULT;
+static GucSource fallback_source = PGC_S_DEFAULT;
 static LocalTransactionId level_set_in = InvalidLocalTransactionId;
 
 static const struct config_enum_entry report_token_options[] = {
@@ -79,7 +89,7 @@ tcs_guc_token(void)
 const TcsFallback *
 tcs_guc_fallback(void)
 {
-	return parsed_fallback;
+	return &parsed_fallback->fallback;
 }
 
 /* Where the level in force comes from. */
@@ -87,6 +97,25 @@ GucSource
 tcs_guc_level_source(void)
 {
 	return level_source;
+}
+
+/* Where other settings come from that rules may set as well. */
+GucSource
+tcs_guc_max_staleness_source(void)
+{
+	return max_staleness_source;
+}
+
+GucSource
+tcs_guc_max_wait_source(void)
+{
+	return max_wait_source;
+}
+
+GucSource
+tcs_guc_fallback_source(void)
+{
+	return fallback_source;
 }
 
 /* The transaction in which it was set. */
@@ -150,8 +179,9 @@ tcs_guc_set_for_now(const char *name, const char *value)
 								 GUC_ACTION_SAVE, true, 0, false);
 }
 
+/* Keep the source of a setting, for whoever asks who has said it. */
 static bool
-check_read_level(int *newval, void **extra, GucSource source)
+check_sourced(int *newval, void **extra, GucSource source)
 {
 	GucSource  *stored;
 
@@ -163,10 +193,16 @@ check_read_level(int *newval, void **extra, GucSource source)
 	return true;
 }
 
+static inline GucSource
+source_of(void *extra)
+{
+	return extra ? *(GucSource *) extra : PGC_S_DEFAULT;
+}
+
 static void
 assign_read_level(int newval, void *extra)
 {
-	level_source = extra ? *(GucSource *) extra : PGC_S_DEFAULT;
+	level_source = source_of(extra);
 	level_set_in = MyProc ? tcs_swap_transaction() : InvalidLocalTransactionId;
 	tcs_settings_generation++;
 }
@@ -213,6 +249,7 @@ assign_session_token(const char *newval, void *extra)
 static bool
 check_fallback(char **newval, void **extra, GucSource source)
 {
+	SourcedFallback *sourced;
 	TcsFallback fallback;
 	const char *bad_step;
 	int			bad_len;
@@ -231,23 +268,39 @@ check_fallback(char **newval, void **extra, GucSource source)
 		return false;
 	}
 
-	*extra = tcs_guc_malloc_compat(sizeof(TcsFallback));
-	if (*extra == NULL)
+	sourced = tcs_guc_malloc_compat(sizeof(SourcedFallback));
+	if (sourced == NULL)
 		return false;
-	memcpy(*extra, &fallback, sizeof(TcsFallback));
+	sourced->fallback = fallback;
+	sourced->source = source;
+	*extra = sourced;
 	return true;
 }
 
 static void
 assign_fallback(const char *newval, void *extra)
 {
-	parsed_fallback = (const TcsFallback *) extra;
+	parsed_fallback = (const SourcedFallback *) extra;
+	fallback_source = parsed_fallback->source;
 }
 
 static void
 assign_generation_int(int newval, void *extra)
 {
 	tcs_settings_generation++;
+}
+
+static void
+assign_max_staleness(int newval, void *extra)
+{
+	max_staleness_source = source_of(extra);
+	tcs_settings_generation++;
+}
+
+static void
+assign_max_wait(int newval, void *extra)
+{
+	max_wait_source = source_of(extra);
 }
 
 /*
@@ -271,7 +324,7 @@ define_client_settings(void)
 							 "The requirement is met before the statement's snapshot is taken.",
 							 &tcs_read_level, TCS_LEVEL_SESSION,
 							 tcs_level_options, PGC_USERSET, 0,
-							 check_read_level, assign_read_level, NULL);
+							 check_sourced, assign_read_level, NULL);
 
 	DefineCustomEnumVariable("tcs.write_level",
 							 "Sets what a commit waits for.",
@@ -306,7 +359,7 @@ define_client_settings(void)
 							"Every commit acknowledged longer ago than this is seen.",
 							&tcs_max_staleness, 5000, 0, INT_MAX,
 							PGC_USERSET, GUC_UNIT_MS,
-							NULL, assign_generation_int, NULL);
+							check_sourced, assign_max_staleness, NULL);
 
 	DefineCustomIntVariable("tcs.max_lag",
 							"Sets the lag bound, in WAL, of reads at level \"bounded\".",
@@ -320,7 +373,7 @@ define_client_settings(void)
 							"-1 waits for ever, 0 does not wait.",
 							&tcs_max_wait, 1000, -1, INT_MAX,
 							PGC_USERSET, GUC_UNIT_MS,
-							NULL, NULL, NULL);
+							check_sourced, assign_max_wait, NULL);
 
 	DefineCustomStringVariable("tcs.fallback",
 							   "Sets what is tried when a read cannot become fresh enough in time.",

@@ -24,6 +24,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
 #include "commands/defrem.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -36,6 +37,7 @@
 #include "utils/backend_status.h"
 #include "utils/snapmgr.h"
 
+#include "tcs_choice.h"
 #include "tcs_commits.h"
 #include "tcs_compat.h"
 #include "tcs_exempt.h"
@@ -64,8 +66,13 @@ static bool planning_first = false;
 /* Of the frames, those of CALL and DO. */
 static int	procedure_depth = 0;
 
-/* Settings that the statement of the client was checked against. */
+/*
+ * Settings that the statement of the client was checked against; 0 if a hint or a
+ * rule had a say, and then that choice, and the settings it was made with.
+ */
 static uint64 statement_generation = 0;
+static TcsKeptChoice statement_choice;
+static uint64 statement_choice_generation = 0;
 
 /* Is this process one that comes to the gate? */
 static enum
@@ -91,15 +98,43 @@ gate_is_open_here(void)
 	return attachment == TCS_ATTACHED && (tcs_enabled || tcs_remote_is_begun());
 }
 
+/*
+ * Parallel workers know the settings, and not what a hint or a rule has chosen in
+ * their place.  It matters to them at "linearizable" alone (see
+ * tcs_gate_pass_in_worker()): then the statement does without them.
+ */
+static void
+leave_out_workers(QueryDesc *query_desc)
+{
+	if (!tcs_choice.plain &&
+		(tcs_choice.level == TCS_LEVEL_LINEARIZABLE || tcs_read_level == TCS_LEVEL_LINEARIZABLE))
+		query_desc->plannedstmt->parallelModeNeeded = false;
+}
+
+/* Note what the statement of the client was checked against. */
+static void
+note_statement(void)
+{
+	if (likely(tcs_choice.plain))
+	{
+		statement_generation = tcs_settings_generation;
+		return;
+	}
+	statement_generation = 0;
+	statement_choice_generation = tcs_settings_generation;
+	tcs_choice_keep(&statement_choice);
+}
+
 /* A top-level statement comes to the gate. */
 static void
 pass_gate(TcsSite *site)
 {
 	if (tcs_session_report_is_pending)
 		tcs_session_report_pending();
-	if (unlikely(tcs_remote_is_begun()) || !tcs_gate_pass_at_once())
+	if (unlikely(tcs_remote_is_begun()) ||
+		!(tcs_choice.plain ? tcs_gate_pass_at_once() : tcs_gate_pass_choice_at_once()))
 		tcs_gate_pass_slowly(site);
-	statement_generation = tcs_settings_generation;
+	note_statement();
 }
 
 /*
@@ -121,25 +156,36 @@ static void
 check_nested(QueryDesc *query_desc)
 {
 	TcsSite		site = {0};
+	bool		same_settings = statement_generation == tcs_settings_generation;
+	bool		chosen = statement_generation == 0 &&
+	statement_choice_generation == tcs_settings_generation;
+	TcsLevel	level = chosen ? statement_choice.choice.level : (TcsLevel) tcs_read_level;
 
 	/*
 	 * What a newer snapshot shows, a quorum has to confirm as well; for what
 	 * planning reads the gate sees to that, which is still to come.
 	 */
-	if (statement_generation == tcs_settings_generation &&
-		(tcs_read_level != TCS_LEVEL_LINEARIZABLE || planning_first))
+	if ((same_settings || chosen) &&
+		(level != TCS_LEVEL_LINEARIZABLE || planning_first) &&
+		!(chosen && tcs_read_level == TCS_LEVEL_LINEARIZABLE) &&
+		(query_desc->plannedstmt->invalItems == NIL ||
+		 !tcs_choice_is_marked(query_desc->plannedstmt)))
 	{
-		if (tcs_read_level == TCS_LEVEL_SNAPSHOT)
+		if (level == TCS_LEVEL_SNAPSHOT)
 			require_one_snapshot();
 		return;
 	}
+	tcs_choice_within(query_desc->plannedstmt, chosen ? &statement_choice : NULL);
+	leave_out_workers(query_desc);
 	if (!tcs_gate_is_satisfied())
 	{
 		site.kind = TCS_SITE_NESTED;
 		site.query_desc = query_desc;
 		tcs_gate_pass_slowly(&site);
 	}
-	statement_generation = tcs_settings_generation;
+	/* settings that a function changed are what its next statements go by */
+	if (!same_settings && !chosen)
+		statement_generation = tcs_settings_generation;
 }
 
 /* A plan is about to be started, and it is not the simplest case. */
@@ -156,6 +202,8 @@ before_executor(QueryDesc *query_desc, int eflags)
 			tcs_gate_pass_in_worker(query_desc);
 		return;
 	}
+	if (query_desc->operation != CMD_SELECT || query_desc->plannedstmt->hasModifyingCTE)
+		tcs_choice_note_write(query_desc->plannedstmt);
 
 	/*
 	 * What is not the portal's own statement is part of something: of a
@@ -173,7 +221,9 @@ before_executor(QueryDesc *query_desc, int eflags)
 		return;
 	site.query_desc = query_desc;
 	site.eflags = eflags;
+	tcs_choice_of_plan(query_desc->plannedstmt);
 	pass_gate(&site);
+	leave_out_workers(query_desc);
 	if (IsolationUsesXactSnapshot())
 		tcs_gate_note_snapshot_use();
 }
@@ -254,6 +304,7 @@ before_protocol_call(Oid function)
 	{
 		TcsSite		site = {.kind = TCS_SITE_CALL};
 
+		tcs_choice_of_function(function);
 		pass_gate(&site);
 		if (IsolationUsesXactSnapshot())
 			tcs_gate_note_snapshot_use();
@@ -267,9 +318,24 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 	if (unlikely(prev_object_access != NULL))
 		prev_object_access(access, classId, objectId, subId, arg);
 
+	if (unlikely(access == OAT_DROP && classId == AuthIdRelationId))
+		tcs_rules_role_dropped(objectId);
 	/* all functions that a statement calls come here, too */
 	if (unlikely(ActivePortal == NULL && access == OAT_FUNCTION_EXECUTE))
 		before_protocol_call(objectId);
+}
+
+/* May planning read, and has what it reads to be waited for? */
+static bool
+may_have_to_wait(Query *query, const char *source)
+{
+	if (tcs_gate_settings_are_met() && !tcs_rules_exist() &&
+		!tcs_hint_is_possible(source, query->stmt_location))
+		return false;
+	if (!tcs_query_may_evaluate_reads(query))
+		return false;
+	tcs_choice_of_query(query, source);
+	return !tcs_gate_is_satisfied();
 }
 
 /*
@@ -277,16 +343,16 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
  * planning itself may read.
  */
 static bool
-before_planning(Query *query)
+before_planning(Query *query, const char *source)
 {
 	TcsSite		site = {0};
 
-	if (!gate_is_open_here() || depth > 0)
+	if (!gate_is_open_here() || depth > 0 || tcs_rules_plan_ahead)
 		return false;
 	if (tcs_exempt_query(query))
 		return true;
-	if (ActivePortal == NULL && !tcs_gate_is_satisfied() && !tcs_remote_is_begun() &&
-		tcs_query_may_evaluate_reads(query))
+	if (ActivePortal == NULL && !tcs_remote_is_begun() &&
+		may_have_to_wait(query, source))
 	{
 		site.kind = TCS_SITE_PLANNER;
 		/* locks of parse analysis are held, and the query stays as it is */
@@ -306,7 +372,7 @@ before_planning(Query *query)
 static PlannedStmt *
 tcs_planner(TCS_PLANNER_ARGS)
 {
-	const bool	exempt = before_planning(parse);
+	const bool	exempt = before_planning(parse, query_string);
 	const int	outer = depth;
 	PlannedStmt *plan;
 
@@ -319,6 +385,8 @@ tcs_planner(TCS_PLANNER_ARGS)
 
 	if (exempt)
 		tcs_exempt_mark(plan);
+	else if (attachment == TCS_ATTACHED && tcs_enabled && !tcs_rules_plan_ahead)
+		tcs_choice_mark(plan, parse, outer == 0 ? query_string : NULL);
 	if (unlikely(tcs_redirect_is_armed) && outer == 1)
 		plan = tcs_redirect_planned(plan, cursorOptions);
 	return plan;
@@ -432,6 +500,7 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 		site.params = params;
 		site.holding = utility_holds_locks(statement);
 		site.explain_only = explains_only(statement);
+		tcs_choice_of_utility(pstmt, source);
 		pass_gate(&site);
 		if (unlikely(known != SharedInvalidMessageCounter) &&
 			TransactionStartedDuringRecovery() &&
@@ -444,7 +513,8 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 	if (IsolationUsesXactSnapshot() && ActiveSnapshotSet() &&
 		!IsA(statement, PrepareStmt) && !explains_only(statement))
 		tcs_gate_note_snapshot_use();
-	statement_generation = tcs_settings_generation;
+	if (!utility_reads(statement))
+		statement_generation = tcs_settings_generation;
 	return pstmt;
 }
 
@@ -522,6 +592,7 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable)
 			site.holding = true;
 			break;
 	}
+	tcs_choice_by_settings();
 	if (!tcs_gate_is_satisfied())
 		tcs_gate_pass_slowly(&site);
 }
@@ -559,6 +630,8 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	}
 	if (IsA(statement, NotifyStmt))
 		tcs_session_note_notify();
+	else if ((IsA(statement, CopyStmt) || IsA(statement, TruncateStmt)) && gate_is_open_here())
+		tcs_choice_note_utility_write(statement);
 
 	depth = outer + 1;
 	procedure_depth = is_procedure ? outer_procedures + 1 : outer_procedures;

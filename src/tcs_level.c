@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
+
 #include "tcs_level.h"
 
 const struct config_enum_entry tcs_level_options[] = {
@@ -82,6 +84,24 @@ tcs_level_rank(TcsLevel level)
 	return 5;
 }
 
+/*
+ * The weakest level that promises what either does.  Of two that promise the same,
+ * the first, but for "snapshot", which is also a promise to the transaction.
+ */
+TcsLevel
+tcs_level_join(TcsLevel a, TcsLevel b)
+{
+	int			rank_a = tcs_level_rank(a);
+	int			rank_b = tcs_level_rank(b);
+
+	if (rank_a != rank_b)
+		return rank_a > rank_b ? a : b;
+	if ((a == TCS_LEVEL_READ_YOUR_WRITES && b == TCS_LEVEL_MONOTONIC_READS) ||
+		(b == TCS_LEVEL_READ_YOUR_WRITES && a == TCS_LEVEL_MONOTONIC_READS))
+		return TCS_LEVEL_SESSION;
+	return b == TCS_LEVEL_SNAPSHOT ? b : a;
+}
+
 /* The valid names, for hints. */
 const char *
 tcs_level_names_hint(void)
@@ -139,4 +159,26 @@ tcs_fallback_parse(const char *text, TcsFallback *fallback,
 	}
 	fallback->steps[fallback->nsteps++].kind = TCS_STEP_ERROR;
 	return true;
+}
+
+/* A list of steps as text, without the error at its end that is always there. */
+char *
+tcs_fallback_text(const TcsFallback *fallback)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < fallback->nsteps; i++)
+	{
+		const TcsStep *step = &fallback->steps[i];
+
+		if (step->kind == TCS_STEP_ERROR)
+		{
+			appendStringInfo(&buf, "%serror", i > 0 ? ", " : "");
+			break;
+		}
+		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "",
+						 step->kind == TCS_STEP_REDIRECT ? "redirect" : tcs_level_name(step->level));
+	}
+	return buf.data;
 }

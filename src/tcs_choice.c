@@ -1,0 +1,594 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_choice.c
+ *	  Which level a statement gets, and why.
+ *
+ * NOTES
+ *	  What the client said in this session (hint, SET LOCAL, SET) comes before
+ *	  rules by data, these before standing defaults (start-up options, ALTER
+ *	  ROLE and DATABASE, the configuration), these before the built-in default.
+ *	  Who said tcs.read_level is told by the source of the setting.  Where a
+ *	  statement also reads what no rule speaks of, rules and standing default
+ *	  both count, the stronger one.  A floor is under all of it.
+ *
+ *	  The same order holds for bound, wait and fallback, each by itself; those of
+ *	  a rule count only if the level is the rule's.
+ *
+ *	  Hint and rules of a statement are looked for when it is planned, and kept in
+ *	  its plan, where they survive the plan cache: as invalidation items of a
+ *	  cache that does not exist, which plancache.c copies and never matches (see
+ *	  tcs_exempt.c).  Their hash values are the words of what is kept:
+ *
+ *		what there is, and the level of the hint
+ *		the number of the set of rules
+ *		bound, wait, fallback, token of the hint, each if it has one
+ *
+ *	  A plan without them is one that tcs.read_level alone decides about, and
+ *	  costs nothing here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/prepare.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "utils/plancache.h"
+
+#include "tcs_choice.h"
+#include "tcs_compat.h"
+
+/* Cache id of the words; see TCS_EXEMPT_CACHE_ID. */
+#define TCS_CHOICE_CACHE_ID		(-7464)
+
+/* Of the first word: TCS_HINT_* in the low bits, then these, then the level. */
+#define TCS_MARK_HAS_SET		0x100
+#define TCS_MARK_WRITES			0x200
+#define TCS_MARK_LEVEL_SHIFT	16
+
+TcsChoice	tcs_choice;
+
+/* ---- how they combine ---- */
+
+/* Did the client say it in this session? */
+static inline bool
+is_said(GucSource source)
+{
+	return source >= PGC_S_INTERACTIVE;
+}
+
+/* What the settings alone say. */
+static void
+start_from_settings(TcsChoice *choice)
+{
+	choice->level = (TcsLevel) tcs_read_level;
+	choice->by = TCS_BY_SETTING;
+	choice->level_source = tcs_guc_level_source();
+	choice->rule = 0;
+	choice->plain = true;
+	choice->own_token = false;
+	choice->max_staleness = tcs_max_staleness;
+	choice->max_lag = tcs_max_lag;
+	choice->max_wait = tcs_max_wait;
+	choice->has_floor = false;
+	choice->floor_rank = 0;
+	choice->hard_rank = 0;
+	choice->fallback = tcs_guc_fallback();
+	choice->token = tcs_guc_token();
+}
+
+/* The rules' level, if the client has not said another. */
+static void
+apply_rules(const TcsRuleVerdict *rules, TcsChoice *choice)
+{
+	TcsLevel	level;
+
+	if (!rules->has_level || is_said(choice->level_source))
+		return;
+	level = rules->unruled ? tcs_level_join(choice->level, rules->level) : rules->level;
+	if (rules->unruled && level == choice->level && level != rules->level)
+		return;
+	choice->level = level;
+	choice->by = TCS_BY_RULE;
+	choice->rule = rules->rule;
+	if (rules->max_staleness >= 0 && !is_said(tcs_guc_max_staleness_source()))
+		choice->max_staleness = rules->unruled && choice->level == (TcsLevel) tcs_read_level ?
+			Min(choice->max_staleness, rules->max_staleness) : rules->max_staleness;
+	if (rules->max_wait != TCS_RULE_NO_WAIT && !is_said(tcs_guc_max_wait_source()))
+		choice->max_wait = rules->max_wait;
+	if (rules->has_fallback && !is_said(tcs_guc_fallback_source()))
+		choice->fallback = &rules->fallback;
+}
+
+static void
+apply_hint(const TcsHint *hint, TcsChoice *choice)
+{
+	if (hint->set & TCS_HINT_LEVEL)
+	{
+		choice->level = hint->level;
+		choice->by = TCS_BY_HINT;
+		choice->rule = 0;
+	}
+	if (hint->set & TCS_HINT_MAX_STALENESS)
+		choice->max_staleness = hint->max_staleness;
+	if (hint->set & TCS_HINT_MAX_WAIT)
+		choice->max_wait = hint->max_wait;
+	if (hint->set & TCS_HINT_FALLBACK)
+		choice->fallback = &hint->fallback;
+	if (hint->set & TCS_HINT_TOKEN)
+	{
+		choice->token = &hint->token;
+		choice->own_token = true;
+	}
+}
+
+/* Not less than the floor. */
+static void
+apply_floor(const TcsRuleVerdict *rules, TcsChoice *choice)
+{
+	TcsLevel	level;
+
+	if (!rules->has_floor)
+		return;
+	choice->has_floor = true;
+	choice->floor = rules->floor;
+	choice->floor_rank = tcs_level_rank(rules->floor);
+	choice->hard_rank = rules->hard_rank;
+	level = tcs_level_join(choice->level, rules->floor);
+	if (level != choice->level)
+	{
+		choice->level = level;
+		choice->by = TCS_BY_FLOOR;
+		choice->rule = rules->floor_rule;
+		if (rules->floor_staleness >= 0)
+			choice->max_staleness = rules->floor_staleness;
+	}
+	else if (level == TCS_LEVEL_BOUNDED && rules->floor_staleness >= 0 &&
+			 rules->floor_staleness < choice->max_staleness)
+	{
+		choice->max_staleness = rules->floor_staleness;
+		choice->by = TCS_BY_FLOOR;
+		choice->rule = rules->floor_rule;
+	}
+}
+
+/* Under its limit. */
+static void
+limit_wait(TcsChoice *choice)
+{
+	if (tcs_max_wait_limit >= 0)
+		choice->max_wait = choice->max_wait < 0 ? tcs_max_wait_limit :
+			Min(choice->max_wait, tcs_max_wait_limit);
+}
+
+/*
+ * The one function that decides; hint and rules may be NULL, and have to stay as
+ * long as the choice does.
+ */
+void
+tcs_choice_make(const TcsHint *hint, const TcsRuleVerdict *rules, TcsChoice *choice)
+{
+	start_from_settings(choice);
+	if (hint != NULL || rules != NULL)
+		choice->plain = false;
+	if (rules != NULL)
+		apply_rules(rules, choice);
+	if (hint != NULL)
+		apply_hint(hint, choice);
+	if (rules != NULL)
+		apply_floor(rules, choice);
+	limit_wait(choice);
+}
+
+/* With the number of a set of rules, or 0. */
+static void
+choose(const TcsHint *hint, int set, TcsChoice *choice)
+{
+	static TcsHint kept_hint;
+	const TcsRuleVerdict *rules = NULL;
+	bool		wrote_to_group = false;
+
+	if (hint != NULL && hint != &kept_hint)
+	{
+		kept_hint = *hint;
+		hint = &kept_hint;
+	}
+	if (set != 0)
+		rules = tcs_rules_verdict(set, &wrote_to_group);
+	tcs_choice_make(hint, rules, choice);
+
+	/* who wrote to one of a group reads the others at least at "session" */
+	if (wrote_to_group && tcs_level_rank(choice->level) < tcs_level_rank(TCS_LEVEL_SESSION))
+	{
+		choice->level = TCS_LEVEL_SESSION;
+		choice->by = TCS_BY_FLOOR;
+		choice->rule = 0;
+	}
+}
+
+/* The set of what goes by the session alone, or 0. */
+static int
+session_set(void)
+{
+	TcsRuleItems none = {.unruled = true};
+
+	return tcs_rules_by_session_exist() ? tcs_rules_intern(&none) : 0;
+}
+
+/* For what has no statement to look at: BEGIN, SET. */
+void
+tcs_choice_by_settings(void)
+{
+	choose(NULL, session_set(), &tcs_choice);
+}
+
+
+/* ---- the mark of a plan ---- */
+
+static void
+add_word(PlannedStmt *plan, uint32 word)
+{
+	PlanInvalItem *item = makeNode(PlanInvalItem);
+
+	item->cacheId = TCS_CHOICE_CACHE_ID;
+	item->hashValue = word;
+	plan->invalItems = lappend(plan->invalItems, item);
+}
+
+static void
+add_words(PlannedStmt *plan, const void *data, Size size)
+{
+	const uint32 *words = data;
+
+	for (Size i = 0; i < size / sizeof(uint32); i++)
+		add_word(plan, words[i]);
+}
+
+StaticAssertDecl(sizeof(TcsFallback) % sizeof(uint32) == 0 &&
+				 sizeof(TcsToken) % sizeof(uint32) == 0,
+				 "they are kept word by word");
+
+/* Keep a hint and the number of a set of rules in a plan. */
+static void
+add_mark(PlannedStmt *plan, const TcsHint *hint, int set, bool writes)
+{
+	uint32		first = hint ? hint->set | ((uint32) hint->level << TCS_MARK_LEVEL_SHIFT) : 0;
+
+	if (set != 0)
+		first |= TCS_MARK_HAS_SET;
+	if (writes)
+		first |= TCS_MARK_WRITES;
+	add_word(plan, first);
+	if (set != 0)
+		add_word(plan, (uint32) set);
+	if (hint == NULL)
+		return;
+	if (hint->set & TCS_HINT_MAX_STALENESS)
+		add_word(plan, (uint32) hint->max_staleness);
+	if (hint->set & TCS_HINT_MAX_WAIT)
+		add_word(plan, (uint32) hint->max_wait);
+	if (hint->set & TCS_HINT_FALLBACK)
+		add_words(plan, &hint->fallback, sizeof(TcsFallback));
+	if (hint->set & TCS_HINT_TOKEN)
+		add_words(plan, &hint->token, sizeof(TcsToken));
+}
+
+/* Where the words of a plan are read. */
+typedef struct Words
+{
+	const List *items;
+	int			next;
+} Words;
+
+static bool
+next_word(Words *words, uint32 *word)
+{
+	while (words->next < list_length(words->items))
+	{
+		const PlanInvalItem *item = list_nth(words->items, words->next++);
+
+		if (item->cacheId == TCS_CHOICE_CACHE_ID)
+		{
+			*word = item->hashValue;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void
+next_words(Words *words, void *data, Size size)
+{
+	for (Size i = 0; i < size / sizeof(uint32); i++)
+		(void) next_word(words, (uint32 *) data + i);
+}
+
+bool
+tcs_choice_is_marked(const PlannedStmt *plan)
+{
+	Words		words = {plan->invalItems, 0};
+	uint32		first;
+
+	return next_word(&words, &first);
+}
+
+/* Read the mark of a plan.  False if it has none. */
+static bool
+read_mark(const PlannedStmt *plan, uint32 *first, int *set, TcsHint *hint)
+{
+	Words		words = {plan->invalItems, 0};
+	uint32		word;
+
+	*set = 0;
+	hint->set = 0;
+	if (!next_word(&words, first))
+		return false;
+	if ((*first & TCS_MARK_HAS_SET) && next_word(&words, &word))
+		*set = (int) word;
+	hint->set = *first & 0xff;
+	if (hint->set == 0)
+		return true;
+	hint->level = (TcsLevel) (*first >> TCS_MARK_LEVEL_SHIFT);
+	if ((hint->set & TCS_HINT_MAX_STALENESS) && next_word(&words, &word))
+		hint->max_staleness = (int) word;
+	if ((hint->set & TCS_HINT_MAX_WAIT) && next_word(&words, &word))
+		hint->max_wait = (int) word;
+	if (hint->set & TCS_HINT_FALLBACK)
+		next_words(&words, &hint->fallback, sizeof(TcsFallback));
+	if (hint->set & TCS_HINT_TOKEN)
+		next_words(&words, &hint->token, sizeof(TcsToken));
+	if (tcs_hints == TCS_HINTS_OFF)
+		hint->set = 0;
+	return true;
+}
+
+/* Choose for a statement that is planned. */
+void
+tcs_choice_of_plan(const PlannedStmt *plan)
+{
+	uint32		first;
+	int			set;
+	TcsHint		hint;
+
+	hint.set = 0;
+	if (plan->invalItems == NIL || !read_mark(plan, &first, &set, &hint))
+		set = session_set();
+	choose(hint.set != 0 ? &hint : NULL, set, &tcs_choice);
+}
+
+/* Keep the choice of a statement for those that run within it. */
+void
+tcs_choice_keep(TcsKeptChoice *kept)
+{
+	kept->choice = tcs_choice;
+	kept->fallback = *tcs_choice.fallback;
+	kept->choice.fallback = &kept->fallback;
+	if (tcs_choice.own_token)
+	{
+		kept->token = *tcs_choice.token;
+		kept->choice.token = &kept->token;
+	}
+}
+
+/*
+ * Choose for a statement within another: what that one asked for, or more.
+ * "outer" is NULL if settings have changed since.
+ */
+void
+tcs_choice_within(const PlannedStmt *plan, const TcsKeptChoice *outer)
+{
+	tcs_choice_of_plan(plan);
+	if (outer != NULL &&
+		tcs_level_join(outer->choice.level, tcs_choice.level) == outer->choice.level)
+	{
+		tcs_choice = outer->choice;
+		if (!tcs_choice.own_token)
+			tcs_choice.token = tcs_guc_token();
+	}
+}
+
+/* A statement is about to write; rules may ask for more of its commit. */
+void
+tcs_choice_note_write(const PlannedStmt *plan)
+{
+	uint32		first;
+	int			set;
+	TcsHint		hint;
+
+	if (plan->invalItems != NIL && read_mark(plan, &first, &set, &hint) &&
+		(first & TCS_MARK_WRITES))
+		tcs_rules_note_write(set);
+}
+
+
+/* ---- looking for them ---- */
+
+/*
+ * Find the hint of a statement.  Where there was none, or a malformed one, it is
+ * not looked for again while the same message is worked on, so that the warning
+ * comes once.
+ */
+static bool
+find_hint(const char *source, int location, int len, TcsHint *hint)
+{
+	static TimestampTz last_message = 0;
+	static int	last_location = 0;
+	static const char *last_source = NULL;
+
+	hint->set = 0;
+	if (tcs_hints == TCS_HINTS_OFF || !tcs_hint_is_possible(source, location))
+		return false;
+	if (last_message == GetCurrentStatementStartTimestamp() &&
+		last_location == location && last_source == source)
+		return false;
+	if (tcs_hint_find(source, location, len, hint))
+		return true;
+	last_message = GetCurrentStatementStartTimestamp();
+	last_location = location;
+	last_source = source;
+	return false;
+}
+
+static void
+collect_writes(const PlannedStmt *plan, TcsRuleItems *items)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->resultRelations)
+		tcs_rules_collect_write(rt_fetch(lfirst_int(lc), plan->rtable)->relid, items);
+}
+
+/*
+ * A plan has been made: keep in it what its statement asks for.  "source" is NULL
+ * where there can be no hint: below another statement, which has read its own.
+ */
+void
+tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source)
+{
+	TcsHint		hint;
+	bool		has_hint = find_hint(source, query->stmt_location, query->stmt_len, &hint);
+	TcsRuleItems items = {0};
+	int			set = 0;
+
+	if (tcs_rules_exist())
+	{
+		tcs_rules_collect_relations(plan->relationOids, &items);
+		tcs_rules_collect_functions(query, &items);
+		collect_writes(plan, &items);
+		set = tcs_rules_intern(&items);
+	}
+	if (has_hint || set != 0)
+		add_mark(plan, has_hint ? &hint : NULL, set, items.writes != NIL);
+}
+
+/* Choose for an analysed statement that is not planned yet. */
+void
+tcs_choice_of_query(Query *query, const char *source)
+{
+	TcsHint		hint;
+	bool		has_hint = find_hint(source, query->stmt_location, query->stmt_len, &hint);
+	TcsRuleItems items = {0};
+	int			set = 0;
+
+	if (tcs_rules_exist())
+	{
+		tcs_rules_collect_query(query, &items);
+		set = tcs_rules_intern(&items);
+	}
+	choose(has_hint ? &hint : NULL, set, &tcs_choice);
+}
+
+/* Choose for a function that is called without a statement, or by CALL. */
+void
+tcs_choice_of_function(Oid function)
+{
+	TcsRuleItems items = {0};
+	int			set = 0;
+
+	if (tcs_rules_exist())
+	{
+		tcs_rules_collect_function(function, &items);
+		set = tcs_rules_intern(&items);
+	}
+	choose(NULL, set, &tcs_choice);
+}
+
+/* The statement within a utility statement, or NULL. */
+static Node *
+inner_statement(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_DeclareCursorStmt:
+			return ((DeclareCursorStmt *) statement)->query;
+		case T_ExplainStmt:
+			return ((ExplainStmt *) statement)->query;
+		case T_CreateTableAsStmt:
+			return ((CreateTableAsStmt *) statement)->query;
+		default:
+			return NULL;
+	}
+}
+
+/* What the statement of EXECUTE has: the hint of its PREPARE, its relations. */
+static void
+look_into_prepared(const ExecuteStmt *execute, bool *has_hint, TcsHint *hint,
+				   TcsRuleItems *items)
+{
+	PreparedStatement *prepared = FetchPreparedStatement(execute->name, false);
+	const CachedPlanSource *source;
+
+	if (prepared == NULL)
+		return;
+	source = prepared->plansource;
+	if (!*has_hint && source->raw_parse_tree != NULL)
+		*has_hint = find_hint(source->query_string, source->raw_parse_tree->stmt_location,
+							  source->raw_parse_tree->stmt_len, hint);
+	if (tcs_rules_exist())
+		tcs_rules_collect_relations(source->relationOids, items);
+}
+
+static void
+look_into_utility(Node *statement, bool *has_hint, TcsHint *hint, TcsRuleItems *items)
+{
+	Node	   *inner = inner_statement(statement);
+
+	if (IsA(statement, ExecuteStmt))
+		look_into_prepared((ExecuteStmt *) statement, has_hint, hint, items);
+	else if (inner != NULL && IsA(inner, Query) && ((Query *) inner)->utilityStmt != NULL)
+		look_into_utility(((Query *) inner)->utilityStmt, has_hint, hint, items);
+	else if (!tcs_rules_exist())
+		return;
+	else if (inner != NULL && IsA(inner, Query))
+		tcs_rules_collect_query((Query *) inner, items);
+	else if (IsA(statement, CopyStmt))
+		tcs_rules_collect_copy((CopyStmt *) statement, items);
+	else if (IsA(statement, CallStmt) && ((CallStmt *) statement)->funcexpr != NULL)
+		tcs_rules_collect_function(((CallStmt *) statement)->funcexpr->funcid, items);
+}
+
+/* Choose for a utility statement that reads. */
+void
+tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source)
+{
+	TcsHint		hint;
+	bool		has_hint = find_hint(source, pstmt->stmt_location, pstmt->stmt_len, &hint);
+	TcsRuleItems items = {0};
+	int			set = 0;
+
+	look_into_utility(pstmt->utilityStmt, &has_hint, &hint, &items);
+	if (tcs_rules_exist())
+		set = tcs_rules_intern(&items);
+	choose(has_hint ? &hint : NULL, set, &tcs_choice);
+}
+
+/* COPY FROM and TRUNCATE write relations that no plan has. */
+void
+tcs_choice_note_utility_write(Node *statement)
+{
+	TcsRuleItems items = {0};
+	List	   *relations = NIL;
+	ListCell   *lc;
+
+	if (IsA(statement, CopyStmt) && ((CopyStmt *) statement)->is_from &&
+		((CopyStmt *) statement)->relation != NULL)
+		relations = list_make1(((CopyStmt *) statement)->relation);
+	else if (IsA(statement, TruncateStmt))
+		relations = ((TruncateStmt *) statement)->relations;
+	if (relations == NIL || !tcs_rules_exist())
+		return;
+	foreach(lc, relations)
+	{
+		Oid			relid = RangeVarGetRelid(lfirst_node(RangeVar, lc), NoLock, true);
+
+		if (OidIsValid(relid))
+			tcs_rules_collect_write(relid, &items);
+	}
+	if (items.writes != NIL)
+		tcs_rules_note_write(tcs_rules_intern(&items));
+}

@@ -1,0 +1,77 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_choice.h
+ *	  Which level a statement gets, and why.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_CHOICE_H
+#define TCS_CHOICE_H
+
+#include "nodes/plannodes.h"
+
+#include "tcs_guc.h"
+#include "tcs_hint.h"
+#include "tcs_rules.h"
+
+/* Who has decided the level. */
+typedef enum TcsChoiceBy
+{
+	TCS_BY_SETTING,				/* tcs.read_level; see level_source */
+	TCS_BY_RULE,
+	TCS_BY_FLOOR,				/* of a rule, above what was asked for */
+	TCS_BY_HINT,
+	TCS_BY_RELAX				/* the emergency valve, below it */
+} TcsChoiceBy;
+
+/* All that a statement's requirement and its fallback are made from. */
+typedef struct TcsChoice
+{
+	TcsLevel	level;
+	TcsChoiceBy by;
+	GucSource	level_source;	/* for SETTING */
+	int			rule;			/* for RULE and FLOOR: which */
+	bool		plain;			/* neither hint nor rule had a say */
+	bool		own_token;		/* the token is the hint's */
+	int			max_staleness;	/* ms */
+	int			max_lag;		/* kB, -1: off */
+	int			max_wait;		/* ms, -1: for ever; under its limit */
+	bool		has_floor;
+	TcsLevel	floor;			/* of the rules */
+	int			floor_rank;		/* no step of the fallback goes below */
+	int			hard_rank;		/* nor does the emergency valve */
+	const TcsFallback *fallback;
+	const TcsToken *token;		/* or NULL */
+} TcsChoice;
+
+/*
+ * For the statement that comes to the gate; made by one of the functions below
+ * before the gate looks at it.
+ */
+extern TCS_LOCAL TcsChoice tcs_choice;
+
+/* A choice that outlives the statement it was made for. */
+typedef struct TcsKeptChoice
+{
+	TcsChoice	choice;
+	TcsFallback fallback;
+	TcsToken	token;
+} TcsKeptChoice;
+
+extern void tcs_choice_keep(TcsKeptChoice *kept);
+extern void tcs_choice_within(const PlannedStmt *plan, const TcsKeptChoice *outer);
+extern void tcs_choice_make(const TcsHint *hint, const TcsRuleVerdict *rules,
+							TcsChoice *choice);
+extern const char *tcs_choice_source(TcsChoiceBy by, GucSource level_source,
+									 int rule);	/* tcs_explain.c */
+extern void tcs_choice_by_settings(void);
+extern void tcs_choice_of_plan(const PlannedStmt *plan);
+extern void tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source);
+extern void tcs_choice_of_query(Query *query, const char *source);
+extern void tcs_choice_of_function(Oid function);
+extern bool tcs_choice_is_marked(const PlannedStmt *plan);
+extern void tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source);
+extern void tcs_choice_note_write(const PlannedStmt *plan);
+extern void tcs_choice_note_utility_write(Node *statement);
+
+#endif							/* TCS_CHOICE_H */

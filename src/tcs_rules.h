@@ -1,0 +1,76 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_rules.h
+ *	  Rules by data: which level the relations of a statement ask for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_RULES_H
+#define TCS_RULES_H
+
+#include "nodes/parsenodes.h"
+#include "nodes/pg_list.h"
+
+#include "tcs_level.h"
+#include "tcs_write.h"
+
+/* What the rules say of a statement that reads. */
+typedef struct TcsRuleVerdict
+{
+	bool		has_level;
+	bool		unruled;		/* it also reads what no rule speaks of */
+	TcsLevel	level;			/* the strongest */
+	int			rule;			/* id of that one */
+	int			max_staleness;	/* ms; -1: not said */
+	int			max_wait;		/* ms; TCS_RULE_NO_WAIT: not said */
+	bool		has_fallback;
+	TcsFallback fallback;
+	bool		has_floor;
+	TcsLevel	floor;			/* the strongest */
+	int			floor_rule;
+	int			floor_staleness;	/* ms, if the floor is "bounded" */
+	int			hard_rank;		/* of the strongest hard floor, or 0 */
+} TcsRuleVerdict;
+
+#define TCS_RULE_NO_WAIT	(-2)
+
+/*
+ * The relations and functions of a statement, as far as rules know them, in any
+ * order.  Collected by tcs_rules_collect_*(), interned under a number.
+ */
+typedef struct TcsRuleItems
+{
+	List	   *reads;			/* OIDs of relations that have rules */
+	List	   *functions;		/* OIDs of functions that have rules */
+	List	   *writes;			/* OIDs of relations with rules for writes */
+	bool		unruled;		/* there are relations without */
+} TcsRuleItems;
+
+/* A statement is planned to see what it reads, and not to be run. */
+extern bool tcs_rules_plan_ahead;
+
+/* Is there any rule for this database?  Loads them if they have changed. */
+extern bool tcs_rules_exist(void);
+extern bool tcs_rules_have_rows(void);
+
+/* Is there one that goes by role or application alone? */
+extern bool tcs_rules_by_session_exist(void);
+
+extern void tcs_rules_collect_relations(List *relids, TcsRuleItems *items);
+extern void tcs_rules_collect_query(Query *query, TcsRuleItems *items);
+extern void tcs_rules_collect_copy(CopyStmt *copy, TcsRuleItems *items);
+extern void tcs_rules_collect_function(Oid function, TcsRuleItems *items);
+extern void tcs_rules_collect_functions(Query *query, TcsRuleItems *items);
+extern void tcs_rules_collect_write(Oid relid, TcsRuleItems *items);
+extern int	tcs_rules_intern(const TcsRuleItems *items);
+
+extern const TcsRuleVerdict *tcs_rules_verdict(int set, bool *wrote_to_group);
+extern void tcs_rules_note_write(int set);
+extern void tcs_rules_write_verdict(int set, TcsWriteLevel *level, int *rule);
+extern const char *tcs_rules_reason(int rule);
+extern void tcs_rules_init(void);
+
+/* tcs_rule_table.c */
+extern void tcs_rules_role_dropped(Oid role);
+
+#endif							/* TCS_RULES_H */

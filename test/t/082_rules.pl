@@ -1,0 +1,300 @@
+# test/t/082_rules.pl
+#
+# Rules by data: made on the primary, obeyed on both standbys as soon as they are
+# replayed, by every way that a statement can come; how they combine with what the
+# client said; floors; groups.
+#
+# Replay of the first standby is paused for most of it, so that a read that asks
+# for a token which is not there yet is refused, and one that does not is served.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use TcsTest;
+use TcsWire;
+
+my ($primary, $s1, $s2) = new_cluster(standbys => 2);
+my @standbys = ($s1, $s2);
+
+# Runs a statement on the primary and waits until it is replayed everywhere.
+sub everywhere
+{
+	my ($sql) = @_;
+
+	$primary->safe_psql('postgres', $sql);
+	wait_for_replay($primary, $_) foreach (@standbys);
+	return;
+}
+
+# The level that a statement gets on a node, and from whom, without running it.
+sub explain
+{
+	my ($node, $sql, %opt) = @_;
+
+	return read_at($node, "SELECT level || ' by ' || source FROM tcs.explain_level(\$q\$$sql\$q\$)",
+		%opt);
+}
+
+# The same of a statement that is run.
+sub served
+{
+	my ($node, $sql, %opt) = @_;
+
+	return (split /\n/,
+		read_at($node, "$sql; SELECT level || ' by ' || level_source FROM tcs.last_read()", %opt))[-1];
+}
+
+everywhere(q{
+CREATE TABLE account (id int PRIMARY KEY, balance int);
+CREATE TABLE likes (id int, n int);
+CREATE TABLE plain (v int);
+CREATE TABLE part (id int, v int) PARTITION BY LIST (id);
+CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1);
+CREATE TABLE part_2 PARTITION OF part FOR VALUES IN (2);
+CREATE TABLE mother (v int);
+CREATE TABLE child () INHERITS (mother);
+CREATE VIEW rich AS SELECT * FROM account WHERE balance > 1000;
+CREATE VIEW richer AS SELECT * FROM rich;
+CREATE SCHEMA shop;
+CREATE TABLE shop.cart (v int);
+CREATE FUNCTION inlined() RETURNS SETOF account LANGUAGE sql STABLE AS 'SELECT * FROM account';
+CREATE FUNCTION opaque() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM account); END';
+CREATE ROLE web LOGIN;
+CREATE ROLE worker LOGIN IN ROLE web;
+GRANT pg_read_all_data TO web;
+INSERT INTO account VALUES (1, 100);
+INSERT INTO likes VALUES (1, 1);
+});
+
+
+##
+## Which rule
+##
+
+everywhere(q{
+SELECT tcs.set_rule('account', 'strong', reason => 'money');
+SELECT tcs.set_rule('likes', 'eventual');
+SELECT tcs.set_rule('part', 'bounded', max_staleness => '2s');
+SELECT tcs.set_rule('mother', 'strong');
+SELECT tcs.set_rule(schema => 'shop', level => 'causal');
+});
+my $rule = 'rule [0-9]+';
+
+foreach my $node (@standbys)
+{
+	like(explain($node, @{$_}[0]), qr/^$_->[1]$/, $node->name . ": $_->[0]")
+	  foreach (
+		[ 'SELECT * FROM account', "strong by $rule" ],
+		[ 'SELECT n FROM likes', "eventual by $rule" ],
+		[ 'SELECT * FROM likes, account', "strong by $rule" ],
+		[ 'SELECT * FROM plain', 'session by default' ],
+		[ 'SELECT * FROM plain, likes', 'session by default' ],
+		[ 'SELECT * FROM plain WHERE v IN (SELECT id FROM account)', "strong by $rule" ],
+		[ 'WITH w AS (SELECT * FROM account) SELECT 1 FROM likes', "strong by $rule" ],
+		[ 'SELECT * FROM part', "bounded by $rule" ],
+		[ 'SELECT * FROM part_2', "bounded by $rule" ],
+		[ 'SELECT * FROM child', "strong by $rule" ],
+		[ 'SELECT * FROM rich', "strong by $rule" ],
+		[ 'SELECT * FROM richer', "strong by $rule" ],
+		[ 'SELECT * FROM shop.cart', "causal by $rule" ],
+		[ 'SELECT * FROM inlined()', "strong by $rule" ],
+		[ 'SELECT * FROM pg_class', 'session by default' ],
+		[ 'SELECT 1', 'eventual by exempt' ],
+		[ 'SELECT * FROM likes WHERE id = $1', "eventual by $rule" ],
+		[ 'EXPLAIN SELECT * FROM account', "strong by $rule" ],
+		[ 'DECLARE c CURSOR FOR SELECT * FROM account', "strong by $rule" ],
+		[ 'COPY account TO STDOUT', "strong by $rule" ],
+		[ 'COPY (SELECT * FROM account) TO STDOUT', "strong by $rule" ]);
+}
+
+is(read_at($s1, q{SELECT reason FROM tcs.explain_level('SELECT * FROM account')}),
+	'the strongest rule for what it reads is rule 1: money', 'explain_level() says why');
+
+
+##
+## Statements that run
+##
+
+foreach my $node (@standbys)
+{
+	like(served($node, @{$_}[0]), qr/^$_->[1]$/, $node->name . " runs $_->[0]")
+	  foreach (
+		[ 'SELECT * FROM account', "strong by $rule" ],
+		[ 'SELECT n FROM likes', "eventual by $rule" ],
+		[ 'SELECT * FROM plain', 'session by default' ],
+		[ 'SELECT * FROM part_2', "bounded by $rule" ],
+		[ 'SELECT * FROM richer', "strong by $rule" ],
+		[ 'SELECT * FROM inlined()', "strong by $rule" ],
+		[ 'EXPLAIN ANALYZE SELECT * FROM account', "strong by $rule" ],
+		[ 'BEGIN; DECLARE c CURSOR FOR SELECT * FROM account; FETCH c; COMMIT', "strong by $rule" ],
+		[ 'COPY account TO STDOUT', "strong by $rule" ],
+		[ 'COPY (SELECT * FROM account) TO STDOUT', "strong by $rule" ],
+		[ 'PREPARE p AS SELECT * FROM account; EXECUTE p', "strong by $rule" ],
+		[ 'PREPARE p(int) AS SELECT * FROM likes WHERE id = $1; EXECUTE p(1)', "eventual by $rule" ],
+		[ 'BEGIN; SELECT * FROM account; COMMIT', "strong by $rule" ],
+		[ 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM account; COMMIT', "strong by $rule" ]);
+}
+
+# What a function reads below a statement cannot be waited for.
+is(psql_err($s1, 'SELECT opaque()', max_wait => '60s'), '55000',
+	'a function that nobody has made a rule for is refused');
+everywhere(q{SELECT tcs.set_rule(function => 'opaque()', level => 'strong')});
+is(read_at($s1, 'SELECT opaque()'), '1', '... and served with a rule for the function');
+
+
+##
+## Prepared statements, while rules change
+##
+
+{
+	my $session = TcsWire->new($s1, options => '-c plan_cache_mode=force_generic_plan');
+	my $look = q{SELECT level || ' by ' || level_source FROM tcs.last_read()};
+
+	$session->parse('read', 'SELECT n FROM likes')->sync;
+	$session->results;
+	foreach my $level ('bounded', 'session', 'strong', 'eventual')
+	{
+		everywhere("SELECT tcs.set_rule('likes', '$level')");
+		foreach (1 .. 3)
+		{
+			$session->bind('', 'read')->execute('')->sync;
+			is(TcsWire::describe_result($session->results), '1', "prepared: served at $level");
+			like($session->ok_query($look), qr/^$level by $rule$/, '... by the rule');
+		}
+	}
+	everywhere(q{SELECT tcs.drop_rule('likes')});
+	$session->bind('', 'read')->execute('')->sync;
+	$session->results;
+	is($session->ok_query($look), 'session by default', '... and without one');
+	everywhere(q{SELECT tcs.set_rule('likes', 'eventual')});
+	$session->disconnect;
+}
+
+
+##
+## What the client said, and floors
+##
+
+everywhere(q{SELECT tcs.set_rule('plain', 'session', floor => 'monotonic_reads')});
+like(explain($s1, $_->[0], %{ $_->[1] }), qr/^$_->[2]$/, "$_->[0]: $_->[2]")
+  foreach (
+	[ 'SELECT * FROM account', { level => 'eventual' }, 'eventual by session' ],
+	[ 'SELECT * FROM account', { options => '-c tcs.read_level=eventual' }, "strong by $rule" ],
+	[ 'SELECT * FROM plain', { options => '-c tcs.read_level=eventual' }, "session by $rule" ],
+	[ 'SELECT * FROM plain', { level => 'eventual' }, "monotonic_reads by floor of $rule" ],
+	[ 'SELECT * FROM plain', { level => 'read_your_writes' }, "session by floor of $rule" ],
+	[ 'SELECT * FROM plain', { level => 'strong' }, 'strong by session' ],
+	[ '/* tcs(eventual) */ SELECT * FROM plain', {}, "monotonic_reads by floor of $rule" ],
+	[ '/* tcs(eventual) */ SELECT * FROM account', {}, 'eventual by hint' ],
+	[ '/* tcs(strong) */ SELECT * FROM likes', {}, 'strong by hint' ]);
+
+pause_replay($s1);
+my $token = write_token($primary, 'INSERT INTO plain VALUES (1)');
+is(psql_err($s1, 'SELECT * FROM likes', token => $token, max_wait => 0), '00000',
+	'a rule lets stale reads of its relation through');
+is(psql_err($s1, 'SELECT * FROM plain', token => $token, max_wait => 0), 'TC001', '... of that alone');
+is( psql_err(
+		$s1, "SET tcs.fallback = 'eventual, error'; SELECT * FROM account",
+		token => $token, max_wait => 0),
+	'00000',
+	'a fallback may go below a rule');
+everywhere_but_paused("SELECT tcs.set_rule('account', 'strong', floor => 'session')");
+resume_replay($s1);
+wait_for_replay($primary, $s1);
+pause_replay($s1);
+$token = write_token($primary, 'INSERT INTO plain VALUES (2)');
+is( psql_err(
+		$s1, "SET tcs.fallback = 'eventual, error'; SELECT * FROM account",
+		token => $token, max_wait => 0),
+	'TC001',
+	'... but not below its floor');
+resume_replay($s1);
+
+sub everywhere_but_paused
+{
+	my ($sql) = @_;
+
+	$primary->safe_psql('postgres', $sql);
+	wait_for_replay($primary, $s2);
+	return;
+}
+
+
+##
+## Roles and applications
+##
+
+everywhere(q{
+SELECT tcs.set_rule(role => 'web', level => 'bounded', max_staleness => '3s');
+SELECT tcs.set_rule('account', 'linearizable', role => 'web');
+SELECT tcs.set_rule(application_name => 'report%', level => 'consistent_prefix');
+});
+like(explain($s2, $_->[0], %{ $_->[1] }), qr/^$_->[2]$/, "$_->[0]: $_->[2]")
+  foreach (
+	[ 'SELECT * FROM shop.cart', { user => 'web' }, "causal by $rule" ],
+	[ 'SELECT * FROM child', { user => 'web' }, "strong by $rule" ],
+	[ 'SELECT * FROM pg_class', { user => 'web' }, "bounded by $rule" ],
+	[ 'SELECT * FROM pg_class', { user => 'worker' }, "bounded by $rule" ],
+	[ 'SELECT * FROM pg_class', {}, 'session by default' ],
+	[ 'SELECT * FROM account', { user => 'web' }, "linearizable by $rule" ],
+	[ 'SELECT * FROM account', {}, "strong by $rule" ],
+	[ 'SELECT * FROM pg_class', { set => { application_name => 'reporting' } }, "consistent_prefix by $rule" ]);
+{
+	my $session = TcsWire->new($s2);
+	my $look = q{SELECT level || ' by ' || level_source FROM tcs.last_read()};
+
+	foreach ([ 'SET ROLE web', 'bounded' ], [ 'RESET ROLE', 'session' ],
+		[ 'SET application_name = report_7', 'consistent_prefix' ], [ 'RESET application_name', 'session' ])
+	{
+		$session->ok_query($_->[0]);
+		$session->ok_query('SELECT count(*) FROM pg_class');
+		like($session->ok_query($look), qr/^$_->[1] by/, "$_->[0]: $_->[1]");
+	}
+	$session->disconnect;
+}
+
+
+##
+## Groups
+##
+
+everywhere(q{SELECT tcs.set_group('counters', 'likes', 'mother')});
+like(explain($s1, 'SELECT * FROM likes'), qr/^strong by $rule$/, 'one of a group pulls the others up');
+is(psql_err($primary, q{SELECT tcs.set_group('other', 'likes')}), '23505', '... and is in no other');
+everywhere(q{SELECT tcs.drop_group('counters')});
+like(explain($s1, 'SELECT * FROM likes'), qr/^eventual by $rule$/, '... until the group is dropped');
+
+
+##
+## What goes, and what changes its name
+##
+
+everywhere(q{
+ALTER TABLE account RENAME TO konto;
+ALTER SCHEMA shop RENAME TO laden;
+ALTER FUNCTION opaque() RENAME TO undurchsichtig;
+});
+like(explain($s1, $_->[0]), qr/^$_->[1] by $rule$/, "renamed: $_->[0]")
+  foreach (
+	[ 'SELECT * FROM konto', 'strong' ],
+	[ 'SELECT * FROM laden.cart', 'causal' ],
+	[ 'SELECT undurchsichtig()', 'strong' ]);
+everywhere(q{
+DROP TABLE konto CASCADE;
+DROP SCHEMA laden CASCADE;
+DROP FUNCTION undurchsichtig();
+DROP OWNED BY web;
+DROP ROLE web;
+DROP TABLE part;
+});
+is( read_at($s1, q{SELECT string_agg(coalesce(relation::text, function, schema, role::text, application_name), ',' ORDER BY id) FROM tcs.rules}),
+	'mother,likes,plain,report%',
+	'what is dropped takes its rules with it');
+
+done_testing();
