@@ -186,6 +186,8 @@ static bool have_session_write_rules = false;
 /* Relations looked up so far. */
 static MemoryContext known_context = NULL;
 static HTAB *known = NULL;
+static bool known_is_stale = false;
+static int	looking_up = 0;		/* depth of look_up() */
 
 /* Sets; these are never freed, since plans have their numbers. */
 static HTAB *sets_by_hash = NULL;
@@ -205,12 +207,15 @@ static char session_application[NAMEDATALEN];
 
 /* ---- invalidation ---- */
 
+/*
+ * What is known of relations holds no more.  It is thrown away when nobody is
+ * about to use it, since invalidations come in the midst of looking up.
+ */
 static void
 forget_known(void)
 {
-	if (known_context)
-		MemoryContextReset(known_context);
-	known = NULL;
+	known_is_stale = true;
+	epoch++;
 }
 
 /*
@@ -220,11 +225,8 @@ forget_known(void)
 static void
 relation_changed(Datum arg, Oid relid)
 {
-	if (known != NULL)
-	{
+	if (known != NULL && !known_is_stale)
 		forget_known();
-		epoch++;
-	}
 	if (relid == InvalidOid || (OidIsValid(rule_relid) && relid == rule_relid))
 	{
 		rules_valid = false;
@@ -743,53 +745,75 @@ find_through(KnownRelation *relation)
 	}
 }
 
-/* What is known of a relation; looked up if need be. */
+/* The table of what is known, empty if that holds no more. */
+static void
+prepare_known(void)
+{
+	HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(KnownRelation)};
+
+	if (known_is_stale && looking_up == 0)
+	{
+		if (known_context != NULL)
+			MemoryContextReset(known_context);
+		known = NULL;
+		known_is_stale = false;
+	}
+	if (known != NULL)
+		return;
+	if (known_context == NULL)
+		known_context = AllocSetContextCreate(TopMemoryContext, "tcs rules of relations",
+											  ALLOCSET_DEFAULT_SIZES);
+	ctl.hcxt = known_context;
+	known = hash_create("tcs rules of relations", 128, &ctl,
+						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/* Find out all about a relation. */
+static void
+complete(KnownRelation *relation)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(known_context);
+	Member	   *member = members ? hash_search(members, &relation->relid, HASH_FIND, NULL) : NULL;
+	char		kind = get_rel_relkind(relation->relid);
+
+	relation->is_view = kind == RELKIND_VIEW;
+	relation->group = member ? member->group : 0;
+	/* one that is gone has nothing */
+	if (kind != '\0')
+	{
+		find_candidates(relation);
+		find_through(relation);
+	}
+	relation->complete = true;
+	MemoryContextSwitchTo(oldcontext);
+}
+
+/*
+ * What is known of a relation; looked up if need be.  Valid until the next call,
+ * or, of those on the way of another, until that one returns.
+ */
 static KnownRelation *
 look_up(Oid relid)
 {
 	KnownRelation *relation;
 	bool		found;
 
-	if (known == NULL)
-	{
-		HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(KnownRelation)};
-
-		if (known_context == NULL)
-			known_context = AllocSetContextCreate(TopMemoryContext, "tcs rules of relations",
-												  ALLOCSET_DEFAULT_SIZES);
-		ctl.hcxt = known_context;
-		known = hash_create("tcs rules of relations", 128, &ctl,
-							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
+	prepare_known();
 	relation = hash_search(known, &relid, HASH_ENTER, &found);
-	if (!found)
-		memset((char *) relation + sizeof(Oid), 0, sizeof(*relation) - sizeof(Oid));
-	/* a view that leads back to itself is found incomplete, which is enough */
-	if (!found)
+	if (found && (relation->complete || looking_up > 0))
+		return relation;		/* a view that leads back to itself is on its
+								 * way */
+	memset((char *) relation + sizeof(Oid), 0, sizeof(*relation) - sizeof(Oid));
+	looking_up++;
+	PG_TRY();
 	{
-		KnownRelation made = {.relid = relid};
-		MemoryContext oldcontext = MemoryContextSwitchTo(known_context);
-		Member	   *member = members ? hash_search(members, &relid, HASH_FIND, NULL) : NULL;
-
-		char		kind = get_rel_relkind(relid);
-
-		made.is_view = kind == RELKIND_VIEW;
-		made.group = member ? member->group : 0;
-		/* one that is gone has nothing */
-		if (kind != '\0')
-		{
-			find_candidates(&made);
-			find_through(&made);
-		}
-		made.complete = true;
-		MemoryContextSwitchTo(oldcontext);
-
-		/* invalidations that came meanwhile may have emptied the table */
-		if (known == NULL)
-			return look_up(relid);
-		relation = hash_search(known, &relid, HASH_ENTER, NULL);
-		*relation = made;
+		complete(relation);
 	}
+	PG_FINALLY();
+	{
+		looking_up--;
+	}
+	PG_END_TRY();
 	return relation;
 }
 
