@@ -71,7 +71,6 @@ start_from_settings(TcsChoice *choice)
 	choice->level_source = tcs_guc_level_source();
 	choice->rule = 0;
 	choice->plain = true;
-	choice->own_token = false;
 	choice->max_staleness = tcs_max_staleness;
 	choice->max_lag = tcs_max_lag;
 	choice->max_wait = tcs_max_wait;
@@ -79,7 +78,7 @@ start_from_settings(TcsChoice *choice)
 	choice->floor_rank = 0;
 	choice->hard_rank = 0;
 	choice->fallback = tcs_guc_fallback();
-	choice->token = tcs_guc_token();
+	choice->token = NULL;
 }
 
 /* The rules' level, if the client has not said another. */
@@ -123,7 +122,6 @@ apply_hint(const TcsHint *hint, TcsChoice *choice)
 	if (hint->set & TCS_HINT_TOKEN)
 	{
 		choice->token = &hint->token;
-		choice->own_token = true;
 	}
 }
 
@@ -368,7 +366,7 @@ tcs_choice_keep(TcsKeptChoice *kept)
 	kept->choice = tcs_choice;
 	kept->fallback = *tcs_choice.fallback;
 	kept->choice.fallback = &kept->fallback;
-	if (tcs_choice.own_token)
+	if (tcs_choice.token != NULL)
 	{
 		kept->token = *tcs_choice.token;
 		kept->choice.token = &kept->token;
@@ -385,11 +383,7 @@ tcs_choice_within(const PlannedStmt *plan, const TcsKeptChoice *outer)
 	tcs_choice_of_plan(plan);
 	if (outer != NULL &&
 		tcs_level_join(outer->choice.level, tcs_choice.level) == outer->choice.level)
-	{
 		tcs_choice = outer->choice;
-		if (!tcs_choice.own_token)
-			tcs_choice.token = tcs_guc_token();
-	}
 }
 
 /* A statement is about to write; rules may ask for more of its commit. */

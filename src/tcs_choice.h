@@ -32,7 +32,6 @@ typedef struct TcsChoice
 	GucSource	level_source;	/* for SETTING */
 	int			rule;			/* for RULE and FLOOR: which */
 	bool		plain;			/* neither hint nor rule had a say */
-	bool		own_token;		/* the token is the hint's */
 	int			max_staleness;	/* ms */
 	int			max_lag;		/* kB, -1: off */
 	int			max_wait;		/* ms, -1: for ever; under its limit */
@@ -41,7 +40,8 @@ typedef struct TcsChoice
 	int			floor_rank;		/* no step of the fallback goes below */
 	int			hard_rank;		/* nor does the emergency valve */
 	const TcsFallback *fallback;
-	const TcsToken *token;		/* or NULL */
+	const TcsToken *token;		/* the hint's; NULL: the session's, which may
+								 * be replaced before it is looked at */
 } TcsChoice;
 
 /*
@@ -60,6 +60,13 @@ typedef struct TcsKeptChoice
 
 extern void tcs_choice_keep(TcsKeptChoice *kept);
 extern void tcs_choice_within(const PlannedStmt *plan, const TcsKeptChoice *outer);
+/* The token that counts, or NULL. */
+static inline const TcsToken *
+tcs_choice_token(void)
+{
+	return tcs_choice.token ? tcs_choice.token : tcs_guc_token();
+}
+
 extern void tcs_choice_make(const TcsHint *hint, const TcsRuleVerdict *rules,
 							TcsChoice *choice);
 extern const char *tcs_choice_source(TcsChoiceBy by, GucSource level_source,

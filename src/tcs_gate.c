@@ -114,13 +114,15 @@ tcs_gate_carry_over(uint64 generation)
 {
 	if (tcs_gate.settled == generation)
 		tcs_gate.settled = tcs_settings_generation;
+	if (tcs_gate.token_settled == generation)
+		tcs_gate.token_settled = tcs_settings_generation;
 }
 
 /* The next statement has to take the slow way, whatever was proved. */
 void
 tcs_gate_unsettle(void)
 {
-	tcs_gate.settled = 0;
+	tcs_gate.settled = tcs_gate.token_settled = 0;
 }
 
 /* What is acknowledged is in all snapshots that this primary takes from now on. */
@@ -182,8 +184,8 @@ tcs_gate_note_snapshot_use(void)
 static bool
 choice_is_met(void)
 {
-	bool		token_is_met = !tcs_choice.own_token && !IsolationUsesXactSnapshot() &&
-		(tcs_choice.token == NULL || tcs_gate.token_settled == tcs_settings_generation);
+	bool		token_is_met = tcs_choice.token == NULL && !IsolationUsesXactSnapshot() &&
+		(tcs_guc_token() == NULL || tcs_gate.token_settled == tcs_settings_generation);
 
 	switch (tcs_choice.level)
 	{
@@ -353,7 +355,7 @@ static void
 settle(const TcsRequirement *req)
 {
 	/* what is met at these levels has the whole token in it */
-	if (!tcs_choice.own_token && !tcs_session_report_is_pending &&
+	if (tcs_choice.token == NULL && !tcs_session_report_is_pending &&
 		tcs_level_rank(req->level) >= tcs_level_rank(TCS_LEVEL_SESSION))
 		tcs_gate.token_settled = tcs_settings_generation;
 	/* of a statement to come, settings may not be all that counts */
@@ -1069,7 +1071,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 	if (site->token_only && tcs_level_rank(level) > tcs_level_rank(TCS_LEVEL_SESSION))
 		level = TCS_LEVEL_SESSION;
 
-	tcs_gate_build_context(&context, tcs_choice.token);
+	tcs_gate_build_context(&context, tcs_choice_token());
 	/* a snapshot that nobody has used yet may still be replaced */
 	fixed = IsolationUsesXactSnapshot() && FirstSnapshotSet &&
 		!((site_is_read(site) || site->kind == TCS_SITE_PLANNER) &&
