@@ -431,10 +431,11 @@ find_hint(const char *source, int location, int len, TcsHint *hint)
 static void
 collect_writes(const PlannedStmt *plan, TcsRuleItems *items)
 {
-	ListCell   *lc;
+	int			index = -1;
+	Bitmapset  *written = tcs_result_relations_compat(plan);
 
-	foreach(lc, plan->resultRelations)
-		tcs_rules_collect_write(rt_fetch(lfirst_int(lc), plan->rtable)->relid, items);
+	while ((index = bms_next_member(written, index)) >= 0)
+		tcs_rules_collect_write(rt_fetch(index, plan->rtable)->relid, items);
 }
 
 /*

@@ -125,6 +125,22 @@ tcs_plan_query_compat(Query *query, const char *query_string,
 #endif
 }
 
+/* The range table indexes of the relations that a plan writes. */
+static inline Bitmapset *
+tcs_result_relations_compat(const PlannedStmt *plan)
+{
+#if PG_VERSION_NUM >= 190000
+	return plan->resultRelationRelids;
+#else
+	Bitmapset  *result = NULL;
+	ListCell   *lc;
+
+	foreach(lc, plan->resultRelations)
+		result = bms_add_member(result, lfirst_int(lc));
+	return result;
+#endif
+}
+
 /* for SendProcSignal(), which then goes by the process id */
 #if PG_VERSION_NUM >= 170000
 #define TCS_NO_PROC_COMPAT INVALID_PROC_NUMBER
