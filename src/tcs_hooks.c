@@ -327,10 +327,9 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 
 /* May planning read, and has what it reads to be waited for? */
 static bool
-may_have_to_wait(Query *query, const char *source)
+may_have_to_wait(Query *query, const char *source, bool plain)
 {
-	if (tcs_gate_settings_are_met() && !tcs_rules_exist() &&
-		!tcs_hint_is_possible(source, query->stmt_location))
+	if (tcs_gate_settings_are_met() && plain)
 		return false;
 	if (!tcs_query_may_evaluate_reads(query))
 		return false;
@@ -343,7 +342,7 @@ may_have_to_wait(Query *query, const char *source)
  * planning itself may read.
  */
 static bool
-before_planning(Query *query, const char *source)
+before_planning(Query *query, const char *source, bool plain)
 {
 	TcsSite		site = {0};
 
@@ -352,7 +351,7 @@ before_planning(Query *query, const char *source)
 	if (tcs_exempt_query(query))
 		return true;
 	if (ActivePortal == NULL && !tcs_remote_is_begun() &&
-		may_have_to_wait(query, source))
+		may_have_to_wait(query, source, plain))
 	{
 		site.kind = TCS_SITE_PLANNER;
 		/* locks of parse analysis are held, and the query stays as it is */
@@ -372,7 +371,10 @@ before_planning(Query *query, const char *source)
 static PlannedStmt *
 tcs_planner(TCS_PLANNER_ARGS)
 {
-	const bool	exempt = before_planning(parse, query_string);
+	/* settings alone decide: there is neither a hint nor a rule */
+	const bool	plain = likely(tcs_rules_idle) &&
+		(depth > 0 || !tcs_hint_is_possible(query_string, parse->stmt_location));
+	const bool	exempt = before_planning(parse, query_string, plain);
 	const int	outer = depth;
 	PlannedStmt *plan;
 
@@ -385,7 +387,7 @@ tcs_planner(TCS_PLANNER_ARGS)
 
 	if (exempt)
 		tcs_exempt_mark(plan);
-	else if (attachment == TCS_ATTACHED && tcs_enabled && !tcs_rules_plan_ahead)
+	else if (!plain && attachment == TCS_ATTACHED && tcs_enabled && !tcs_rules_plan_ahead)
 		tcs_choice_mark(plan, parse, outer == 0 ? query_string : NULL);
 	if (unlikely(tcs_redirect_is_armed) && outer == 1)
 		plan = tcs_redirect_planned(plan, cursorOptions);

@@ -200,6 +200,7 @@ static int	nsets = 0;
  */
 static uint64 epoch = 1;
 bool		tcs_rules_plan_ahead = false;
+bool		tcs_rules_idle = false;
 static bool session_valid = false;
 static Oid	session_role = InvalidOid;
 static char session_application[NAMEDATALEN];
@@ -229,7 +230,7 @@ relation_changed(Datum arg, Oid relid)
 		forget_known();
 	if (relid == InvalidOid || (OidIsValid(rule_relid) && relid == rule_relid))
 	{
-		rules_valid = false;
+		rules_valid = tcs_rules_idle = false;
 		epoch++;
 		tcs_settings_generation++;
 		ResetPlanCache();
@@ -241,7 +242,7 @@ static void
 schema_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
 	if (!OidIsValid(rule_relid))
-		rules_valid = false;
+		rules_valid = tcs_rules_idle = false;
 }
 
 /* A role or a membership has changed. */
@@ -519,8 +520,12 @@ bool
 tcs_rules_exist(void)
 {
 	if (unlikely(!rules_valid))
+	{
 		load();
-	return nrules > 0;
+		/* if no change has come meanwhile */
+		tcs_rules_idle = rules_valid && nrules == 0 && ngroups == 0;
+	}
+	return nrules > 0 || ngroups > 0;
 }
 
 /* Is there anything in the tables, of use or not? */

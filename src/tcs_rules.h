@@ -46,6 +46,9 @@ typedef struct TcsRuleItems
 	bool		unruled;		/* there are relations without */
 } TcsRuleItems;
 
+/* It is known that there are no rules; looked at for each statement planned. */
+extern TCS_LOCAL bool tcs_rules_idle;
+
 /* A statement is planned to see what it reads, and not to be run. */
 extern bool tcs_rules_plan_ahead;
 
