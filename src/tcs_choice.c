@@ -42,6 +42,7 @@
 
 #include "tcs_choice.h"
 #include "tcs_compat.h"
+#include "tcs_relax.h"
 
 /* Cache id of the words; see TCS_EXEMPT_CACHE_ID. */
 #define TCS_CHOICE_CACHE_ID		(-7464)
@@ -76,7 +77,7 @@ start_from_settings(TcsChoice *choice)
 	choice->max_wait = tcs_max_wait;
 	choice->has_floor = false;
 	choice->floor_rank = 0;
-	choice->hard_rank = 0;
+	choice->has_hard = false;
 	choice->fallback = tcs_guc_fallback();
 	choice->token = NULL;
 }
@@ -136,7 +137,8 @@ apply_floor(const TcsRuleVerdict *rules, TcsChoice *choice)
 	choice->has_floor = true;
 	choice->floor = rules->floor;
 	choice->floor_rank = tcs_level_rank(rules->floor);
-	choice->hard_rank = rules->hard_rank;
+	choice->has_hard = rules->has_hard;
+	choice->hard = rules->hard;
 	level = tcs_level_join(choice->level, rules->floor);
 	if (level != choice->level)
 	{
@@ -153,6 +155,26 @@ apply_floor(const TcsRuleVerdict *rules, TcsChoice *choice)
 		choice->by = TCS_BY_FLOOR;
 		choice->rule = rules->floor_rule;
 	}
+}
+
+/* Lower a choice if the emergency valve is open.  Returns whether it has. */
+bool
+tcs_choice_relax(TcsChoice *choice)
+{
+	TcsLevel	level;
+
+	if (likely(!tcs_relax_in_force(&level)))
+		return false;
+	if (choice->has_hard)
+		level = tcs_level_join(level, choice->hard);
+	if (tcs_level_rank(choice->level) <= tcs_level_rank(level))
+		return false;
+	choice->asked = choice->by == TCS_BY_RELAX ? choice->asked : choice->level;
+	choice->level = level;
+	choice->by = TCS_BY_RELAX;
+	choice->rule = 0;
+	choice->plain = false;
+	return true;
 }
 
 /* Under its limit. */
@@ -207,6 +229,7 @@ choose(const TcsHint *hint, int set, TcsChoice *choice)
 		choice->by = TCS_BY_FLOOR;
 		choice->rule = 0;
 	}
+	(void) tcs_choice_relax(choice);
 }
 
 /* The set of what goes by the session alone, or 0. */

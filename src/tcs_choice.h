@@ -38,7 +38,9 @@ typedef struct TcsChoice
 	bool		has_floor;
 	TcsLevel	floor;			/* of the rules */
 	int			floor_rank;		/* no step of the fallback goes below */
-	int			hard_rank;		/* nor does the emergency valve */
+	bool		has_hard;
+	TcsLevel	hard;			/* the emergency valve goes no lower */
+	TcsLevel	asked;			/* for RELAX: the level without it */
 	const TcsFallback *fallback;
 	const TcsToken *token;		/* the hint's; NULL: the session's, which may
 								 * be replaced before it is looked at */
@@ -71,6 +73,7 @@ extern void tcs_choice_make(const TcsHint *hint, const TcsRuleVerdict *rules,
 							TcsChoice *choice);
 extern const char *tcs_choice_source(TcsChoiceBy by, GucSource level_source,
 									 int rule);	/* tcs_explain.c */
+extern bool tcs_choice_relax(TcsChoice *choice);
 extern void tcs_choice_by_settings(void);
 extern void tcs_choice_of_plan(const PlannedStmt *plan);
 extern void tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source);

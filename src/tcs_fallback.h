@@ -25,6 +25,7 @@ typedef struct TcsUnmet
 	int64		waited_us;
 	bool		in_recovery;
 	bool		nested;			/* inside a function */
+	bool		is_choice;		/* tcs_choice.level is what it was made for */
 	int			floor_rank;		/* of the floor that no fallback goes below */
 	int64		now;
 	const char *hopeless;		/* why it was not waited for; NULL: it was */

@@ -63,6 +63,7 @@
 #include "tcs_quorum.h"
 #include "tcs_readindex.h"
 #include "tcs_redirect.h"
+#include "tcs_relax.h"
 #include "tcs_remote.h"
 #include "tcs_requirement.h"
 #include "tcs_session.h"
@@ -226,6 +227,8 @@ tcs_gate_pass_choice_at_once(void)
 		tcs_gate.last.at = 0;
 	}
 	tcs_stats_count_read(tcs_choice.level);
+	if (unlikely(tcs_choice.by == TCS_BY_RELAX))
+		tcs_relax_count(tcs_choice.asked);
 	tcs_gate.at_once_level = -1;
 	tcs_gate.last.outcome = TCS_OUTCOME_AT_ONCE;
 	tcs_gate.last.level = tcs_gate.last.served_at = tcs_choice.level;
@@ -442,6 +445,8 @@ pass(const TcsSite *site, TcsUnmet *facts)
 	/* BEGIN and SET count where they have waited in place of a read */
 	if ((site_is_read(site) && !site->explain_only) || waited)
 	{
+		if (tcs_choice.by == TCS_BY_RELAX)
+			tcs_relax_count(tcs_choice.asked);
 		tcs_stats_count_read(facts->req.level);
 		note_last(facts, waited ? TCS_OUTCOME_WAITED : TCS_OUTCOME_AT_ONCE,
 				  facts->req.level);
@@ -625,13 +630,23 @@ wait_for(TcsContext *context, TcsUnmet *facts, bool holding, int64 deadline,
 {
 	TcsWaitResult result;
 
-	while ((result = wait_on_timeline(facts, holding, deadline, impatient)) ==
-		   TCS_WAIT_OTHER_TIMELINE)
+	for (;;)
 	{
 		TimeLineID	began_on = facts->req.made_on;
-		TcsPosition target = facts->req.target;
+		TcsPosition target;
 		bool		waited_for_answer = facts->req.fresh_after != 0;
 
+		result = wait_on_timeline(facts, holding, deadline, impatient);
+		if (result == TCS_WAIT_RELAXED)
+		{
+			if (!facts->is_choice || !tcs_choice_relax(&tcs_choice))
+				continue;
+			facts->req.level = tcs_choice.level;
+			waited_for_answer = false;
+		}
+		else if (result != TCS_WAIT_OTHER_TIMELINE)
+			break;
+		target = facts->req.target;
 		renew_context(context);
 		if (!context->in_recovery)
 			return TCS_WAIT_NOT_IN_RECOVERY;
@@ -1001,6 +1016,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 			fail(site, context, facts);
 			break;
 		case TCS_WAIT_OTHER_TIMELINE:	/* wait_for() goes on */
+		case TCS_WAIT_RELAXED:
 		case TCS_WAIT_HOPELESS: /* wait_or_redirect() does */
 		case TCS_WAIT_REDIRECTED:	/* seen to above */
 			Assert(false);
@@ -1107,6 +1123,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 		statement_confirmed = fixed && xact.confirmed;
 
 	facts.floor_rank = tcs_choice.floor_rank;
+	facts.is_choice = level == tcs_choice.level;
 	facts.in_recovery = context.in_recovery;
 	facts.nested = site->kind == TCS_SITE_NESTED;
 	facts.now = context.arrival;

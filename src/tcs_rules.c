@@ -1132,7 +1132,10 @@ raise_floor(TcsRuleVerdict *verdict, const Rule *rule)
 	verdict->floor = joined;
 	verdict->has_floor = true;
 	if (rule->hard)
-		verdict->hard_rank = Max(verdict->hard_rank, tcs_level_rank(rule->floor));
+	{
+		verdict->hard = verdict->has_hard ? tcs_level_join(verdict->hard, rule->floor) : rule->floor;
+		verdict->has_hard = true;
+	}
 }
 
 /* How specific is a rule, given how specific its object is? */

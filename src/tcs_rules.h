@@ -29,7 +29,8 @@ typedef struct TcsRuleVerdict
 	TcsLevel	floor;			/* the strongest */
 	int			floor_rule;
 	int			floor_staleness;	/* ms, if the floor is "bounded" */
-	int			hard_rank;		/* of the strongest hard floor, or 0 */
+	bool		has_hard;
+	TcsLevel	hard;			/* the strongest hard floor */
 } TcsRuleVerdict;
 
 #define TCS_RULE_NO_WAIT	(-2)

@@ -22,6 +22,7 @@
 #include "tcs_queue.h"
 #include "tcs_quorum.h"
 #include "tcs_readindex.h"
+#include "tcs_relax.h"
 #include "tcs_replay.h"
 #include "tcs_shmem.h"
 #include "tcs_stats.h"
@@ -41,6 +42,7 @@ static const TcsShmemModule modules[] = {
 	{"tcs_quorum", tcs_quorum_shmem_size, tcs_quorum_shmem_init},
 	{"tcs_readindex", tcs_readindex_shmem_size, tcs_readindex_shmem_init},
 	{"tcs_replay", tcs_replay_shmem_size, tcs_replay_shmem_init},
+	{"tcs_relax", tcs_relax_shmem_size, tcs_relax_shmem_init},
 	{"tcs_budget", tcs_budget_shmem_size, tcs_budget_shmem_init},
 	{"tcs_stats", tcs_stats_shmem_size, tcs_stats_shmem_init},
 	{"tcs_write", tcs_write_shmem_size, tcs_write_shmem_init},

@@ -43,6 +43,7 @@
 #include "tcs_guc.h"
 #include "tcs_queue.h"
 #include "tcs_replay.h"
+#include "tcs_relax.h"
 #include "tcs_wait.h"
 
 /* Longest wait while holding something, whatever tcs.max_wait says. */
@@ -284,6 +285,8 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 		 */
 		if (ConfigReloadPending && !tcs_queue_enabled())
 			return TCS_WAIT_DISABLED;
+		if (tcs_relax_began_after(started))
+			return TCS_WAIT_RELAXED;
 		sleep.again = waited;
 		timeout_us = deadline - tcs_now();
 		if (timeout_us <= 0)

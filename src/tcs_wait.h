@@ -22,6 +22,7 @@ typedef enum TcsWaitResult
 								 * requirement is to be made anew */
 	TCS_WAIT_NOT_IN_RECOVERY,	/* promoted: decide anew */
 	TCS_WAIT_DISABLED,			/* tcs was switched off */
+	TCS_WAIT_RELAXED,			/* the emergency valve was opened */
 	TCS_WAIT_NO_QUORUM			/* fresh enough, but nobody can confirm that */
 } TcsWaitResult;
 

@@ -513,3 +513,36 @@ LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION explain_level(text) IS
 'the level that a statement would get in this session, and why, without running it';
+
+/* ---- emergency valve ---- */
+
+CREATE FUNCTION relax(level text, "for" interval, reason text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'tcs_relax'
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION relax(text, interval, text) IS
+'serve reads above a level at that level, on this node and for a time; floors of hard rules are kept';
+
+CREATE FUNCTION relax_end()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'tcs_relax_end'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION relax_end() IS
+'end what relax() began; returns whether it was in force';
+
+REVOKE ALL ON FUNCTION relax(text, interval, text), relax_end() FROM PUBLIC;
+
+CREATE FUNCTION relaxed(
+	OUT level text,
+	OUT since timestamptz,
+	OUT until timestamptz,
+	OUT reason text,
+	OUT role text,
+	OUT reads bigint)
+AS 'MODULE_PATHNAME', 'tcs_relaxed'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION relaxed() IS
+'what relax() has put in force on this node, and how many reads were served at less since it was last called';
