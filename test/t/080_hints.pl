@@ -1,0 +1,190 @@
+# test/t/080_hints.pl
+#
+# Hints in comments: found by every way that a statement can come, in force for
+# that statement alone; a malformed one is one warning, and the statement runs at
+# the level that it would have had.  Together with pg_hint_plan where that is
+# installed (Debian: postgresql-NN-pg-hint-plan).
+#
+# Replay of the standby is paused: at the level of the session a read would be
+# refused, so what is served was served by its hint.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use TcsTest;
+use TcsWire;
+
+my ($primary, $standby) = new_pair();
+my $look = q{SELECT level || ' ' || level_source FROM tcs.last_read()};
+
+$primary->safe_psql('postgres', 'CREATE TABLE t (v int); INSERT INTO t VALUES (1)');
+wait_for_replay($primary, $standby);
+wait_for_answer($standby);
+pause_replay($standby);
+my $token = write_token($primary, 'UPDATE t SET v = 2');
+my $stale = '/* tcs(eventual) */';
+
+# SQLSTATE of statements in one message, with the session's token and no wait.
+sub state_of
+{
+	my ($sql, %opt) = @_;
+
+	return scalar psql_err($standby, $sql, token => $token, max_wait => 0, %opt);
+}
+
+
+##
+## Where it may stand
+##
+
+is(state_of('SELECT v FROM t'), 'TC001', 'without a hint');
+is(state_of($_), '00000', $_)
+  foreach (
+	"$stale SELECT v FROM t",
+	"  \n\t$stale SELECT v FROM t",
+	"/*tcs(eventual)*/SELECT v FROM t",
+	"/* TCS( Eventual ) */ SELECT v FROM t",
+	"/* tcs(level=eventual) */ SELECT v FROM t",
+	"-- a note\n$stale SELECT v FROM t",
+	"/* a note */ $stale SELECT v FROM t",
+	"/*+ SeqScan(t) */ $stale SELECT v FROM t",
+	"$stale /*+ SeqScan(t) */ SELECT v FROM t",
+	"/* nested /* tcs(strong) */ */ $stale SELECT v FROM t",
+	"$stale WITH w AS (SELECT v FROM t) SELECT * FROM w",
+	"$stale TABLE t",
+	"$stale (SELECT v FROM t)",
+	"EXPLAIN ANALYZE $stale SELECT v FROM t",
+	"$stale EXPLAIN (ANALYZE, COSTS off) SELECT v FROM t",
+	"BEGIN; $stale SELECT v FROM t; COMMIT",
+	"BEGIN; DECLARE c CURSOR FOR $stale SELECT v FROM t; FETCH c; COMMIT",
+	"BEGIN; $stale DECLARE c CURSOR FOR SELECT v FROM t; FETCH c; COMMIT",
+	"COPY ($stale SELECT v FROM t) TO STDOUT",
+	"$stale COPY t TO STDOUT",
+	"PREPARE p AS $stale SELECT v FROM t; EXECUTE p; EXECUTE p",
+	"PREPARE p(int) AS SELECT v FROM t WHERE v > \$1; $stale EXECUTE p(0)");
+is(state_of($_), 'TC001', "no hint: $_")
+  foreach (
+	"SELECT /* tcs(eventual) */ v FROM t",
+	"SELECT v FROM t /* tcs(eventual) */",
+	"/* do not use tcs(eventual) here */ SELECT v FROM t",
+	"SELECT '/* tcs(eventual) */', v FROM t",
+	"SELECT \$x\$/* tcs(eventual) */\$x\$, v FROM t",
+	"-- tcs(eventual)\nSELECT v FROM t");
+
+
+##
+## Its own statement only
+##
+
+{
+	my $session = TcsWire->new($standby, options => '-c tcs.max_wait=0');
+
+	$session->ok_query("SET tcs.session_token = '$token'");
+	is((($session->query("$stale SELECT v FROM t; SELECT v FROM t"))[-1])->{state}, 'TC001',
+		'not the next one of the message');
+	is((($session->query("SELECT 1; $stale SELECT v FROM t"))[-1])->{state}, '00000', 'the second one has its own');
+	is((($session->query("SELECT ';/*'; /* ; */ $stale SELECT v FROM t"))[-1])->{state}, '00000',
+		'semicolons in literals and comments');
+	is((($session->query("SELECT 1; $stale"))[-1])->{state}, '00000', 'a hint before nothing');
+	is((($session->query('SELECT v FROM t'))[0])->{state}, 'TC001', 'nothing is left of it');
+
+	# extended protocol, prepared, with generic and custom plans
+	$session->parse('', "$stale SELECT v FROM t")->bind('', '')->execute('')->sync;
+	is(TcsWire::describe_result($session->results), '1', 'extended protocol');
+	foreach my $mode ('force_generic_plan', 'force_custom_plan', 'auto')
+	{
+		$session->ok_query("SET plan_cache_mode = $mode");
+		$session->parse("p_$mode", "$stale SELECT v FROM t WHERE v < \$1", 23)->sync;
+		$session->results;
+		foreach (1 .. 7)
+		{
+			$session->bind('', "p_$mode", '10')->execute('')->sync;
+			is(TcsWire::describe_result($session->results), '1', "prepared, $mode");
+		}
+		is($session->ok_query($look), 'eventual hint', '... by its hint');
+	}
+
+	# what it says besides the level
+	is($session->ok_query("/* tcs(session, fallback='eventual, error') */ SELECT v FROM t"), '1', 'fallback');
+	is(scalar(grep { /read served at level "eventual" instead of "session"/ } map { $_->{M} // $_->{message} // $_ } $session->notices),
+		1, '... with its warning') or diag explain [ $session->notices ];
+	$session->ok_query("SET tcs.session_token = ''");
+	is($session->ok_query('/* tcs(bounded, max_staleness=1h) */ SELECT v FROM t'), '1', 'a bound');
+	is((($session->query('/* tcs(bounded, max_staleness=0) */ SELECT v FROM t'))[0])->{state}, 'TC004',
+		'... that is not met');
+	$session->disconnect;
+}
+
+is(state_of('/* tcs(max_wait=0) */ SELECT v FROM t', max_wait => -1), 'TC001', 'max_wait');
+is(state_of("/* tcs(session) */ SELECT v FROM t", level => 'eventual'), 'TC001', 'a stronger level than the session has');
+is(state_of("$stale SELECT v FROM t", set => { 'tcs.hints' => 'off' }), 'TC001', 'tcs.hints = off');
+
+
+##
+## A token in the hint
+##
+
+{
+	my $hint = "/* tcs(session_token='$token', max_wait=0) */";
+
+	is(psql_err($standby, "SET tcs.hints = 'all'; $hint SELECT v FROM t"), 'TC001', 'the token of a hint counts');
+	is(psql_err($standby, "SET tcs.hints = 'all'; $hint SELECT v FROM t; SELECT v FROM t",
+			on_error_stop => 0),
+		'00000', '... for its statement alone');
+	my ($state, $err, $out) = psql_err($standby, "$hint SELECT v FROM t");
+
+	is("$state $out", '00000 1', '... and is malformed without tcs.hints = all');
+	like($err, qr/WARNING/, '... with a warning');
+}
+
+
+##
+## Malformed
+##
+
+foreach my $hint (
+	'tcs(nonsense)', 'tcs()', 'tcs(', 'tcs(strong', 'tcs(strong,)', 'tcs(strong, strong)', 'tcs(snapshot)',
+	'tcs(max_wait=soon)', 'tcs(max_wait=-2)', 'tcs(max_staleness=-1)', "tcs(fallback='nowhere')", "tcs(fallback='error)",
+	'tcs(colour=red)', 'tcs(max_wait=1, max_wait=2)', 'tcs(strong) and more', "tcs(str\xc3\xb6ng)")
+{
+	my ($state, $err, $out) = psql_err($standby, "/* $hint */ SELECT v FROM t; $look",
+		level => 'eventual');
+
+	is($state, '00000', "$hint: the statement runs");
+	is($out, "1\neventual session", '... at the level it would have had');
+	is(scalar(() = $err =~ /WARNING:  22023/g), 1, '... with one warning') or diag $err;
+}
+
+# An error has no warning of a hint beside it that there is not.
+my $long = 'x' x 1_000_000;
+is(state_of("/* $long */ $stale SELECT v FROM t"), '00000', 'a comment of 1 MB before it');
+is(state_of("/* tcs(eventual $long) */ SELECT v FROM t", level => 'eventual'), '00000', '... and a malformed one');
+is(state_of("/* \xc3\xa4\xe2\x82\xac */ $stale SELECT '\xc3\xa4', v FROM t"), '00000', 'text that is not ASCII');
+
+
+##
+## Beside pg_hint_plan
+##
+
+SKIP:
+{
+	my $session = TcsWire->new($standby, options => '-c tcs.max_wait=0');
+	my ($loaded) = $session->query("LOAD 'pg_hint_plan'");
+
+	skip 'pg_hint_plan is not installed', 2 if $loaded->{state} ne '00000';
+	$session->ok_query("SET tcs.session_token = '$token'; SET enable_seqscan = on");
+	foreach my $both ("$stale /*+ Set(enable_seqscan off) */", "/*+ Set(enable_seqscan off) */ $stale")
+	{
+		like($session->ok_query("$both EXPLAIN SELECT v FROM t"), qr/cost=10000000000|Disabled: true/, "both count: $both");
+		is($session->ok_query("$both SELECT v FROM t"), '1', '... and the level');
+	}
+	$session->disconnect;
+}
+
+done_testing();
