@@ -475,7 +475,7 @@ tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source)
 
 	if (tcs_rules_exist())
 	{
-		tcs_rules_collect_relations(plan->relationOids, &items);
+		tcs_rules_collect_plan(plan, &items);
 		tcs_rules_collect_functions(query, &items);
 		collect_writes(plan, &items);
 		set = tcs_rules_intern(&items);
@@ -540,6 +540,7 @@ look_into_prepared(const ExecuteStmt *execute, bool *has_hint, TcsHint *hint,
 {
 	PreparedStatement *prepared = FetchPreparedStatement(execute->name, false);
 	const CachedPlanSource *source;
+	ListCell   *lc;
 
 	if (prepared == NULL)
 		return;
@@ -547,8 +548,10 @@ look_into_prepared(const ExecuteStmt *execute, bool *has_hint, TcsHint *hint,
 	if (!*has_hint && source->raw_parse_tree != NULL)
 		*has_hint = find_hint(source->query_string, source->raw_parse_tree->stmt_location,
 							  source->raw_parse_tree->stmt_len, hint);
-	if (tcs_rules_exist())
-		tcs_rules_collect_relations(source->relationOids, items);
+	if (!tcs_rules_exist())
+		return;
+	foreach(lc, source->query_list)
+		tcs_rules_collect_query(lfirst_node(Query, lc), items);
 }
 
 static void

@@ -202,8 +202,8 @@ choice_is_met(void)
 		case TCS_LEVEL_BOUNDED:
 			if (!token_is_met || tcs_max_lag >= 0 || tcs_choice.max_staleness == 0)
 				return false;
-			return tcs_now() - tcs_gate.proof.fresh_at <=
-				(int64) tcs_choice.max_staleness * 1000;
+			return tcs_gate.proof.fresh_at != 0 &&
+				tcs_now() - tcs_gate.proof.fresh_at <= (int64) tcs_choice.max_staleness * 1000;
 		default:
 			return false;
 	}

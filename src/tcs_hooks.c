@@ -36,6 +36,7 @@
 #include "tcop/utility.h"
 #include "utils/backend_status.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "tcs_choice.h"
 #include "tcs_commits.h"
@@ -100,7 +101,7 @@ gate_is_open_here(void)
 
 /*
  * Parallel workers know the settings, and not what a hint or a rule has chosen in
- * their place.  It matters to them at "linearizable" alone (see
+ * their place.  It matters to them at "linearizable" (see
  * tcs_gate_pass_in_worker()): then the statement does without them.
  */
 static void
@@ -109,6 +110,24 @@ leave_out_workers(QueryDesc *query_desc)
 	if (!tcs_choice.plain &&
 		(tcs_choice.level == TCS_LEVEL_LINEARIZABLE || tcs_read_level == TCS_LEVEL_LINEARIZABLE))
 		query_desc->plannedstmt->parallelModeNeeded = false;
+}
+
+/*
+ * What a function reads is compared with what is proved of the snapshot, which a
+ * parallel worker does not know.  So where there are rules, no worker calls one.
+ */
+static void
+keep_functions_from_workers(PlannedStmt *plan)
+{
+	ListCell   *lc;
+
+	if (!plan->parallelModeNeeded || !tcs_rules_exist())
+		return;
+	foreach(lc, plan->invalItems)
+	{
+		if (((PlanInvalItem *) lfirst(lc))->cacheId == PROCOID)
+			plan->parallelModeNeeded = false;
+	}
 }
 
 /* Note what the statement of the client was checked against. */
@@ -202,6 +221,7 @@ before_executor(QueryDesc *query_desc, int eflags)
 			tcs_gate_pass_in_worker(query_desc);
 		return;
 	}
+	keep_functions_from_workers(query_desc->plannedstmt);
 	if (query_desc->operation != CMD_SELECT || query_desc->plannedstmt->hasModifyingCTE)
 		tcs_choice_note_write(query_desc->plannedstmt);
 

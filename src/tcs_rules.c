@@ -642,6 +642,15 @@ typedef struct QueryObjects
 	List	   *functions;		/* those with rules */
 } QueryObjects;
 
+/* Does an entry of a range table stand for a relation that is read? */
+static inline bool
+is_relation(const RangeTblEntry *rte)
+{
+	/* from 16 on, an expanded view is a subquery that has its number */
+	return OidIsValid(rte->relid) &&
+		(rte->rtekind == RTE_RELATION || rte->rtekind == RTE_SUBQUERY);
+}
+
 static bool
 function_has_rule(Oid function)
 {
@@ -679,9 +688,7 @@ query_objects_walker(Node *node, QueryObjects *objects)
 		{
 			RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
-			/* from 16 on, an expanded view is a subquery that has its number */
-			if (OidIsValid(rte->relid) &&
-				(rte->rtekind == RTE_RELATION || rte->rtekind == RTE_SUBQUERY))
+			if (is_relation(rte))
 				objects->relations = list_append_unique_oid(objects->relations, rte->relid);
 		}
 		return query_tree_walker((Query *) node, query_objects_walker, objects, 0);
@@ -839,9 +846,9 @@ has_read_rule(const KnownRelation *relation)
 	return false;
 }
 
-/* Add relations that a statement reads. */
-void
-tcs_rules_collect_relations(List *relids, TcsRuleItems *items)
+/* Add relations that are read. */
+static void
+collect_relations(List *relids, TcsRuleItems *items)
 {
 	List	   *all = NIL;
 	List	   *covered = NIL;
@@ -873,6 +880,26 @@ tcs_rules_collect_relations(List *relids, TcsRuleItems *items)
 		else if (!relation->is_view && !list_member_oid(covered, relation->relid))
 			items->unruled = true;
 	}
+}
+
+/*
+ * Add what a plan reads.  (Its list of relations that it depends on also has those
+ * of which nothing but the name is used, as constants of type regclass.)
+ */
+void
+tcs_rules_collect_plan(const PlannedStmt *plan, TcsRuleItems *items)
+{
+	List	   *relids = NIL;
+	ListCell   *lc;
+
+	foreach(lc, plan->rtable)
+	{
+		const RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (is_relation(rte))
+			relids = list_append_unique_oid(relids, rte->relid);
+	}
+	collect_relations(relids, items);
 }
 
 /* Does a query call a function in SQL as a table, which planning may inline? */
@@ -921,7 +948,7 @@ collect_inlined(Query *query, TcsRuleItems *items)
 			PlannedStmt *plan = tcs_plan_query_compat(lfirst_node(Query, lc), "",
 													  CURSOR_OPT_PARALLEL_OK, NULL);
 
-			tcs_rules_collect_relations(plan->relationOids, items);
+			tcs_rules_collect_plan(plan, items);
 		}
 	}
 	PG_FINALLY();
@@ -938,7 +965,7 @@ tcs_rules_collect_query(Query *query, TcsRuleItems *items)
 	QueryObjects objects = {0};
 
 	(void) query_objects_walker((Node *) query, &objects);
-	tcs_rules_collect_relations(objects.relations, items);
+	collect_relations(objects.relations, items);
 	items->functions = list_concat_unique_oid(items->functions, objects.functions);
 	if (may_be_inlined(query) && query->commandType == CMD_SELECT)
 		collect_inlined(query, items);
@@ -990,7 +1017,7 @@ tcs_rules_collect_copy(CopyStmt *copy, TcsRuleItems *items)
 	List	   *relids = NIL;
 
 	(void) raw_relations_walker(copy->query ? copy->query : (Node *) copy->relation, &relids);
-	tcs_rules_collect_relations(relids, items);
+	collect_relations(relids, items);
 }
 
 /* Add a relation that a statement writes. */

@@ -10,6 +10,7 @@
 
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
+#include "nodes/plannodes.h"
 
 #include "tcs_level.h"
 #include "tcs_write.h"
@@ -60,7 +61,7 @@ extern bool tcs_rules_have_rows(void);
 /* Is there one that goes by role or application alone? */
 extern bool tcs_rules_by_session_exist(void);
 
-extern void tcs_rules_collect_relations(List *relids, TcsRuleItems *items);
+extern void tcs_rules_collect_plan(const PlannedStmt *plan, TcsRuleItems *items);
 extern void tcs_rules_collect_query(Query *query, TcsRuleItems *items);
 extern void tcs_rules_collect_copy(CopyStmt *copy, TcsRuleItems *items);
 extern void tcs_rules_collect_function(Oid function, TcsRuleItems *items);
