@@ -140,23 +140,34 @@ is_first_mention(const char *name, const SyncRepConfigData *config)
 	return true;
 }
 
+/* How many standbys does a list name?  -1 if that cannot be told. */
+static int
+count_names(const SyncRepConfigData *config)
+{
+	const char *name = config->member_names;
+	int			n = 0;
+
+	for (int i = 0; i < config->nmembers; i++, name += strlen(name) + 1)
+	{
+		if (strcmp(name, "*") == 0)
+			return -1;
+		if (is_first_mention(name, config))
+			n++;
+	}
+	return n;
+}
+
 /* Is a list of synchronous standbys one that the argument above holds for? */
 static TcsQuorumState
 judge_config(const SyncRepConfigData *config)
 {
-	const char *name;
-	int			n = 0;
+	int			n;
 
 	if (config == NULL)
 		return TCS_QUORUM_NONE;
-	name = config->member_names;
-	for (int i = 0; i < config->nmembers; i++, name += strlen(name) + 1)
-	{
-		if (strcmp(name, "*") == 0)
-			return TCS_QUORUM_ANYBODY;
-		if (is_first_mention(name, config))
-			n++;
-	}
+	n = count_names(config);
+	if (n < 0)
+		return TCS_QUORUM_ANYBODY;
 	return 2 * (config->num_sync + 1) > n + 1 ?
 		TCS_QUORUM_USABLE : TCS_QUORUM_SPLIT;
 }
@@ -195,6 +206,23 @@ collect_members(Member * members)
 			n++;
 	}
 	return n;
+}
+
+/* The setting of this server, in numbers; false if it names nobody. */
+bool
+tcs_quorum_config(TcsQuorumConfig *config)
+{
+	Member	   *members;
+
+	if (SyncRepConfig == NULL)
+		return false;
+	config->standbys = count_names(SyncRepConfig);
+	config->needed = SyncRepConfig->num_sync;
+	config->first = SyncRepConfig->syncrep_method == SYNC_REP_PRIORITY;
+	members = palloc(Max(max_wal_senders, 1) * sizeof(Member));
+	config->connected = collect_members(members);
+	pfree(members);
+	return true;
 }
 
 /* What can be said of a standby by its connection; fixed while that lasts. */

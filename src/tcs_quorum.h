@@ -30,6 +30,15 @@ typedef struct TcsQuorum
 	XLogRecPtr	flushed;		/* by a quorum, this server included; 0: none */
 } TcsQuorum;
 
+/* What synchronous_standby_names says, and who of them is there. */
+typedef struct TcsQuorumConfig
+{
+	int			standbys;		/* names, each once; -1: "*" is one of them */
+	int			needed;			/* standbys that have to confirm */
+	bool		first;			/* those that come first; else any */
+	int			connected;		/* standbys that could confirm now */
+} TcsQuorumConfig;
+
 /* How a wait for it ended. */
 typedef enum TcsQuorumResult
 {
@@ -39,6 +48,7 @@ typedef enum TcsQuorumResult
 	TCS_QUORUM_REFUSED
 } TcsQuorumResult;
 
+extern bool tcs_quorum_config(TcsQuorumConfig *config);
 extern void tcs_quorum_look(TcsQuorum *quorum);
 extern XLogRecPtr tcs_quorum_confirmed(void);
 extern void tcs_quorum_note_confirmed(XLogRecPtr flushed);

@@ -333,12 +333,13 @@ begin_ending(TcsWriteLevel level)
 void
 tcs_write_before_commit(XactEvent event)
 {
-	/* such a transaction core neither flushes nor waits for */
 	if (event == XACT_EVENT_PRE_COMMIT &&
-		(!TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
-		 XactLastRecEnd == InvalidXLogRecPtr))
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return;
 	begin_ending(levels_count_here() ? tcs_write_in_force : TCS_WRITE_DEFAULT);
+	/* of temporary and unlogged tables alone, core waits for nobody */
+	if (event == XACT_EVENT_PRE_COMMIT && XactLastRecEnd == InvalidXLogRecPtr)
+		ending_mode = SYNC_REP_NO_WAIT;
 }
 
 /* Has a position been confirmed?  Neither throws nor allocates. */

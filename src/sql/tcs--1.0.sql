@@ -225,6 +225,53 @@ COMMENT ON VIEW standbys IS
 
 GRANT SELECT ON stat_reads, standbys TO PUBLIC;
 
+/* ---- writes ---- */
+
+CREATE FUNCTION quorum(
+	OUT write_level text,
+	OUT synchronous_commit text,
+	OUT w int,
+	OUT n int,
+	OUT survives text,
+	OUT available boolean,
+	OUT problem text,
+	OUT visible_on int,
+	OUT r int,
+	OUT reads text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tcs_quorum_fn'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION quorum() IS
+'what each write level gives by this server''s configuration: w of n servers have a commit on disk when it returns, visible_on of them show it, and a read on r of them cannot miss it';
+
+CREATE FUNCTION stat_writes_data(
+	OUT write_level text,
+	OUT commits bigint,
+	OUT waited bigint,
+	OUT cancelled_waits bigint,
+	OUT refused bigint,
+	OUT stats_reset timestamptz)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tcs_stat_writes'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+CREATE VIEW stat_writes AS
+SELECT write_level, commits, waited, cancelled_waits, refused, stats_reset
+  FROM tcs.stat_writes_data();
+
+COMMENT ON VIEW stat_writes IS
+'commits per write level; cancelled_waits: done here, and not confirmed by the standbys that were waited for';
+
+GRANT SELECT ON stat_writes TO PUBLIC;
+
+CREATE FUNCTION stat_writes_reset()
+RETURNS void
+AS 'MODULE_PATHNAME', 'tcs_stat_writes_reset'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+REVOKE ALL ON FUNCTION stat_writes_reset() FROM PUBLIC;
+
 /* ---- redirect ---- */
 
 CREATE FUNCTION fdw_validator(options text[], catalog oid)
