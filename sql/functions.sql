@@ -20,7 +20,7 @@ SELECT extversion, nspname AS schema, extrelocatable
 SELECT count(*) AS strays
   FROM (SELECT oid, 'pg_proc'::regclass AS class FROM pg_proc WHERE pronamespace = 'tcs'::regnamespace
 		UNION ALL
-		SELECT oid, 'pg_class' FROM pg_class WHERE relnamespace = 'tcs'::regnamespace) AS o
+		SELECT oid, 'pg_class' FROM pg_class WHERE relnamespace = 'tcs'::regnamespace AND relkind <> 'i') AS o
  WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.class AND d.objid = o.oid
 					  AND d.deptype = 'e');
 
