@@ -216,9 +216,9 @@ tcs_write_problem(TcsWriteLevel level)
 	return NULL;
 }
 
-/* Refuse a level that this server cannot give. */
+/* Refuse a level that this server cannot give; rule_id is who asks, or 0. */
 static void
-require_available(TcsWriteLevel level)
+require_available(TcsWriteLevel level, int rule_id)
 {
 	const char *problem = tcs_write_problem(level);
 
@@ -230,8 +230,8 @@ require_available(TcsWriteLevel level)
 			 errmsg("cannot commit at write level \"%s\"", tcs_write_level_name(level)),
 			 errdetail("%s", problem),
 			 errhint("Name the standbys in \"synchronous_standby_names\", or choose write level \"session\" or \"eventual\"."),
-			 required_by != 0 && level > (TcsWriteLevel) tcs_write_level ?
-			 errcontext("write level required by rule %d", required_by) : 0));
+			 rule_id != 0 && level > (TcsWriteLevel) tcs_write_level ?
+			 errcontext("write level required by rule %d", rule_id) : 0));
 }
 
 /* Do levels count here?  Only for sessions of clients. */
@@ -244,6 +244,9 @@ levels_count_here(void)
 void
 tcs_write_require(TcsWriteLevel level, int rule_id)
 {
+	/* first, since who catches the error has not written */
+	if (levels_count_here() && !RecoveryInProgress())
+		require_available(level, rule_id);
 	if (level > required)
 	{
 		required = level;
@@ -251,8 +254,6 @@ tcs_write_require(TcsWriteLevel level, int rule_id)
 		tcs_write_in_force = Max((TcsWriteLevel) tcs_write_level, required);
 		tcs_write_is_ending = true;
 	}
-	if (levels_count_here() && !RecoveryInProgress())
-		require_available(level);
 }
 
 /* Was synchronous_commit SET in this session? */
@@ -320,7 +321,7 @@ begin_ending(TcsWriteLevel level)
 	ending_level = level;
 	if (level != TCS_WRITE_DEFAULT)
 	{
-		require_available(level);
+		require_available(level, required_by);
 		set_synchronous_commit(level);
 	}
 	ending_mode = tcs_standbys_defined_compat() ? wait_mode() : SYNC_REP_NO_WAIT;
