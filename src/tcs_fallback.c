@@ -395,6 +395,9 @@ tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at)
 			(errcode(sqlstate_of(unmet)),
 			 errmsg("read served at level \"%s\" instead of \"%s\"",
 					tcs_level_name(served_at), tcs_level_name(unmet->req.level)),
+			 unmet->reason == TCS_REASON_NO_QUORUM ?
+			 errdetail("Reason: %s. %s", tcs_reason_name(unmet->reason),
+					   tcs_quorum_problem(unmet->quorum)) :
 			 !unknown ?
 			 errdetail("Reason: %s. Needed " TCS_LSN_FMT ", reached " TCS_LSN_FMT " after waiting %.0f ms.",
 					   tcs_reason_name(unmet->reason),
