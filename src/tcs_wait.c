@@ -49,8 +49,8 @@
 /* Longest wait while holding something, whatever tcs.max_wait says. */
 #define TCS_HOLDING_CAP_US		10000000
 
-/* A bit more than the longest pause of replay that waits for a snapshot. */
-#define TCS_REPLAY_PAUSE_US		1200000
+/* More than the longest pause of replay that waits for a snapshot, which is 1 s. */
+#define TCS_REPLAY_PAUSE_US		2000000
 
 /* A distance from which on the rate of replay says when it will be there. */
 #define TCS_FAR_BYTES			(1024 * 1024)
@@ -291,8 +291,9 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 		timeout_us = deadline - tcs_now();
 		if (timeout_us <= 0)
 			return TCS_WAIT_TIMEOUT;
+		/* the worker has seen it wait; it may have gone on since */
 		if (holding && tcs_queue_replay_blocked_after(started) &&
-			!replay_is_about_to_see(started))
+			tcs_replay_waits_for_session() && !replay_is_about_to_see(started))
 			return TCS_WAIT_BLOCKING;
 		if (is_in_vain(req, proof, &own))
 			return TCS_WAIT_TIMEOUT;

@@ -205,6 +205,21 @@ Install them as root, then call this again:
 	[ -z "$packages" ] || die "still missing after the installation: $packages"
 }
 
+# wish_packages: those that a test uses where they are, and skips a part without.
+# Only in a folder of the tests' own, and whatever happens, the run goes on.
+wish_packages()
+{
+	wish=postgresql-$major-pg-hint-plan
+	[ -n "${TCS_IN_FOLDER:-}" ] && command -v apt-cache >/dev/null &&
+		[ ! -f "$("$PG_CONFIG" --pkglibdir)/pg_hint_plan.so" ] &&
+		apt-cache show "$wish" >/dev/null 2>&1 || return 0
+	if apt -s install "$wish" 2>/dev/null | grep -q '^Inst postgresql-[0-9]* \['; then
+		return 0
+	fi
+	say "installing $wish"
+	apt install "$wish" >/dev/null 2>&1 || say "$wish cannot be installed; a part of a test will be skipped"
+}
+
 apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -y \
 	-o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold \
 	--no-install-recommends "$@" </dev/null; }

@@ -124,7 +124,7 @@ is(durable($standby, $flushed), 'true', 'of another, the same');
 ##
 
 # Nobody is to have it.  It is past what recovery itself writes.
-my $lost = written('INSERT INTO t SELECT -1 FROM generate_series(1, 1000)', 'INSERT INTO t VALUES (8)');
+my $lost = written('INSERT INTO t SELECT -1 FROM generate_series(1, 20000)', 'INSERT INTO t VALUES (8)');
 my $lsn = "(SELECT written FROM tcs.token_info('$lost'))";
 
 is($watch->ok_query("SELECT pg_current_wal_flush_lsn() < $lsn"), 't', 'the commit is not flushed');
