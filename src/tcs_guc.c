@@ -18,6 +18,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
+#include "utils/plancache.h"
 
 #include "tcs_compat.h"
 #include "tcs_guc.h"
@@ -311,6 +312,9 @@ static void
 assign_enabled(bool newval, void *extra)
 {
 	tcs_settings_generation++;
+	/* plans that were made meanwhile know of no rules and hints */
+	if (newval && !tcs_enabled)
+		ResetPlanCache();
 	if (MyBackendType == B_CHECKPOINTER)
 		tcs_queue_set_enabled(newval);
 }

@@ -10,7 +10,9 @@
  *	  A relation or a role is kept as its number, so renaming does not matter.
  *	  A schema or a function is kept by name, since pg_upgrade moves no table
  *	  that has their numbers; an event trigger changes the name when they are
- *	  renamed, by the numbers that are kept beside it.  What is dropped takes its
+ *	  renamed, by the numbers that are kept beside it, with a mark of the cluster
+ *	  and database that they are of.  After pg_upgrade, or a restore without
+ *	  triggers, they are looked up anew before the next rename.  What is dropped takes its
  *	  rules with it: by event trigger, and for roles, for which there is none, by
  *	  a look before the drop, in the database that it is made in.  Rules for roles
  *	  that are gone apply to nobody, and are not shown.
@@ -25,6 +27,7 @@
 #include "access/htup_details.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "commands/dbcommands.h"
@@ -116,6 +119,46 @@ require_relation(Oid relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("a rule cannot be made for system catalog \"%s\"", get_rel_name(relid))));
+	/* it goes with its session, and nobody is told */
+	if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("a rule cannot be made for temporary table \"%s\"", get_rel_name(relid))));
+}
+
+/* The same of a schema and of a function. */
+static Oid
+require_schema(const char *name)
+{
+	Oid			schema = get_namespace_oid(name, false);
+
+	if ((schema < FirstNormalObjectId && schema != PG_PUBLIC_NAMESPACE) ||
+		isAnyTempNamespace(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("a rule cannot be made for schema \"%s\"", name),
+				 errdetail("System catalogs and temporary tables have no rules.")));
+	return schema;
+}
+
+static Oid
+require_function(const char *signature)
+{
+	Oid			function = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+																CStringGetDatum(signature)));
+
+	if (function < FirstNormalObjectId)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("a rule cannot be made for function %s of the system", signature)));
+	return function;
+}
+
+/* What the numbers of schemas and functions are of: cluster and database. */
+static char *
+origin_of_oids(void)
+{
+	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
 }
 
 /* Name and number of schema and function, so that both are right. */
@@ -134,16 +177,30 @@ resolve_objects(Row *row)
 		require_relation(DatumGetObjectId(relation));
 	if (schema)
 		set_value(row, "schema_oid",
-				  ObjectIdGetDatum(get_namespace_oid(schema, false)));
+				  ObjectIdGetDatum(require_schema(schema)));
 	if (function)
 	{
-		Oid			oid = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
-															   CStringGetDatum(function)));
+		Oid			oid = require_function(function);
 
 		set_value(row, "function_oid", ObjectIdGetDatum(oid));
 		set_value(row, "function",
 				  CStringGetTextDatum(format_procedure_qualified(oid)));
 	}
+	set_value(row, "oids_of", CStringGetTextDatum(origin_of_oids()));
+}
+
+/*
+ * A LIKE pattern is matched when sessions read, and must not fail then: does it
+ * end in a backslash that escapes nothing?
+ */
+static bool
+ends_in_escape(const char *pattern)
+{
+	int			n = 0;
+
+	for (int len = strlen(pattern); n < len && pattern[len - n - 1] == '\\';)
+		n++;
+	return n % 2 == 1;
 }
 
 /* The read level of a column; false if there is none. */
@@ -269,6 +326,9 @@ tcs_rule_check(PG_FUNCTION_ARGS)
 	if (application && application[0] == '\0')
 		bad_rule("the pattern for application_name must not be empty",
 				 "\"%\" matches every name.");
+	if (application && ends_in_escape(application))
+		bad_rule("the pattern for application_name must not end with a backslash",
+				 "A backslash makes the next character stand for itself.");
 	if (operation && strcmp(operation, "read") == 0)
 		check_read_rule(&row);
 	else if (operation && strcmp(operation, "write") == 0)
@@ -298,7 +358,7 @@ tcs_group_check(PG_FUNCTION_ARGS)
 }
 
 /*
- * AFTER each statement that changes the tables: all processes, on all nodes,
+ * AFTER each row that is changed: all processes, on all nodes,
  * forget their copy when it has committed, and has been replayed.
  */
 Datum
@@ -402,25 +462,42 @@ tcs_rules_on_drop(PG_FUNCTION_ARGS)
 	run("DELETE FROM tcs.rule r USING pg_event_trigger_dropped_objects() d"
 		" WHERE (d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND r.relation::oid = d.objid)"
 		" OR (d.classid = 'pg_namespace'::regclass AND r.schema = d.object_name)"
-		" OR (d.classid = 'pg_proc'::regclass AND r.function_oid = d.objid)");
+		" OR (d.classid = 'pg_proc'::regclass AND r.function = d.object_identity)");
 	run("DELETE FROM tcs.rule_group g USING pg_event_trigger_dropped_objects() d"
 		" WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND g.relation::oid = d.objid");
 	PG_RETURN_NULL();
 }
 
-/* Event trigger: schemas and functions may have other names now. */
+/*
+ * Event trigger, before and after: schemas and functions may get other names.
+ * Before, those whose numbers are not of this place get them; which the check of
+ * the row sees to.
+ */
 Datum
 tcs_rules_on_rename(PG_FUNCTION_ARGS)
 {
+	const char *origin;
+
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		elog(ERROR, "must be called as an event trigger");
 	if (!have_tables() || !tcs_rules_have_rows())
 		PG_RETURN_NULL();
-	run("UPDATE tcs.rule r SET schema = n.nspname FROM pg_namespace n"
-		" WHERE n.oid = r.schema_oid AND n.nspname <> r.schema");
-	run("UPDATE tcs.rule r SET function = (pg_identify_object('pg_proc'::regclass, p.oid, 0)).identity"
-		" FROM pg_proc p WHERE p.oid = r.function_oid"
-		" AND (pg_identify_object('pg_proc'::regclass, p.oid, 0)).identity <> r.function");
+	origin = origin_of_oids();
+	if (strcmp(((EventTriggerData *) fcinfo->context)->event, "ddl_command_start") == 0)
+	{
+		run(psprintf("UPDATE tcs.rule r SET oids_of = '%s'"
+					 " WHERE r.oids_of IS DISTINCT FROM '%s'"
+					 " AND (to_regnamespace(quote_ident(r.schema)) IS NOT NULL"
+					 " OR to_regprocedure(r.function) IS NOT NULL)", origin, origin));
+		PG_RETURN_NULL();
+	}
+	run(psprintf("UPDATE tcs.rule r SET schema = n.nspname FROM pg_namespace n"
+				 " WHERE n.oid = r.schema_oid AND n.nspname <> r.schema AND r.oids_of = '%s'",
+				 origin));
+	run(psprintf("UPDATE tcs.rule r SET function = (pg_identify_object('pg_proc'::regclass, p.oid, 0)).identity"
+				 " FROM pg_proc p WHERE p.oid = r.function_oid AND r.oids_of = '%s'"
+				 " AND (pg_identify_object('pg_proc'::regclass, p.oid, 0)).identity <> r.function",
+				 origin));
 	PG_RETURN_NULL();
 }
 

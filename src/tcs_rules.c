@@ -245,6 +245,21 @@ schema_changed(Datum arg, int cacheid, uint32 hashvalue)
 		rules_valid = tcs_rules_idle = false;
 }
 
+/*
+ * Event triggers are hardly ever made, and some of them with this extension: it
+ * may be there now, also in a schema that was there before, and plans made so far
+ * know no rules.
+ */
+static void
+event_triggers_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	if (OidIsValid(rule_relid))
+		return;
+	rules_valid = tcs_rules_idle = false;
+	tcs_settings_generation++;
+	ResetPlanCache();
+}
+
 /* A role or a membership has changed. */
 static void
 role_changed(Datum arg, int cacheid, uint32 hashvalue)
@@ -262,6 +277,7 @@ tcs_rules_init(void)
 	registered = true;
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(EVENTTRIGGEROID, event_triggers_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, role_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, role_changed, (Datum) 0);
 }
@@ -1300,6 +1316,7 @@ judge_set(RuleSet *set)
 	memset(verdict, 0, sizeof(*verdict));
 	verdict->max_staleness = verdict->floor_staleness = -1;
 	verdict->max_wait = TCS_RULE_NO_WAIT;
+	list_free(set->groups);
 	set->groups = NIL;
 
 	by_session = best_session_rule(verdict);

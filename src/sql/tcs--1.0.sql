@@ -350,6 +350,7 @@ CREATE TABLE rule (
 	reason text,
 	schema_oid oid,
 	function_oid oid,
+	oids_of text,
 	set_by name NOT NULL DEFAULT session_user,
 	set_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
@@ -384,14 +385,23 @@ FOR EACH ROW EXECUTE FUNCTION rule_check();
 CREATE TRIGGER group_check BEFORE INSERT OR UPDATE ON rule_group
 FOR EACH ROW EXECUTE FUNCTION group_check();
 
-CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON rule
+-- for each row, so that a DROP of something without rules changes nothing
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE ON rule
+FOR EACH ROW EXECUTE FUNCTION rules_changed();
+
+CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE ON rule_group
+FOR EACH ROW EXECUTE FUNCTION rules_changed();
+
+CREATE TRIGGER rules_truncated AFTER TRUNCATE ON rule
 FOR EACH STATEMENT EXECUTE FUNCTION rules_changed();
 
-CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON rule_group
+CREATE TRIGGER rules_truncated AFTER TRUNCATE ON rule_group
 FOR EACH STATEMENT EXECUTE FUNCTION rules_changed();
 
 ALTER TABLE rule ENABLE ALWAYS TRIGGER rules_changed;
+ALTER TABLE rule ENABLE ALWAYS TRIGGER rules_truncated;
 ALTER TABLE rule_group ENABLE ALWAYS TRIGGER rules_changed;
+ALTER TABLE rule_group ENABLE ALWAYS TRIGGER rules_truncated;
 
 CREATE FUNCTION rules_on_drop() RETURNS event_trigger
 AS 'MODULE_PATHNAME', 'tcs_rules_on_drop'
@@ -406,13 +416,30 @@ REVOKE ALL ON FUNCTION rules_on_drop(), rules_on_rename() FROM PUBLIC;
 CREATE EVENT TRIGGER tcs_rules_on_drop ON sql_drop
 EXECUTE FUNCTION rules_on_drop();
 
-CREATE EVENT TRIGGER tcs_rules_on_rename ON ddl_command_end
-WHEN TAG IN ('ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER PROCEDURE', 'ALTER ROUTINE', 'ALTER AGGREGATE')
+-- a function is also renamed with the types of its arguments
+CREATE EVENT TRIGGER tcs_rules_before_rename ON ddl_command_start
+WHEN TAG IN ('ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER PROCEDURE', 'ALTER ROUTINE', 'ALTER AGGREGATE',
+	'ALTER TYPE', 'ALTER DOMAIN', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW',
+	'ALTER FOREIGN TABLE', 'ALTER EXTENSION')
 EXECUTE FUNCTION rules_on_rename();
 
-SELECT pg_catalog.pg_extension_config_dump('rule', '');
+CREATE EVENT TRIGGER tcs_rules_on_rename ON ddl_command_end
+WHEN TAG IN ('ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER PROCEDURE', 'ALTER ROUTINE', 'ALTER AGGREGATE',
+	'ALTER TYPE', 'ALTER DOMAIN', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW',
+	'ALTER FOREIGN TABLE', 'ALTER EXTENSION')
+EXECUTE FUNCTION rules_on_rename();
+
+-- what is gone would be dumped as a number, which may mean something else, or
+-- nothing, where it is restored
+SELECT pg_catalog.pg_extension_config_dump('rule',
+	'WHERE (relation IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation::oid))
+	   AND (role IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_roles a WHERE a.oid = role::oid))');
 SELECT pg_catalog.pg_extension_config_dump('rule_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('rule_group', '');
+SELECT pg_catalog.pg_extension_config_dump('rule_group',
+	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation::oid)');
+
+-- for whoever dumps the database
+GRANT SELECT ON rule, rule_group, rule_id_seq TO PUBLIC;
 
 CREATE FUNCTION milliseconds(interval)
 RETURNS int
