@@ -20,8 +20,9 @@ SELECT tcs.set_rule('cart', 'session', reason => 'a customer sees what he has pu
 -- view counter: any age, and nobody can make it cost more by default
 SELECT tcs.set_rule('view_count', 'eventual', reason => 'nobody counts along');
 
--- bank balance: what one has seen, nobody may miss, not even after a failover
-SELECT tcs.set_rule('balance', 'linearizable', floor => 'strong', fallback => 'redirect, error', reason => 'money');
+-- bank balance: what one has seen, nobody may miss, not even after a failover; where
+-- no quorum is set up that could confirm it, "strong" with a warning
+SELECT tcs.set_rule('balance', 'linearizable', floor => 'strong', fallback => 'redirect, strong, error', reason => 'money');
 SELECT tcs.set_rule('balance', 'strong', operation => 'write', reason => 'what was paid in is on every synchronous standby');
 
 -- friend list: who adds a friend sees him there; others may see him later

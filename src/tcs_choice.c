@@ -38,6 +38,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
+#include "tcop/tcopprot.h"
 #include "utils/plancache.h"
 
 #include "tcs_choice.h"
@@ -76,7 +77,7 @@ start_from_settings(TcsChoice *choice)
 	choice->max_lag = tcs_max_lag;
 	choice->max_wait = tcs_max_wait;
 	choice->has_floor = false;
-	choice->floor_rank = 0;
+	choice->hinted = false;
 	choice->has_hard = false;
 	choice->fallback = tcs_guc_fallback();
 	choice->token = NULL;
@@ -113,6 +114,7 @@ apply_hint(const TcsHint *hint, TcsChoice *choice)
 		choice->level = hint->level;
 		choice->by = TCS_BY_HINT;
 		choice->rule = 0;
+		choice->hinted = true;
 	}
 	if (hint->set & TCS_HINT_MAX_STALENESS)
 		choice->max_staleness = hint->max_staleness;
@@ -136,25 +138,20 @@ apply_floor(const TcsRuleVerdict *rules, TcsChoice *choice)
 		return;
 	choice->has_floor = true;
 	choice->floor = rules->floor;
-	choice->floor_rank = tcs_level_rank(rules->floor);
 	choice->has_hard = rules->has_hard;
 	choice->hard = rules->hard;
 	level = tcs_level_join(choice->level, rules->floor);
-	if (level != choice->level)
+	if (level != choice->level ||
+		(level == TCS_LEVEL_BOUNDED && rules->floor_staleness >= 0 &&
+		 rules->floor_staleness < choice->max_staleness))
 	{
 		choice->level = level;
 		choice->by = TCS_BY_FLOOR;
 		choice->rule = rules->floor_rule;
-		if (rules->floor_staleness >= 0)
-			choice->max_staleness = rules->floor_staleness;
 	}
-	else if (level == TCS_LEVEL_BOUNDED && rules->floor_staleness >= 0 &&
-			 rules->floor_staleness < choice->max_staleness)
-	{
-		choice->max_staleness = rules->floor_staleness;
-		choice->by = TCS_BY_FLOOR;
-		choice->rule = rules->floor_rule;
-	}
+	/* also where a fallback comes to "bounded" */
+	if (rules->floor_staleness >= 0)
+		choice->max_staleness = Min(choice->max_staleness, rules->floor_staleness);
 }
 
 /* Lower a choice if the emergency valve is open.  Returns whether it has. */
@@ -397,16 +394,47 @@ tcs_choice_keep(TcsKeptChoice *kept)
 }
 
 /*
- * Choose for a statement within another: what that one asked for, or more.
- * "outer" is NULL if settings have changed since.
+ * Choose for a statement within another: what that one asked for, or more.  A hint
+ * there comes before rules here, as SET does, but not before their floors, which
+ * are those of both.  "outer" is NULL if settings have changed since.
  */
 void
 tcs_choice_within(const PlannedStmt *plan, const TcsKeptChoice *outer)
 {
+	TcsChoice	inner;
+	TcsLevel	level;
+
 	tcs_choice_of_plan(plan);
-	if (outer != NULL &&
-		tcs_level_join(outer->choice.level, tcs_choice.level) == outer->choice.level)
-		tcs_choice = outer->choice;
+	if (outer == NULL)
+		return;
+	inner = tcs_choice;
+	tcs_choice = outer->choice;
+	tcs_choice.plain = false;
+	tcs_choice.max_staleness = Min(tcs_choice.max_staleness, inner.max_staleness);
+	if (inner.has_floor)
+	{
+		tcs_choice.floor = tcs_choice.has_floor ?
+			tcs_level_join(tcs_choice.floor, inner.floor) : inner.floor;
+		tcs_choice.has_floor = true;
+	}
+	if (inner.has_hard)
+	{
+		tcs_choice.hard = tcs_choice.has_hard ?
+			tcs_level_join(tcs_choice.hard, inner.hard) : inner.hard;
+		tcs_choice.has_hard = true;
+	}
+	level = inner.level;
+	if (tcs_choice.hinted && inner.by == TCS_BY_RULE)
+		level = inner.has_floor ? inner.floor : TCS_LEVEL_EVENTUAL;
+	else if (tcs_choice.hinted && inner.by == TCS_BY_SETTING)
+		level = TCS_LEVEL_EVENTUAL;
+	level = tcs_level_join(tcs_choice.level, level);
+	if (level != tcs_choice.level)
+	{
+		tcs_choice.level = level;
+		tcs_choice.by = inner.by;
+		tcs_choice.rule = inner.rule;
+	}
 }
 
 /* A statement is about to write; rules may ask for more of its commit. */
@@ -441,7 +469,8 @@ find_hint(const char *source, int location, int len, TcsHint *hint)
 	if (tcs_hints == TCS_HINTS_OFF || !tcs_hint_is_possible(source, location))
 		return false;
 	if (last_message == GetCurrentStatementStartTimestamp() &&
-		last_location == location && last_source == source)
+		last_location == location && last_source == source &&
+		source == debug_query_string)
 		return false;
 	if (tcs_hint_find(source, location, len, hint))
 		return true;
@@ -464,9 +493,11 @@ collect_writes(const PlannedStmt *plan, TcsRuleItems *items)
 /*
  * A plan has been made: keep in it what its statement asks for.  "source" is NULL
  * where there can be no hint: below another statement, which has read its own.
+ * "functions" are those with rules, from before planning, which can make them
+ * vanish.
  */
 void
-tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source)
+tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source, List *functions)
 {
 	TcsHint		hint;
 	bool		has_hint = find_hint(source, query->stmt_location, query->stmt_len, &hint);
@@ -476,12 +507,23 @@ tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source)
 	if (tcs_rules_exist())
 	{
 		tcs_rules_collect_plan(plan, &items);
-		tcs_rules_collect_functions(query, &items);
+		items.functions = functions;
 		collect_writes(plan, &items);
 		set = tcs_rules_intern(&items);
 	}
 	if (has_hint || set != 0)
 		add_mark(plan, has_hint ? &hint : NULL, set, items.writes != NIL);
+}
+
+/* The functions with rules of a statement that is about to be planned. */
+List *
+tcs_choice_functions(Query *query)
+{
+	TcsRuleItems items = {0};
+
+	if (tcs_rules_exist())
+		tcs_rules_collect_functions(query, &items);
+	return items.functions;
 }
 
 /* Choose for an analysed statement that is not planned yet. */

@@ -31,13 +31,14 @@ typedef struct TcsChoice
 	TcsChoiceBy by;
 	GucSource	level_source;	/* for SETTING */
 	int			rule;			/* for RULE and FLOOR: which */
+	bool		hinted;			/* the hint named the level */
 	bool		plain;			/* neither hint nor rule had a say */
 	int			max_staleness;	/* ms */
 	int			max_lag;		/* kB, -1: off */
 	int			max_wait;		/* ms, -1: for ever; under its limit */
 	bool		has_floor;
-	TcsLevel	floor;			/* of the rules */
-	int			floor_rank;		/* no step of the fallback goes below */
+	TcsLevel	floor;			/* of the rules; no step of the fallback goes
+								 * below, nor beyond max_staleness */
 	bool		has_hard;
 	TcsLevel	hard;			/* the emergency valve goes no lower */
 	TcsLevel	asked;			/* for RELAX: the level without it */
@@ -80,7 +81,9 @@ extern void tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source);
 extern void tcs_choice_of_query(Query *query, const char *source);
 extern void tcs_choice_of_function(Oid function);
 extern bool tcs_choice_is_marked(const PlannedStmt *plan);
-extern void tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source);
+extern List *tcs_choice_functions(Query *query);
+extern void tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source,
+							List *functions);
 extern void tcs_choice_note_write(const PlannedStmt *plan);
 extern void tcs_choice_note_utility_write(Node *statement);
 

@@ -154,7 +154,7 @@ Datum
 tcs_explain_level(PG_FUNCTION_ARGS)
 {
 	char	   *statement = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	TcsChoice	running = tcs_choice;
+	static TcsKeptChoice running;
 	TcsChoice  *choice = &tcs_choice;
 	Query	   *query = analyse_one(statement);
 	bool		is_utility = query->commandType == CMD_UTILITY;
@@ -167,6 +167,9 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	if (tcs_choice.fallback == NULL)
+		tcs_choice_by_settings();
+	tcs_choice_keep(&running);
 	if (is_utility)
 	{
 		PlannedStmt *plan = makeNode(PlannedStmt);
@@ -202,6 +205,6 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 	values[9] = Int32GetDatum(write_rule);
 	nulls[9] = write_rule == 0;
 	/* what chose is not what this call was chosen for */
-	tcs_choice = running;
+	tcs_choice = running.choice;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

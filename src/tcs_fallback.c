@@ -90,7 +90,7 @@ tcs_fallback_decide(const TcsFallback *fallback, const TcsContext *context,
 		if (tcs_level_rank(step->level) >= tcs_level_rank(unmet->req.level))
 			continue;
 		/* nobody goes below the floor of a rule */
-		if (tcs_level_rank(step->level) < unmet->floor_rank)
+		if (unmet->has_floor && tcs_level_join(step->level, unmet->floor) != step->level)
 			continue;
 		/* its one snapshot cannot be had any more */
 		if (step->level == TCS_LEVEL_SNAPSHOT && !IsolationUsesXactSnapshot())

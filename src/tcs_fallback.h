@@ -26,7 +26,8 @@ typedef struct TcsUnmet
 	bool		in_recovery;
 	bool		nested;			/* inside a function */
 	bool		is_choice;		/* tcs_choice.level is what it was made for */
-	int			floor_rank;		/* of the floor that no fallback goes below */
+	bool		has_floor;
+	TcsLevel	floor;			/* of rules; no fallback goes below */
 	int64		now;
 	const char *hopeless;		/* why it was not waited for; NULL: it was */
 	const char *redirect_failure;	/* why it was not redirected; NULL: it was

@@ -1122,7 +1122,8 @@ tcs_gate_pass_slowly(TcsSite *site)
 	if (site_is_read(site))
 		statement_confirmed = fixed && xact.confirmed;
 
-	facts.floor_rank = tcs_choice.floor_rank;
+	facts.has_floor = tcs_choice.has_floor;
+	facts.floor = tcs_choice.floor;
 	facts.is_choice = level == tcs_choice.level;
 	facts.in_recovery = context.in_recovery;
 	facts.nested = site->kind == TCS_SITE_NESTED;

@@ -366,7 +366,7 @@ before_planning(Query *query, const char *source, bool plain)
 {
 	TcsSite		site = {0};
 
-	if (!gate_is_open_here() || depth > 0 || tcs_rules_plan_ahead)
+	if (!gate_is_open_here() || depth > 0)
 		return false;
 	if (tcs_exempt_query(query))
 		return true;
@@ -394,10 +394,16 @@ tcs_planner(TCS_PLANNER_ARGS)
 	/* settings alone decide: there is neither a hint nor a rule */
 	const bool	plain = likely(tcs_rules_idle) &&
 		(depth > 0 || !tcs_hint_is_possible(query_string, parse->stmt_location));
-	const bool	exempt = before_planning(parse, query_string, plain);
+	const bool	ahead = tcs_rules_plan_ahead;
+	const bool	exempt = !ahead && before_planning(parse, query_string, plain);
+	const bool	marked = !plain && !exempt && !ahead &&
+		attachment == TCS_ATTACHED && tcs_enabled;
 	const int	outer = depth;
+	List	   *functions = marked ? tcs_choice_functions(parse) : NIL;
 	PlannedStmt *plan;
 
+	/* what planning runs is planned to be run */
+	tcs_rules_plan_ahead = false;
 	depth = outer + 1;
 	planning_first |= outer == 0;
 	plan = prev_planner ? prev_planner(TCS_PLANNER_PASS) :
@@ -407,8 +413,8 @@ tcs_planner(TCS_PLANNER_ARGS)
 
 	if (exempt)
 		tcs_exempt_mark(plan);
-	else if (!plain && attachment == TCS_ATTACHED && tcs_enabled && !tcs_rules_plan_ahead)
-		tcs_choice_mark(plan, parse, outer == 0 ? query_string : NULL);
+	else if (marked)
+		tcs_choice_mark(plan, parse, outer == 0 ? query_string : NULL, functions);
 	if (unlikely(tcs_redirect_is_armed) && outer == 1)
 		plan = tcs_redirect_planned(plan, cursorOptions);
 	return plan;

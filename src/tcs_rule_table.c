@@ -237,6 +237,8 @@ check_read_rule(const Row *row)
 
 	if (!has_level && !has_floor)
 		bad_rule("a rule needs a level or a floor", NULL);
+	if (has_floor && floor == TCS_LEVEL_BOUNDED && text_of(row, "max_staleness") == NULL)
+		bad_rule("a floor \"bounded\" needs max_staleness", NULL);
 	if (has_level && has_floor && tcs_level_join(level, floor) != level)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

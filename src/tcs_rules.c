@@ -84,7 +84,9 @@ enum
 	Anum_rule_fallback,
 	Anum_rule_floor,
 	Anum_rule_hard,
-	Anum_rule_reason
+	Anum_rule_reason,
+	Anum_rule_schema_oid,
+	Anum_rule_function_oid
 };
 
 /* How specific a rule is: its object first, then role, then application. */
@@ -115,6 +117,7 @@ typedef struct Rule
 	bool		hard;
 	TcsLevel	floor;
 	bool		in_force;		/* of this session's role and application */
+	bool		floor_in_force; /* also of who became that role */
 } Rule;
 
 /* A relation in a group. */
@@ -203,6 +206,7 @@ bool		tcs_rules_plan_ahead = false;
 bool		tcs_rules_idle = false;
 static bool session_valid = false;
 static Oid	session_role = InvalidOid;
+static Oid	session_user_role = InvalidOid;
 static char session_application[NAMEDATALEN];
 
 
@@ -324,18 +328,44 @@ column_number(Relation rel, HeapTuple tuple, int attnum, int32 if_null)
 	return isnull ? if_null : DatumGetInt32(value);
 }
 
-/* The function of a signature, or InvalidOid. */
-static Oid
-function_by_signature(const char *signature)
+/* Is it a function of this signature, as the table has it? */
+static bool
+has_signature(Oid function, const char *signature)
 {
-	LOCAL_FCINFO(fcinfo, 1);
-	Datum		value;
+	return OidIsValid(function) &&
+		SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)) &&
+		strcmp(format_procedure_qualified(function), signature) == 0;
+}
 
-	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = CStringGetTextDatum(signature);
-	fcinfo->args[0].isnull = false;
-	value = to_regprocedure(fcinfo);
-	return fcinfo->isnull ? InvalidOid : DatumGetObjectId(value);
+/*
+ * The function of a signature, or InvalidOid.
+ *
+ * "known" is its number, if the table's are of this database.  A signature is not
+ * parsed: it may have a type that is gone, or a schema that the present user may
+ * not use, and a rule must not make statements fail.
+ */
+static Oid
+function_by_signature(const char *signature, Oid known)
+{
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			found = InvalidOid;
+
+	if (has_signature(known, signature))
+		return known;
+	rel = table_open(ProcedureRelationId, AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (!OidIsValid(found) && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Oid			function = ((Form_pg_proc) GETSTRUCT(tuple))->oid;
+
+		if (function >= FirstNormalObjectId && has_signature(function, signature))
+			found = function;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
 }
 
 /*
@@ -353,7 +383,8 @@ read_rule(Relation rel, HeapTuple tuple, Rule *rule)
 	rule->relation = (Oid) column_number(rel, tuple, Anum_rule_relation, 0);
 	rule->role = (Oid) column_number(rel, tuple, Anum_rule_role, 0);
 	text = column_text(rel, tuple, Anum_rule_function);
-	if (text && !OidIsValid(rule->function = function_by_signature(text)))
+	if (text && !OidIsValid(rule->function =
+							function_by_signature(text, (Oid) column_number(rel, tuple, Anum_rule_function_oid, 0))))
 		return false;
 	text = column_text(rel, tuple, Anum_rule_schema);
 	if (text && !OidIsValid(rule->schema = get_namespace_oid(text, true)))
@@ -558,31 +589,54 @@ tcs_rules_by_session_exist(void)
 	return tcs_rules_exist() && have_session_rules;
 }
 
-/* Which rules are in force for the role and application of this session? */
+/* Is a user a member of the role of a rule, if it has one? */
+static bool
+is_for_user(const Rule *rule, Oid user)
+{
+	return !OidIsValid(rule->role) ||
+		(SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(rule->role)) &&
+		 is_member_of_role_nosuper(user, rule->role));
+}
+
+static bool
+is_for_application(const Rule *rule)
+{
+	return rule->application_name == NULL ||
+		DatumGetBool(DirectFunctionCall2Coll(textlike, DEFAULT_COLLATION_OID,
+											 CStringGetTextDatum(session_application),
+											 CStringGetTextDatum(rule->application_name)));
+}
+
+/*
+ * Which rules are in force for the role and application of this session?
+ *
+ * The floor of a role is also that of who connected as it and has become another.
+ */
 static void
 match_session(void)
 {
-	bool		name_changed = strcmp(session_application, application_name ? application_name : "") != 0;
+	const char *application = application_name ? application_name : "";
 
-	if (likely(session_valid && session_role == GetUserId() && !name_changed))
+	if (likely(session_valid && session_role == GetUserId() &&
+			   session_user_role == GetSessionUserId() &&
+			   strncmp(session_application, application, NAMEDATALEN - 1) == 0))
 		return;
+	/* if something fails, all are matched again */
+	session_valid = false;
 	session_role = GetUserId();
-	strlcpy(session_application, application_name ? application_name : "", NAMEDATALEN);
+	session_user_role = GetSessionUserId();
+	strlcpy(session_application, application, NAMEDATALEN);
+	epoch++;
 	for (int i = 0; i < nrules; i++)
 	{
 		Rule	   *rule = &rules[i];
+		bool		of_application = is_for_application(rule);
 
-		rule->in_force = true;
-		if (OidIsValid(rule->role))
-			rule->in_force = SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(rule->role)) &&
-				is_member_of_role_nosuper(session_role, rule->role);
-		if (rule->in_force && rule->application_name)
-			rule->in_force = DatumGetBool(DirectFunctionCall2Coll(textlike, DEFAULT_COLLATION_OID,
-																  CStringGetTextDatum(session_application),
-																  CStringGetTextDatum(rule->application_name)));
+		rule->in_force = of_application && is_for_user(rule, session_role);
+		rule->floor_in_force = rule->in_force ||
+			(of_application && is_for_user(rule, session_user_role));
 	}
 	session_valid = true;
-	epoch++;
 }
 
 
@@ -898,6 +952,15 @@ collect_relations(List *relids, TcsRuleItems *items)
 	}
 }
 
+/* Is it an INSERT that reads nothing of where it writes? */
+static bool
+only_inserts(const PlannedStmt *plan)
+{
+	return plan->commandType == CMD_INSERT && !plan->hasReturning &&
+		!plan->hasModifyingCTE && IsA(plan->planTree, ModifyTable) &&
+		((ModifyTable *) plan->planTree)->onConflictAction == ONCONFLICT_NONE;
+}
+
 /*
  * Add what a plan reads.  (Its list of relations that it depends on also has those
  * of which nothing but the name is used, as constants of type regclass.)
@@ -905,6 +968,7 @@ collect_relations(List *relids, TcsRuleItems *items)
 void
 tcs_rules_collect_plan(const PlannedStmt *plan, TcsRuleItems *items)
 {
+	Bitmapset  *written = only_inserts(plan) ? tcs_result_relations_compat(plan) : NULL;
 	List	   *relids = NIL;
 	ListCell   *lc;
 
@@ -912,42 +976,55 @@ tcs_rules_collect_plan(const PlannedStmt *plan, TcsRuleItems *items)
 	{
 		const RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
-		if (is_relation(rte))
+		if (is_relation(rte) && !bms_is_member(foreach_current_index(lc) + 1, written))
 			relids = list_append_unique_oid(relids, rte->relid);
 	}
 	collect_relations(relids, items);
 }
 
+/* Is it a call of a function in SQL? */
+static bool
+calls_sql_function(Node *expression)
+{
+	HeapTuple	tuple;
+	bool		is_sql;
+
+	if (!IsA(expression, FuncExpr))
+		return false;
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(((FuncExpr *) expression)->funcid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	is_sql = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
+	ReleaseSysCache(tuple);
+	return is_sql;
+}
+
 /* Does a query call a function in SQL as a table, which planning may inline? */
 static bool
-may_be_inlined(const Query *query)
+inlined_walker(Node *node, void *context)
 {
-	ListCell   *lc;
-
-	foreach(lc, query->rtable)
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblFunction) && calls_sql_function(((RangeTblFunction *) node)->funcexpr))
+		return true;
+	if (IsA(node, Query))
 	{
-		const RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-		const RangeTblFunction *function;
-		HeapTuple	tuple;
-		bool		is_sql;
+		ListCell   *lc;
 
-		if (rte->rtekind == RTE_SUBQUERY && may_be_inlined(rte->subquery))
-			return true;
-		if (rte->rtekind != RTE_FUNCTION)
-			continue;
-		function = linitial_node(RangeTblFunction, rte->functions);
-		if (!IsA(function->funcexpr, FuncExpr))
-			continue;
-		tuple = SearchSysCache1(PROCOID,
-								ObjectIdGetDatum(((FuncExpr *) function->funcexpr)->funcid));
-		if (!HeapTupleIsValid(tuple))
-			continue;
-		is_sql = ((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId;
-		ReleaseSysCache(tuple);
-		if (is_sql)
-			return true;
+		foreach(lc, ((Query *) node)->rtable)
+		{
+			const RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+			ListCell   *lf;
+
+			foreach(lf, rte->rtekind == RTE_FUNCTION ? rte->functions : NIL)
+			{
+				if (inlined_walker(lfirst(lf), context))
+					return true;
+			}
+		}
+		return query_tree_walker((Query *) node, inlined_walker, context, 0);
 	}
-	return false;
+	return expression_tree_walker(node, inlined_walker, context);
 }
 
 /* Add what only planning finds out, before the statement is planned. */
@@ -956,12 +1033,14 @@ collect_inlined(Query *query, TcsRuleItems *items)
 {
 	ListCell   *lc;
 
-	tcs_rules_plan_ahead = true;
 	PG_TRY();
 	{
 		foreach(lc, pg_rewrite_query(copyObject(query)))
 		{
-			PlannedStmt *plan = tcs_plan_query_compat(lfirst_node(Query, lc), "",
+			PlannedStmt *plan;
+
+			tcs_rules_plan_ahead = true;
+			plan = tcs_plan_query_compat(lfirst_node(Query, lc), "",
 													  CURSOR_OPT_PARALLEL_OK, NULL);
 
 			tcs_rules_collect_plan(plan, items);
@@ -983,7 +1062,7 @@ tcs_rules_collect_query(Query *query, TcsRuleItems *items)
 	(void) query_objects_walker((Node *) query, &objects);
 	collect_relations(objects.relations, items);
 	items->functions = list_concat_unique_oid(items->functions, objects.functions);
-	if (may_be_inlined(query) && query->commandType == CMD_SELECT)
+	if (query->commandType == CMD_SELECT && inlined_walker((Node *) query, NULL))
 		collect_inlined(query, items);
 }
 
@@ -1209,11 +1288,11 @@ best_session_rule(TcsRuleVerdict *verdict)
 	{
 		const Rule *rule = &rules[i];
 
-		if (!rule->in_force || rule->writes || !is_by_session(rule))
+		if (rule->writes || !is_by_session(rule))
 			continue;
-		if (rule->has_floor)
+		if (rule->has_floor && rule->floor_in_force)
 			raise_floor(verdict, rule);
-		if (rule->has_level && is_preferred(rule, weight_of(rule, 0), best, best_weight))
+		if (rule->has_level && rule->in_force && is_preferred(rule, weight_of(rule, 0), best, best_weight))
 		{
 			best = rule;
 			best_weight = weight_of(rule, 0);
@@ -1235,11 +1314,11 @@ judge_relation(const KnownRelation *relation, const Rule *by_session,
 		const Rule *rule = &rules[relation->candidates[i].rule];
 		int			weight = weight_of(rule, relation->candidates[i].weight);
 
-		if (!rule->in_force || rule->writes)
+		if (rule->writes)
 			continue;
-		if (rule->has_floor)
+		if (rule->has_floor && rule->floor_in_force)
 			raise_floor(verdict, rule);
-		if (rule->has_level && is_preferred(rule, weight, best, best_weight))
+		if (rule->has_level && rule->in_force && is_preferred(rule, weight, best, best_weight))
 		{
 			best = rule;
 			best_weight = weight;
@@ -1293,11 +1372,11 @@ judge_function(Oid function, TcsRuleVerdict *verdict)
 	{
 		const Rule *rule = &rules[i];
 
-		if (rule->function != function || !rule->in_force || rule->writes)
+		if (rule->function != function || rule->writes)
 			continue;
-		if (rule->has_floor)
+		if (rule->has_floor && rule->floor_in_force)
 			raise_floor(verdict, rule);
-		if (rule->has_level && is_preferred(rule, weight_of(rule, 0), best, best_weight))
+		if (rule->has_level && rule->in_force && is_preferred(rule, weight_of(rule, 0), best, best_weight))
 		{
 			best = rule;
 			best_weight = weight_of(rule, 0);

@@ -31,6 +31,21 @@ CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE FUNCTION look_inside(int) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS
 	'BEGIN RETURN (SELECT count(*) FROM a) + $1 * 0; END';
 CREATE TABLE big AS SELECT generate_series(1, 20000) AS v;
+CREATE FUNCTION honest() RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN RETURN (SELECT max(v) FROM a); END';
+CREATE FUNCTION rows_of_b() RETURNS SETOF b LANGUAGE sql STABLE AS 'SELECT * FROM b';
+CREATE FUNCTION of_web() RETURNS SETOF b LANGUAGE sql STABLE AS 'SELECT * FROM b';
+CREATE FUNCTION folded(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE TABLE young (v int);
+INSERT INTO young VALUES (1);
+CREATE FUNCTION look_young() RETURNS bigint LANGUAGE plpgsql STABLE AS 'BEGIN RETURN (SELECT count(*) FROM young); END';
+CREATE TABLE of_role (v int);
+CREATE ROLE staff;
+GRANT staff TO web;
+GRANT pg_read_all_data TO staff;
+CREATE TYPE comp AS (i int);
+CREATE FUNCTION with_type(comp) RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE SCHEMA priv;
+CREATE FUNCTION priv.f() RETURNS int LANGUAGE sql AS 'SELECT 1';
 ANALYZE big;
 });
 
@@ -49,6 +64,8 @@ is(psql_err($primary, "SELECT tcs.$_->[0]"), $_->[1], $_->[0])
 	[ q{set_rule('a', 'session', floor => 'strong')}, '22023' ],
 	[ q{set_rule('a', 'read_your_writes', floor => 'monotonic_reads')}, '22023' ],
 	[ q{set_rule('a', 'session', hard => true)}, '22023' ],
+	[ q{set_rule('a', 'strong', floor => 'bounded')}, '22023' ],
+	[ q{set_rule('a', 'strong', application_name => 'x\')}, '22023' ],
 	[ q{set_rule('a', 'strong', fallback => 'nowhere')}, '22023' ],
 	[ q{set_rule('a', 'bounded', max_staleness => '-1s')}, '22023' ],
 	[ q{set_rule('a', 'strong', max_wait => '-5s')}, '22023' ],
@@ -90,10 +107,38 @@ is(psql_err($primary, "$_->[1]", user => $_->[0]), $_->[2], "$_->[0]: $_->[1]")
 ## Nobody goes below a floor
 ##
 
+$primary->safe_psql('postgres', q{
+SELECT tcs.set_rule('young', 'strong', floor => 'bounded', max_staleness => '100ms');
+SELECT tcs.set_rule('of_role', floor => 'strong', role => 'web');
+SELECT tcs.set_rule(function => 'of_web()', level => 'strong', floor => 'strong');
+SELECT tcs.set_rule(function => 'folded(int)', level => 'strong', floor => 'strong');
+SELECT tcs.set_rule(function => 'with_type(comp)', level => 'strong');
+SELECT tcs.set_rule(function => 'priv.f()', level => 'strong');
+});
 wait_for_replay($primary, $standby);
 wait_for_answer($standby);
+
+# plans of a time in which nobody looked
+my $unaware = TcsWire->new($standby, options => '-c tcs.max_wait=0 -c plan_cache_mode=force_generic_plan');
+$standby->append_conf('postgresql.conf', 'tcs.enabled = off');
+$standby->reload;
+$standby->poll_query_until('postgres', 'SHOW tcs.enabled', 'off');
+$unaware->poll(q{SELECT current_setting('tcs.enabled') = 'off'}) or die 'not switched off';
+$unaware->parse('p', 'SELECT max(v) FROM a')->bind('', 'p')->execute('')->sync;
+$unaware->results;
+$unaware->ok_query('SELECT honest()');
+$standby->append_conf('postgresql.conf', 'tcs.enabled = on');
+$standby->reload;
+$unaware->poll(q{SELECT current_setting('tcs.enabled') = 'on'}) or die 'not switched on';
+wait_for_answer($standby);
+
 pause_replay($standby);
 my $token = write_token($primary, 'INSERT INTO a VALUES (2)');
+
+$unaware->ok_query("SET tcs.session_token = '$token'; SET tcs.read_level = eventual");
+is(($unaware->bind('', 'p')->execute('')->sync->results)[-1]{state}, 'TC001', 'a plan made while tcs was off');
+is((($unaware->query('SELECT honest()'))[0])->{state}, '55000', '... inside a function');
+$unaware->disconnect;
 
 foreach my $way (
 	'SELECT * FROM a',
@@ -115,6 +160,71 @@ foreach my $way (
 
 	ok($state eq 'TC001' || $state eq '55000', "SET to eventual: $way ($state)");
 }
+
+# what is asked for outside is no leave for what is read inside
+foreach my $inside ('SELECT honest()', q{SELECT query_to_xml('SELECT * FROM a', false, false, '')},
+	'DO $$BEGIN PERFORM * FROM a; END$$', 'COPY (SELECT honest()) TO STDOUT')
+{
+	foreach my $hint ("tcs(strong, fallback='eventual')", "tcs(linearizable, fallback='eventual')", 'tcs(eventual)')
+	{
+		my $state = psql_err($standby, "/* $hint */ $inside", token => $token, max_wait => 0);
+
+		ok($state eq '55000' || $state eq 'TC001', "$hint: $inside ($state)");
+	}
+}
+
+# planning ahead leaves no plans behind that know of no rules
+foreach my $ahead (
+	'BEGIN; DECLARE c CURSOR FOR SELECT b.v FROM rows_of_b() b WHERE b.v < honest(); ROLLBACK',
+	q{SELECT tcs.explain_level('SELECT b.v FROM rows_of_b() b WHERE b.v < honest()')})
+{
+	my $session = TcsWire->new($standby, options => '-c tcs.max_wait=0 -c tcs.read_level=eventual');
+
+	$session->ok_query("SET tcs.session_token = '$token'");
+	$session->query($ahead);
+	$session->query('ROLLBACK');
+	is((($session->query('SELECT honest()'))[0])->{state}, '55000', "after $ahead");
+	$session->disconnect;
+}
+
+# a bound that is a floor is one also where a fallback comes to it
+foreach my $way (
+	"SET tcs.max_staleness = '1h'; SET tcs.read_level = strong; SET tcs.fallback = 'bounded'; SELECT * FROM young",
+	"/* tcs(strong, fallback='bounded', max_staleness=1h) */ SELECT * FROM young",
+	'/* tcs(bounded, max_staleness=1h) */ SELECT look_young()')
+{
+	$standby->poll_query_until('postgres', 'SELECT staleness_ms > 200 FROM tcs.status()');
+	my $state = psql_err($standby, $way, max_wait => 0);
+
+	ok($state ne '00000', "the bound of a floor: $way ($state)");
+}
+
+# functions that planning makes vanish have their rules
+is(psql_err($standby, $_, level => 'eventual', max_wait => 0), 'TC004', "a rule for a function: $_")
+  foreach ('SELECT count(*) FROM of_web()', 'SELECT folded(1)', 'SELECT v FROM b WHERE v = folded(1)');
+
+# who becomes another keeps the floor
+is(psql_err($standby, "$_; SELECT * FROM of_role", user => 'web', level => 'eventual', max_wait => 0), 'TC004', $_)
+  foreach ('SELECT 1', 'SET ROLE staff', q{SELECT set_config('role', 'staff', false)});
+
+# names that are no reads
+is(psql_err($standby, $_, token => $token, level => 'eventual', max_wait => 0), '00000', $_)
+  foreach (q{SELECT 'a'::regclass}, q{SELECT pg_relation_size('a')}, q{SELECT 1 FROM pg_class WHERE oid = 'a'::regclass});
+
+# a hint comes before SET, in every form
+is(psql_err($standby, $_, token => $token, level => 'session', max_wait => 0), '00000', $_)
+  foreach (
+	'/* tcs(eventual) */ EXPLAIN ANALYZE SELECT * FROM b',
+	'PREPARE p AS /* tcs(eventual) */ SELECT * FROM b; EXECUTE p',
+	'/* tcs(eventual) */ COPY (SELECT * FROM b) TO STDOUT');
+
+# a rule for one function is no concern of other statements
+$primary->safe_psql('postgres', 'ALTER TYPE comp RENAME TO comp2');
+is($primary->safe_psql('postgres', q{SELECT level FROM tcs.explain_level('SELECT with_type(NULL)')}), 'strong',
+	'a type of its arguments has another name');
+is(psql_err($_, 'SELECT count(*) FROM b', user => 'web'), '00000', 'a function in a schema that one may not use')
+  foreach ($primary, $standby);
+
 is(psql_err($standby, "/* tcs(eventual, fallback='eventual') */ SELECT * FROM a", token => $token, max_wait => 0),
 	'TC001', 'a hint');
 is(psql_err($standby, 'SELECT * FROM b', level => 'eventual', token => $token, max_wait => 0),
@@ -158,7 +268,7 @@ SELECT tcs.set_rule(function => 'f()', level => 'strong');
 SELECT tcs.set_rule(role => 'web', level => 'bounded', max_staleness => '1500ms', fallback => 'session, error');
 SELECT tcs.set_group('pair', 'a', 'b');
 });
-my $rules = q{SELECT relation, function, schema, role, level, max_staleness, fallback, floor, hard, reason, "group" FROM tcs.rules ORDER BY 1, 2, 4};
+my $rules = q{SELECT relation, function, schema, role, level, max_staleness, fallback, floor, hard, reason, "group" FROM tcs.rules ORDER BY relation::text COLLATE "C", 2, role::text COLLATE "C"};
 my $expected = $primary->safe_psql('postgres', $rules);
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
 
