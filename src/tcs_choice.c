@@ -575,59 +575,97 @@ inner_statement(Node *statement)
 	}
 }
 
-/* What the statement of EXECUTE has: the hint of its PREPARE, its relations. */
-static void
+/* Is what a prepared statement was analysed to all that is to be known of it? */
+static bool
+prepared_is_known(const CachedPlanSource *source)
+{
+	ListCell   *lc;
+
+	if (!source->is_valid)
+		return false;
+	foreach(lc, source->query_list)
+	{
+		if (tcs_rules_may_be_inlined(lfirst_node(Query, lc)))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * What the statement of EXECUTE has: the hint of its PREPARE, its relations and
+ * functions.  If it has to be analysed or planned for that, it has locks then, and
+ * true is returned.
+ */
+static bool
 look_into_prepared(const ExecuteStmt *execute, bool *has_hint, TcsHint *hint,
 				   TcsRuleItems *items)
 {
 	PreparedStatement *prepared = FetchPreparedStatement(execute->name, false);
-	const CachedPlanSource *source;
+	CachedPlanSource *source;
+	bool		locks;
 	ListCell   *lc;
 
 	if (prepared == NULL)
-		return;
+		return false;
 	source = prepared->plansource;
 	if (!*has_hint && source->raw_parse_tree != NULL)
 		*has_hint = find_hint(source->query_string, source->raw_parse_tree->stmt_location,
 							  source->raw_parse_tree->stmt_len, hint);
 	if (!tcs_rules_exist())
-		return;
+		return false;
+
+	/* this is for its side effect: it is what EXECUTE would begin with */
+	locks = !prepared_is_known(source);
+	if (locks)
+		(void) CachedPlanGetTargetList(source, NULL);
 	foreach(lc, source->query_list)
-		tcs_rules_collect_query(lfirst_node(Query, lc), items);
+	{
+		Query	   *query = lfirst_node(Query, lc);
+
+		if (query->commandType != CMD_UTILITY)
+			tcs_rules_collect_query(query, items);
+	}
+	return locks;
 }
 
-static void
+/* The same of any utility statement. */
+static bool
 look_into_utility(Node *statement, bool *has_hint, TcsHint *hint, TcsRuleItems *items)
 {
 	Node	   *inner = inner_statement(statement);
 
 	if (IsA(statement, ExecuteStmt))
-		look_into_prepared((ExecuteStmt *) statement, has_hint, hint, items);
-	else if (inner != NULL && IsA(inner, Query) && ((Query *) inner)->utilityStmt != NULL)
-		look_into_utility(((Query *) inner)->utilityStmt, has_hint, hint, items);
-	else if (!tcs_rules_exist())
-		return;
-	else if (inner != NULL && IsA(inner, Query))
+		return look_into_prepared((ExecuteStmt *) statement, has_hint, hint, items);
+	if (inner != NULL && IsA(inner, Query) && ((Query *) inner)->utilityStmt != NULL)
+		return look_into_utility(((Query *) inner)->utilityStmt, has_hint, hint, items);
+	if (!tcs_rules_exist())
+		return false;
+	if (inner != NULL && IsA(inner, Query))
 		tcs_rules_collect_query((Query *) inner, items);
 	else if (IsA(statement, CopyStmt))
 		tcs_rules_collect_copy((CopyStmt *) statement, items);
 	else if (IsA(statement, CallStmt) && ((CallStmt *) statement)->funcexpr != NULL)
 		tcs_rules_collect_function(((CallStmt *) statement)->funcexpr->funcid, items);
+	return false;
 }
 
-/* Choose for a utility statement that reads. */
-void
+/*
+ * Choose for a utility statement that reads.  Returns whether locks were taken on
+ * what it reads.
+ */
+bool
 tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source)
 {
 	TcsHint		hint;
 	bool		has_hint = find_hint(source, pstmt->stmt_location, pstmt->stmt_len, &hint);
 	TcsRuleItems items = {0};
 	int			set = 0;
+	bool		locks = look_into_utility(pstmt->utilityStmt, &has_hint, &hint, &items);
 
-	look_into_utility(pstmt->utilityStmt, &has_hint, &hint, &items);
 	if (tcs_rules_exist())
 		set = tcs_rules_intern(&items);
 	choose(has_hint ? &hint : NULL, set, &tcs_choice);
+	return locks;
 }
 
 /* COPY FROM and TRUNCATE write relations that no plan has. */

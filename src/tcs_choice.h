@@ -77,7 +77,7 @@ extern const char *tcs_choice_source(TcsChoiceBy by, GucSource level_source,
 extern bool tcs_choice_relax(TcsChoice *choice);
 extern void tcs_choice_by_settings(void);
 extern void tcs_choice_of_plan(const PlannedStmt *plan);
-extern void tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source);
+extern bool tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source);
 extern void tcs_choice_of_query(Query *query, const char *source);
 extern void tcs_choice_of_function(Oid function);
 extern bool tcs_choice_is_marked(const PlannedStmt *plan);

@@ -178,7 +178,7 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 		plan->utilityStmt = query->utilityStmt;
 		plan->stmt_location = query->stmt_location;
 		plan->stmt_len = query->stmt_len;
-		tcs_choice_of_utility(plan, statement);
+		(void) tcs_choice_of_utility(plan, statement);
 	}
 	else
 		tcs_choice_of_query(query, statement);

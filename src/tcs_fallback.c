@@ -365,7 +365,7 @@ report_reason(const TcsUnmet *unmet)
 			errdetail("%s", tcs_quorum_problem(unmet->quorum));
 			if (unmet->quorum == TCS_QUORUM_RELOADING)
 				return errhint("Retry the statement.");
-			return errhint("On each server that may be primary, name more than half of the cluster in synchronous_standby_names (\"ANY 1 (a, b)\" with two standbys), or allow level \"strong\" in tcs.fallback.");
+			return errhint("On each server that may be primary, name more than half of the cluster in synchronous_standby_names, without the server itself (\"ANY 1 (b, c)\" on a), or allow level \"strong\" in tcs.fallback.");
 		case TCS_REASON_UNCONFIRMED:
 			return report_unconfirmed(unmet);
 		case TCS_REASON_UNKNOWN:

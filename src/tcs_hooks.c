@@ -61,6 +61,9 @@ static object_access_hook_type prev_object_access = NULL;
 /* Frames of ExecutorRun, utility statements and the planner around us. */
 static int	depth = 0;
 
+/* The transaction that was given a weaker isolation level in so many words. */
+static LocalTransactionId weak_isolation_in = InvalidLocalTransactionId;
+
 /* Is a statement of the client being planned that has not come to the gate? */
 static bool planning_first = false;
 
@@ -473,15 +476,23 @@ utility_holds_locks(Node *statement)
 	return IsA(statement, DeclareCursorStmt) || IsA(statement, ExplainStmt);
 }
 
-/* Is it BEGIN with an isolation level that gives each statement its snapshot? */
+/*
+ * Is it BEGIN or SET TRANSACTION with an isolation level that gives each statement
+ * its snapshot?
+ */
 static bool
 asks_for_weak_isolation(Node *statement)
 {
+	List	   *options = NIL;
 	ListCell   *lc;
 
-	if (!IsA(statement, TransactionStmt))
-		return false;
-	foreach(lc, ((TransactionStmt *) statement)->options)
+	if (IsA(statement, TransactionStmt))
+		options = ((TransactionStmt *) statement)->options;
+	else if (IsA(statement, VariableSetStmt) &&
+			 ((VariableSetStmt *) statement)->kind == VAR_SET_MULTI &&
+			 strcmp(((VariableSetStmt *) statement)->name, "TRANSACTION") == 0)
+		options = ((VariableSetStmt *) statement)->args;
+	foreach(lc, options)
 	{
 		DefElem    *option = lfirst_node(DefElem, lc);
 
@@ -517,8 +528,14 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 	Node	   *statement = pstmt->utilityStmt;
 	TcsSite		site = {.kind = TCS_SITE_UTILITY};
 
-	if (tcs_read_level == TCS_LEVEL_SNAPSHOT && asks_for_weak_isolation(statement))
-		refuse_weak_isolation();
+	if (asks_for_weak_isolation(statement))
+	{
+		/* SET TRANSACTION can come too late, which core says */
+		if (tcs_read_level == TCS_LEVEL_SNAPSHOT && IsA(statement, TransactionStmt))
+			refuse_weak_isolation();
+		/* BEGIN has its transaction by now */
+		weak_isolation_in = tcs_swap_transaction();
+	}
 	if (utility_reads(statement))
 	{
 		uint64		known = SharedInvalidMessageCounter;
@@ -528,7 +545,7 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 		site.params = params;
 		site.holding = utility_holds_locks(statement);
 		site.explain_only = explains_only(statement);
-		tcs_choice_of_utility(pstmt, source);
+		site.holding |= tcs_choice_of_utility(pstmt, source);
 		pass_gate(&site);
 		if (unlikely(known != SharedInvalidMessageCounter) &&
 			TransactionStartedDuringRecovery() &&
@@ -595,7 +612,7 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable)
 		(afterwards == TCS_AFTER_BEGIN || afterwards == TCS_AFTER_SET) &&
 		!IsolationUsesXactSnapshot() && GetCurrentTransactionNestLevel() == 1)
 	{
-		if (was_repeatable)
+		if (was_repeatable || weak_isolation_in == tcs_swap_transaction())
 			refuse_weak_isolation();
 		tcs_gate_fix_isolation();
 	}

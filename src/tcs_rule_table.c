@@ -328,6 +328,9 @@ tcs_rule_check(PG_FUNCTION_ARGS)
 	if (application && application[0] == '\0')
 		bad_rule("the pattern for application_name must not be empty",
 				 "\"%\" matches every name.");
+	if (application && strlen(application) > 256)
+		bad_rule("the pattern for application_name is too long",
+				 "It may have 256 bytes.");
 	if (application && ends_in_escape(application))
 		bad_rule("the pattern for application_name must not end with a backslash",
 				 "A backslash makes the next character stand for itself.");

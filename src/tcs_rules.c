@@ -192,6 +192,14 @@ static HTAB *known = NULL;
 static bool known_is_stale = false;
 static int	looking_up = 0;		/* depth of look_up() */
 
+/*
+ * Relations that others inherit from, of all that were looked up.  When one of
+ * them changes, its place among its own parents may have, and with it the rules of
+ * those others, whose plans core has no reason to make anew.  (Below a partitioned
+ * table it has.)
+ */
+static HTAB *inherited_from = NULL;
+
 /* Sets; these are never freed, since plans have their numbers. */
 static HTAB *sets_by_hash = NULL;
 static RuleSet **sets = NULL;
@@ -232,6 +240,9 @@ relation_changed(Datum arg, Oid relid)
 {
 	if (known != NULL && !known_is_stale)
 		forget_known();
+	if (inherited_from != NULL && OidIsValid(relid) &&
+		hash_search(inherited_from, &relid, HASH_FIND, NULL) != NULL)
+		ResetPlanCache();
 	if (relid == InvalidOid || (OidIsValid(rule_relid) && relid == rule_relid))
 	{
 		rules_valid = tcs_rules_idle = false;
@@ -656,6 +667,20 @@ add_candidate(KnownRelation *relation, int rule, int weight)
 	relation->ncandidates++;
 }
 
+static void
+note_inherited_from(Oid relid)
+{
+	if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
+		return;
+	if (inherited_from == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(Oid)};
+
+		inherited_from = hash_create("tcs rules, inherited from", 32, &ctl, HASH_ELEM | HASH_BLOBS);
+	}
+	(void) hash_search(inherited_from, &relid, HASH_ENTER, NULL);
+}
+
 /* The relations that one is a child or partition of, near and far. */
 static List *
 ancestors_of(Oid relid)
@@ -683,6 +708,7 @@ ancestors_of(Oid relid)
 			{
 				found = lappend_oid(found, parent);
 				todo = lappend_oid(todo, parent);
+				note_inherited_from(parent);
 			}
 		}
 		systable_endscan(scan);
@@ -1027,6 +1053,13 @@ inlined_walker(Node *node, void *context)
 	return expression_tree_walker(node, inlined_walker, context);
 }
 
+/* May planning find out more of what a query reads? */
+bool
+tcs_rules_may_be_inlined(Query *query)
+{
+	return query->commandType == CMD_SELECT && inlined_walker((Node *) query, NULL);
+}
+
 /* Add what only planning finds out, before the statement is planned. */
 static void
 collect_inlined(Query *query, TcsRuleItems *items)
@@ -1062,7 +1095,7 @@ tcs_rules_collect_query(Query *query, TcsRuleItems *items)
 	(void) query_objects_walker((Node *) query, &objects);
 	collect_relations(objects.relations, items);
 	items->functions = list_concat_unique_oid(items->functions, objects.functions);
-	if (query->commandType == CMD_SELECT && inlined_walker((Node *) query, NULL))
+	if (tcs_rules_may_be_inlined(query))
 		collect_inlined(query, items);
 }
 

@@ -63,6 +63,7 @@ extern bool tcs_rules_by_session_exist(void);
 
 extern void tcs_rules_collect_plan(const PlannedStmt *plan, TcsRuleItems *items);
 extern void tcs_rules_collect_query(Query *query, TcsRuleItems *items);
+extern bool tcs_rules_may_be_inlined(Query *query);
 extern void tcs_rules_collect_copy(CopyStmt *copy, TcsRuleItems *items);
 extern void tcs_rules_collect_function(Oid function, TcsRuleItems *items);
 extern void tcs_rules_collect_functions(Query *query, TcsRuleItems *items);

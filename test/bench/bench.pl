@@ -20,7 +20,7 @@ $| = 1;
 
 my ($scratch, $bin, $client) = @ARGV;
 my $quick = $ENV{QUICK} ? 1 : 0;
-my %wanted = map { $_ => 1 } split ' ', ($ENV{SECTIONS} || '1 2 3 4 5 6');
+my %wanted = map { $_ => 1 } split ' ', ($ENV{SECTIONS} || '1 2 3 4 5 6 7');
 my $rounds = $quick ? 3 : 5;
 my $seconds = $quick ? 0.5 : 1;
 
@@ -1429,6 +1429,71 @@ sub linearizable_section
 
 
 ##
+## 7. Rules
+##
+
+# Instructions of a read, without a rule in the database, with 1,000 that do not
+# speak of the table that is read, and with 1,000 of which one does.
+sub rules_section
+{
+	my @nodes = qw(primary standby);
+	my %spent;
+
+	section('7. Instructions of a read whose requirement is already met, with 1,000 rules');
+	return unless have_valgrind();
+	remark('Counted as in section 1, against the same read without any rule.');
+	query('primary', 'DO $$BEGIN FOR i IN 1 .. 1000 LOOP'
+		  . " EXECUTE format('CREATE TABLE ruled_%s (v int)', i); END LOOP; END\$\$");
+	settle_servers();
+	restart_under_valgrind(@nodes);
+
+	my $setup = "SET tcs.session_token = '"
+	  . query('primary', 'UPDATE t SET v = v WHERE id = 1', 'SHOW tcs.session_token') . "'";
+	my @variants = (
+		[ 'without a rule', '' ],
+		[ 'again', '' ],
+		[ 'with 1,000 rules for other tables',
+			q{SELECT count(tcs.set_rule(format('ruled_%s', i)::regclass, 'strong')) FROM generate_series(1, 1000) i} ],
+		[ 'with 1,000, one of them for this table',
+			q{SELECT tcs.drop_rule('ruled_1'), tcs.set_rule('t', 'session')} ]);
+
+	foreach my $variant (@variants)
+	{
+		my ($name, $statement) = @$variant;
+
+		query('primary', $statement) if $statement;
+		settle_servers();
+		foreach my $protocol (qw(prepared extended simple))
+		{
+			my %read = (
+				protocol => $protocol,
+				setup => $setup,
+				value => 5000,
+				statement => 'SELECT v FROM t WHERE id = ' . ($protocol eq 'simple' ? '5000' : '$1'));
+
+			$spent{$protocol}{$name} = [ instructions('standby', %read), instructions('standby', %read, own => 1) ];
+		}
+	}
+	foreach my $protocol (qw(prepared extended simple))
+	{
+		my ($base, $own) = @{ $spent{$protocol}{'without a rule'} };
+
+		remark(sprintf '%s protocol, without a rule: %.0f instructions, %.0f of tcs', $protocol, $base, $own);
+		foreach my $name (map { $_->[0] } @variants[ 1 .. $#variants ])
+		{
+			my ($all, $of_tcs) = @{ $spent{$protocol}{$name} };
+
+			result(sprintf('%s, %s (%+.0f, %.0f of tcs)', $protocol, $name, $all - $base, $of_tcs),
+				100 * ($all / $base - 1), '%',
+				$name eq 'again' ? '' : $protocol eq 'prepared' ? 'max 1' : 'max 2');
+		}
+	}
+	restart_without_valgrind(@nodes);
+	query('primary', 'TRUNCATE tcs.rule');
+}
+
+
+##
 ## Main
 ##
 
@@ -1449,6 +1514,7 @@ strong_section() if $wanted{3};
 crowd_section() if $wanted{4};
 redirect_section() if $wanted{5};
 linearizable_section() if $wanted{6};
+rules_section() if $wanted{7};
 
 printf "\n%d targets met, %d missed; %.0f s\n", scalar(grep { $_ eq 'met' } @results),
   scalar(@misses), time - $began;

@@ -695,4 +695,22 @@ wait_for_replay($primary, $standby);
 	$_->disconnect foreach @readers;
 }
 
+
+##
+## A weaker isolation level, named first
+##
+
+foreach my $node ($primary, $standby)
+{
+	foreach my $begin ('BEGIN ISOLATION LEVEL READ COMMITTED', 'BEGIN; SET TRANSACTION ISOLATION LEVEL READ COMMITTED')
+	{
+		my ($state, $err) = psql_err($node, "$begin; SET LOCAL tcs.read_level = snapshot; SELECT v FROM t");
+
+		is($state, '22023', "$begin, then SET LOCAL, on " . $node->name);
+		like($err, qr/HINT/, '... with a hint');
+	}
+	is(psql_err($node, 'BEGIN ISOLATION LEVEL READ COMMITTED; COMMIT; BEGIN; SET LOCAL tcs.read_level = snapshot; SELECT v FROM t'),
+		'00000', '... and it is forgotten with its transaction');
+}
+
 done_testing();
