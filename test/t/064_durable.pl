@@ -63,6 +63,11 @@ sub written
 ## What is durable
 ##
 
+# As little as can be is left for the first readers after the crash to log: dead
+# rows in the catalogs, hint bits to be set.
+$primary->safe_psql('postgres', 'VACUUM FREEZE');
+$primary->safe_psql('postgres', 'CHECKPOINT');
+
 hold_wal_writer();
 is(durable($primary, written('INSERT INTO t VALUES (1)')), 'true', 'a commit is flushed');
 my $async = written('SET synchronous_commit = off', 'INSERT INTO t VALUES (2)');
@@ -123,11 +128,6 @@ is(durable($standby, $flushed), 'true', 'of another, the same');
 ## Lost in a crash
 ##
 
-# Nothing is left for the first readers after the crash to log: no dead rows in the
-# catalogs, no hint bits to be set.
-$primary->safe_psql('postgres', 'VACUUM FREEZE');
-$primary->safe_psql('postgres', 'CHECKPOINT');
-
 # Nobody is to have it.  It is past what recovery itself writes.
 my $lost = written('INSERT INTO t SELECT -1 FROM generate_series(1, 5000)', 'INSERT INTO t VALUES (8)');
 my $lsn = "(SELECT written FROM tcs.token_info('$lost'))";
@@ -151,7 +151,7 @@ like($primary->safe_psql('postgres', "SELECT on_this_history FROM tcs.token_info
 	qr/^no \(WAL ends at /, '... tcs.token_info() says so');
 
 # XXX The limit that README names: other WAL is there now.
-$primary->safe_psql('postgres', 'CREATE TABLE filler AS SELECT repeat($$x$$, 1000) FROM generate_series(1, 200)');
+$primary->safe_psql('postgres', 'CREATE TABLE filler AS SELECT repeat($$x$$, 1000) FROM generate_series(1, 3000)');
 
 is($primary->safe_psql('postgres', "SELECT pg_current_wal_insert_lsn() > $lsn"), 't', 'the positions are used again');
 is( $primary->safe_psql('postgres', "SELECT on_this_history, durable FROM tcs.token_info('$lost')"),
