@@ -133,6 +133,7 @@ listen_addresses = ''
 unix_socket_directories = '$data'
 max_connections = 1200
 max_wal_senders = 10
+wal_keep_size = 1GB
 shared_buffers = 128MB
 jit = off
 fsync = off

@@ -50,12 +50,15 @@ our @EXPORT = qw(
 # Settings of every node.  shared_buffers and max_connections of the modules
 # are too small for tests with many sessions.  Autovacuum would write WAL at
 # moments the test did not choose.  Each question of a standby's worker is a
-# replication command, and would fill the logs.
+# replication command, and would fill the logs.  WAL is kept: the checkpoint of
+# the next standby's base backup would remove what the one before, just started
+# and without a slot, has not fetched yet.
 my $base_conf = q{
 log_replication_commands = off
 max_connections = 100
 max_wal_senders = 20
 max_prepared_transactions = 10
+wal_keep_size = 1GB
 shared_buffers = 16MB
 autovacuum = off
 checkpoint_timeout = 1h

@@ -74,7 +74,7 @@ sub fields
 	return \%field;
 }
 
-my ($primary, $standby) = new_pair(conf => "wal_keep_size = 1GB\n");
+my ($primary, $standby) = new_pair();
 
 $primary->safe_psql(
 	'postgres',

@@ -82,7 +82,7 @@ sub asked_by
 		"SELECT count(*) FROM tcs.askers() WHERE application_name = '$name'");
 }
 
-my ($old, $new, $standby) = new_cluster(standbys => 2, conf => "wal_keep_size = 128MB\n");
+my ($old, $new, $standby) = new_cluster(standbys => 2);
 
 $old->safe_psql('postgres', 'CREATE TABLE t (v int)');
 wait_for_replay($old, $_) foreach ($new, $standby);

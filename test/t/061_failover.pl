@@ -26,7 +26,7 @@ my $value = 0;
 
 my ($n1, $n2, $n3, $late) = new_cluster(
 	standbys => 3,
-	conf => "wal_keep_size = 256MB\nwal_log_hints = on\n");
+	conf => "wal_log_hints = on\n");
 
 $n1->safe_psql('postgres', 'CREATE TABLE t (v int)');
 $n1->backup('copy');

@@ -21,7 +21,7 @@ use TcsTest;
 my $read = 'SELECT max(v) FROM t';
 
 my ($primary, $one, $two, $archived) =
-  new_cluster(standbys => 3, conf => "wal_keep_size = 128MB\n");
+  new_cluster(standbys => 3);
 
 $primary->safe_psql('postgres', 'CREATE TABLE t (v int); INSERT INTO t VALUES (0)');
 $primary->backup('copy');

@@ -82,7 +82,7 @@ sub knows_of_more
 }
 
 my ($first, $other, $middle) =
-  new_cluster(standbys => 2, conf => "wal_keep_size = 128MB\nwal_retrieve_retry_interval = '100ms'\n");
+  new_cluster(standbys => 2, conf => "wal_retrieve_retry_interval = '100ms'\n");
 my $leaf = new_standby($middle, 'leaf');
 
 $root = $first;
