@@ -58,6 +58,7 @@ typedef enum TcsReason
 	TCS_REASON_BLOCKING,		/* replay waits for what this session holds */
 	TCS_REASON_NO_QUORUM,		/* no set of standbys can confirm anything */
 	TCS_REASON_UNCONFIRMED,		/* that set has not confirmed it in time */
+	TCS_REASON_RELAXED,			/* this node serves less; never an error */
 	TCS_REASON_COUNT
 } TcsReason;
 

@@ -154,7 +154,10 @@ apply_floor(const TcsRuleVerdict *rules, TcsChoice *choice)
 		choice->max_staleness = Min(choice->max_staleness, rules->floor_staleness);
 }
 
-/* Lower a choice if the emergency valve is open.  Returns whether it has. */
+/*
+ * What was chosen is not there without a wait: lower it if the emergency valve is
+ * open.  Returns whether it has.
+ */
 bool
 tcs_choice_relax(TcsChoice *choice)
 {
@@ -166,7 +169,12 @@ tcs_choice_relax(TcsChoice *choice)
 		level = tcs_level_join(level, choice->hard);
 	if (tcs_level_rank(choice->level) <= tcs_level_rank(level))
 		return false;
-	choice->asked = choice->by == TCS_BY_RELAX ? choice->asked : choice->level;
+	if (choice->by != TCS_BY_RELAX)
+	{
+		choice->asked = choice->level;
+		choice->asked_by = choice->by;
+		choice->asked_rule = choice->rule;
+	}
 	choice->level = level;
 	choice->by = TCS_BY_RELAX;
 	choice->rule = 0;
@@ -226,7 +234,6 @@ choose(const TcsHint *hint, int set, TcsChoice *choice)
 		choice->by = TCS_BY_FLOOR;
 		choice->rule = 0;
 	}
-	(void) tcs_choice_relax(choice);
 }
 
 /* The set of what goes by the session alone, or 0. */

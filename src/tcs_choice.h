@@ -41,7 +41,9 @@ typedef struct TcsChoice
 								 * below, nor beyond max_staleness */
 	bool		has_hard;
 	TcsLevel	hard;			/* the emergency valve goes no lower */
-	TcsLevel	asked;			/* for RELAX: the level without it */
+	TcsLevel	asked;			/* for RELAX: level, by and rule without it */
+	TcsChoiceBy asked_by;
+	int			asked_rule;
 	const TcsFallback *fallback;
 	const TcsToken *token;		/* the hint's; NULL: the session's, which may
 								 * be replaced before it is looked at */

@@ -90,7 +90,8 @@ describe_reason(const TcsChoice *choice)
 		case TCS_BY_HINT:
 			return pstrdup("the statement says so itself");
 		case TCS_BY_RELAX:
-			return pstrdup("this node serves reads at no more than that for the time being, see tcs.relaxed()");
+			return psprintf("it asks for \"%s\", which this node serves for a time only where it need not wait, see tcs.relaxed()",
+							tcs_level_name(choice->asked));
 		case TCS_BY_SETTING:
 			break;
 	}
@@ -182,6 +183,7 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 	}
 	else
 		tcs_choice_of_query(query, statement);
+	(void) tcs_choice_relax(choice);
 	exempt = !is_utility && tcs_exempt_query(query);
 	write_level = write_level_of(query, &write_rule);
 

@@ -334,6 +334,7 @@ sqlstate_of(const TcsUnmet *unmet)
 		case TCS_REASON_UNCONFIRMED:
 		case TCS_REASON_UNKNOWN:
 		case TCS_REASON_NONE:
+		case TCS_REASON_RELAXED:
 		case TCS_REASON_COUNT:
 			break;
 	}
@@ -370,6 +371,7 @@ report_reason(const TcsUnmet *unmet)
 			return report_unconfirmed(unmet);
 		case TCS_REASON_UNKNOWN:
 		case TCS_REASON_NONE:
+		case TCS_REASON_RELAXED:
 		case TCS_REASON_COUNT:
 			break;
 	}
@@ -409,5 +411,19 @@ tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at)
 					   describe_staleness(unmet)) :
 			 errdetail("The freshness of this standby is not known.")));
 	/* if nobody was to see it, the hook was not called */
+	client_only = false;
+}
+
+/* The same where this node serves less to everybody. */
+void
+tcs_fallback_warn_relaxed(TcsLevel asked, TcsLevel served_at)
+{
+	client_only = true;
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("read served at level \"%s\" instead of \"%s\"",
+					tcs_level_name(served_at), tcs_level_name(asked)),
+			 errdetail("Reason: %s. This node serves less for a time; see tcs.relaxed().",
+					   tcs_reason_name(TCS_REASON_RELAXED))));
 	client_only = false;
 }

@@ -25,7 +25,9 @@ typedef struct TcsUnmet
 	int64		waited_us;
 	bool		in_recovery;
 	bool		nested;			/* inside a function */
-	bool		is_choice;		/* tcs_choice.level is what it was made for */
+	bool		may_relax;		/* the emergency valve may lower tcs_choice,
+								 * which it was made for */
+	bool		token_only;		/* of which no more than the token counts */
 	bool		has_floor;
 	TcsLevel	floor;			/* of rules; no fallback goes below */
 	int64		now;
@@ -49,6 +51,7 @@ extern TcsVerdict tcs_fallback_decide(const TcsFallback *fallback,
 									  TcsLevel *served_at);
 extern void tcs_fallback_error(const TcsUnmet *unmet);
 extern void tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at);
+extern void tcs_fallback_warn_relaxed(TcsLevel asked, TcsLevel served_at);
 extern void tcs_fallback_install_hooks(void);
 
 #endif							/* TCS_FALLBACK_H */

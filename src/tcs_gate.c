@@ -106,6 +106,9 @@ static LocalTransactionId redirected_in;
 /* Has a quorum confirmed what the last statement that came here shows? */
 static bool statement_confirmed = false;
 
+/* Was it served at less than it asked for, because this node is relaxed? */
+static bool statement_relaxed = false;
+
 /*
  * Our own doing changed tcs.session_token, without asking for more: a gate
  * that was satisfied before the change still is.
@@ -227,8 +230,6 @@ tcs_gate_pass_choice_at_once(void)
 		tcs_gate.last.at = 0;
 	}
 	tcs_stats_count_read(tcs_choice.level);
-	if (unlikely(tcs_choice.by == TCS_BY_RELAX))
-		tcs_relax_count(tcs_choice.asked);
 	tcs_gate.at_once_level = -1;
 	tcs_gate.last.outcome = TCS_OUTCOME_AT_ONCE;
 	tcs_gate.last.level = tcs_gate.last.served_at = tcs_choice.level;
@@ -410,6 +411,12 @@ note_last(const TcsUnmet *facts, TcsOutcome outcome, TcsLevel served_at)
 	last->by = tcs_choice.by;
 	last->level_source = tcs_choice.level_source;
 	last->rule = tcs_choice.rule;
+	if (tcs_choice.by == TCS_BY_RELAX)
+	{
+		last->level = tcs_choice.asked;
+		last->by = tcs_choice.asked_by;
+		last->rule = tcs_choice.asked_rule;
+	}
 	last->reason = facts->reason;
 	last->on_primary = !facts->in_recovery;
 	last->needed = tcs_requirement_position(&facts->req);
@@ -417,6 +424,29 @@ note_last(const TcsUnmet *facts, TcsOutcome outcome, TcsLevel served_at)
 	last->waited_us = facts->waited_us;
 	last->at = facts->now;
 	strlcpy(last->note, facts->hopeless ? facts->hopeless : "", sizeof(last->note));
+}
+
+/*
+ * A read is served at less, as all are on this node for a time.  Counted as a
+ * downgrade of what it asked for; statements inside a function whose caller was
+ * told so are silent.
+ */
+static void
+pass_relaxed(const TcsSite *site, TcsUnmet *facts)
+{
+	bool		told = site->kind == TCS_SITE_NESTED && statement_relaxed;
+
+	/* the statement to come will say so itself */
+	if (told || site->explain_only || !(site_is_read(site) || site->kind == TCS_SITE_NESTED))
+		return;
+	statement_relaxed = true;
+	if (site_is_read(site))
+		tcs_stats_count_read(tcs_choice.asked);
+	tcs_stats_count_downgrade(tcs_choice.asked, facts->req.level, TCS_REASON_RELAXED);
+	tcs_relax_count();
+	facts->reason = TCS_REASON_RELAXED;
+	note_last(facts, TCS_OUTCOME_DOWNGRADED, facts->req.level);
+	tcs_fallback_warn_relaxed(tcs_choice.asked, facts->req.level);
 }
 
 /* A requirement is met; count and remember. */
@@ -439,14 +469,17 @@ pass(const TcsSite *site, TcsUnmet *facts)
 		xact.acknowledged = tcs_gate.acknowledged;
 	facts->reason = TCS_REASON_NONE;
 	facts->now = tcs_now();
+	if (tcs_choice.by == TCS_BY_RELAX)
+	{
+		pass_relaxed(site, facts);
+		return;
+	}
 	if (waited)
 		tcs_stats_count_wait(facts->req.level, facts->waited_us);
 
 	/* BEGIN and SET count where they have waited in place of a read */
 	if ((site_is_read(site) && !site->explain_only) || waited)
 	{
-		if (tcs_choice.by == TCS_BY_RELAX)
-			tcs_relax_count(tcs_choice.asked);
 		tcs_stats_count_read(facts->req.level);
 		note_last(facts, waited ? TCS_OUTCOME_WAITED : TCS_OUTCOME_AT_ONCE,
 				  facts->req.level);
@@ -581,7 +614,8 @@ wait_on_timeline(TcsUnmet *facts, bool holding, int64 deadline, bool impatient)
 			result = tcs_wait_for_commits(facts->req.needed.lsn, deadline);
 		if (result == TCS_WAIT_MET)
 		{
-			facts->proof.at = facts->req.needed;
+			if (facts->req.needed.lsn != InvalidXLogRecPtr)
+				facts->proof.at = facts->req.needed;
 			if (tcs_now() - start < 1000)
 				return result;
 		}
@@ -616,6 +650,21 @@ require_former_primary(TcsUnmet *facts, const TcsContext *context,
 }
 
 /*
+ * What a read waits for is not there, and the emergency valve is open, or was
+ * opened since: ask for less.  Returns whether that is so.
+ */
+static bool
+ask_for_less(TcsUnmet *facts)
+{
+	if (!facts->may_relax || !tcs_choice_relax(&tcs_choice))
+		return false;
+	facts->req.level = tcs_choice.level;
+	if (facts->token_only && tcs_level_rank(facts->req.level) > tcs_level_rank(TCS_LEVEL_SESSION))
+		facts->req.level = TCS_LEVEL_SESSION;
+	return true;
+}
+
+/*
  * Wait, wherever replay goes.
  *
  * A position lies on the history of a node or it does not, and that can change
@@ -639,16 +688,15 @@ wait_for(TcsContext *context, TcsUnmet *facts, bool holding, int64 deadline,
 		result = wait_on_timeline(facts, holding, deadline, impatient);
 		if (result == TCS_WAIT_RELAXED)
 		{
-			if (!facts->is_choice || !tcs_choice_relax(&tcs_choice))
+			if (!ask_for_less(facts))
 				continue;
-			facts->req.level = tcs_choice.level;
 			waited_for_answer = false;
 		}
 		else if (result != TCS_WAIT_OTHER_TIMELINE)
 			break;
 		target = facts->req.target;
 		renew_context(context);
-		if (!context->in_recovery)
+		if (facts->in_recovery && !context->in_recovery)
 			return TCS_WAIT_NOT_IN_RECOVERY;
 		tcs_requirement_make(facts->req.level, context, &facts->req);
 		if (waited_for_answer)
@@ -761,7 +809,11 @@ confirm_snapshot(const TcsSite *site, TcsUnmet *facts, int64 deadline)
 		if (!RecoveryInProgress() || wanted.at.tli != facts->proof.at.tli)
 			result = TCS_WAIT_OTHER_TIMELINE;
 		else
-			result = tcs_wait_for_confirmation(&wanted, deadline, &confirmed);
+		{
+			do
+				result = tcs_wait_for_confirmation(&wanted, deadline, &confirmed);
+			while (result == TCS_WAIT_RELAXED && !ask_for_less(facts));
+		}
 		facts->confirmed = confirmed.best.at.lsn;
 		facts->quorum = confirmed.problem;
 	}
@@ -773,7 +825,9 @@ confirm_snapshot(const TcsSite *site, TcsUnmet *facts, int64 deadline)
 
 		facts->seen.tli = GetWALInsertionTimeLine();
 		facts->seen.lsn = led ? tcs_readindex_make().lsn - 1 : GetXLogInsertRecPtr();
-		quorum_result = tcs_quorum_wait(facts->seen.lsn, deadline, &quorum);
+		do
+			quorum_result = tcs_quorum_wait(facts->seen.lsn, deadline, &quorum);
+		while (quorum_result == TCS_QUORUM_RELAXED && !ask_for_less(facts));
 		switch (quorum_result)
 		{
 			case TCS_QUORUM_CONFIRMED:
@@ -783,6 +837,9 @@ confirm_snapshot(const TcsSite *site, TcsUnmet *facts, int64 deadline)
 				break;
 			case TCS_QUORUM_DISABLED:
 				result = TCS_WAIT_DISABLED;
+				break;
+			case TCS_QUORUM_RELAXED:
+				result = TCS_WAIT_RELAXED;
 				break;
 			case TCS_QUORUM_REFUSED:
 				result = TCS_WAIT_NO_QUORUM;
@@ -801,6 +858,10 @@ confirm_snapshot(const TcsSite *site, TcsUnmet *facts, int64 deadline)
 				statement_confirmed = true;
 			if (IsolationUsesXactSnapshot() && xact.lxid == tcs_swap_transaction())
 				xact.confirmed = true;
+			return true;
+		case TCS_WAIT_RELAXED:
+			/* all but the confirmation was met, and that is not asked for */
+			facts->req.confirm = false;
 			return true;
 		case TCS_WAIT_NO_QUORUM:
 			facts->reason = TCS_REASON_NO_QUORUM;
@@ -964,7 +1025,8 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 
 		tcs_swap_take_snapshot(site);
 
-		missed = result == TCS_WAIT_MET && snapshot_misses_commits(site, facts);
+		missed = result == TCS_WAIT_MET && !tcs_requirement_is_empty(&facts->req) &&
+			snapshot_misses_commits(site, facts);
 		if (missed && tcs_now() < deadline)
 			tcs_wait_briefly();
 		else if (missed)
@@ -1074,6 +1136,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 	TcsLevel	level = tcs_choice.level;
 	bool		fixed;
 	bool		met;
+	bool		misplaced;
 
 	if (unlikely(tcs_remote_is_begun()))
 	{
@@ -1120,37 +1183,47 @@ tcs_gate_pass_slowly(TcsSite *site)
 	context.is_confirmed = (fixed && xact.confirmed) || site->explain_only ||
 		site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER;
 	if (site_is_read(site))
+	{
 		statement_confirmed = fixed && xact.confirmed;
+		statement_relaxed = false;
+	}
 
 	facts.has_floor = tcs_choice.has_floor;
 	facts.floor = tcs_choice.floor;
-	facts.is_choice = level == tcs_choice.level;
+	facts.may_relax = true;
+	facts.token_only = site->token_only;
 	facts.in_recovery = context.in_recovery;
 	facts.nested = site->kind == TCS_SITE_NESTED;
 	facts.now = context.arrival;
 	facts.proof = fixed ? xact.proof : tcs_gate.proof;
 	tcs_requirement_make(level, &context, &facts.req);
-	if (level == TCS_LEVEL_SNAPSHOT && !IsolationUsesXactSnapshot() &&
-		!may_fix_snapshot(site, &context))
-	{
-		facts.reason = TCS_REASON_SNAPSHOT;
-		fail(site, &context, &facts);
-		return;
-	}
-
-	/* a quorum can confirm what it shows, not that it misses nothing */
-	if (facts.req.confirm && fixed && xact.imported)
-	{
-		facts.reason = TCS_REASON_SNAPSHOT;
-		fail(site, &context, &facts);
-		return;
-	}
-
 	met = tcs_requirement_is_empty(&facts.req) ||
 		tcs_requirement_met(&facts.req, &facts.proof);
-	if (met && !facts.req.confirm && !site->fix_snapshot)
+	misplaced = level == TCS_LEVEL_SNAPSHOT && !IsolationUsesXactSnapshot() &&
+		!may_fix_snapshot(site, &context);
+	/* a quorum can confirm what it shows, not that it misses nothing */
+	misplaced |= facts.req.confirm && fixed && xact.imported;
+	if (met && !misplaced && !facts.req.confirm && !site->fix_snapshot)
 	{
 		pass(site, &facts);
+		return;
+	}
+
+	/*
+	 * From here on it would have to wait, or be redirected or refused.  With
+	 * the emergency valve open it asks for less, once.
+	 */
+	if ((!met || misplaced || facts.req.confirm) &&
+		!(site->kind == TCS_SITE_BARE && fixed) && tcs_choice_relax(&tcs_choice))
+	{
+		site->fix_snapshot = false;
+		tcs_gate_pass_slowly(site);
+		return;
+	}
+	if (misplaced)
+	{
+		facts.reason = TCS_REASON_SNAPSHOT;
+		fail(site, &context, &facts);
 		return;
 	}
 	/* the snapshot at hand was taken after what it needs was proved */

@@ -43,6 +43,7 @@
 #include "tcs_fresh.h"
 #include "tcs_history.h"
 #include "tcs_queue.h"
+#include "tcs_relax.h"
 #include "tcs_shmem.h"
 
 #ifdef TCS_HAVE_WAIT_FOR_LSN
@@ -301,6 +302,12 @@ is_there(const TcsSleep *sleep)
 {
 	TcsConfirmed confirmed;
 
+	/*
+	 * Whoever opens the emergency valve says so first and looks through the
+	 * queue second; we do it the other way round.
+	 */
+	if (tcs_relax_began_after(sleep->since))
+		return true;
 	switch (sleep->kind)
 	{
 		case TCS_SLEEP_REPLAY:

@@ -27,6 +27,8 @@ typedef struct TcsSleep
 									 * this */
 	bool		holding;		/* does the session hold what replay may need? */
 	bool		again;			/* has it slept for the same before? */
+	int64		since;			/* an opening of the emergency valve from this
+								 * instant on ends it */
 	TcsAnswer	answer;			/* out: the answer, asked_at 0 if none yet */
 } TcsSleep;
 

@@ -66,6 +66,7 @@
 #include "tcs_compat.h"
 #include "tcs_queue.h"
 #include "tcs_quorum.h"
+#include "tcs_relax.h"
 #include "tcs_shmem.h"
 
 /* Who has written the record of a round looks so often, in us. */
@@ -458,6 +459,7 @@ tcs_quorum_wait(XLogRecPtr upto, int64 deadline, TcsQuorum *quorum)
 	int64		pause = TCS_LOOK_MIN_US;
 	bool		leading = false;
 	int64		reloaded_at = 0;
+	int64		started = tcs_now();
 	TcsQuorumResult result;
 
 	if (wait_event == 0)
@@ -487,6 +489,8 @@ tcs_quorum_wait(XLogRecPtr upto, int64 deadline, TcsQuorum *quorum)
 			result = TCS_QUORUM_REFUSED;
 		else if (quorum->flushed > upto)
 			result = TCS_QUORUM_CONFIRMED;
+		else if (tcs_relax_began_after(started))
+			result = TCS_QUORUM_RELAXED;
 		else if (left <= 0)
 			result = TCS_QUORUM_TIMEOUT;
 		else

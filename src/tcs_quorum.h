@@ -45,6 +45,7 @@ typedef enum TcsQuorumResult
 	TCS_QUORUM_CONFIRMED,
 	TCS_QUORUM_TIMEOUT,
 	TCS_QUORUM_DISABLED,		/* tcs was switched off */
+	TCS_QUORUM_RELAXED,			/* the emergency valve was opened */
 	TCS_QUORUM_REFUSED
 } TcsQuorumResult;
 

@@ -6,13 +6,15 @@
  * NOTES
  *	  When a primary is lost or standbys lag, somebody may decide that stale pages
  *	  are better than none.  tcs.relax() says so for this node and for a time: what
- *	  would be read above a level is read at that level, but for the floors of
- *	  rules that are marked "hard".  Nothing is written, so it works on a standby;
- *	  it is forgotten in a crash or restart, and ends by itself.
+ *	  asks for more than a level, and is not there without a wait, is read at that
+ *	  level, but for the floors of rules that are marked "hard".  Nothing is
+ *	  written, so it works on a standby; it is forgotten in a crash or restart, and
+ *	  ends by itself.
  *
- *	  Whoever reads looks at "until" alone while the valve is shut.  A read whose
- *	  requirement is met does not look at all: it gets what it asked for.  Those
- *	  that wait when it is opened are woken, and ask for less.
+ *	  A read whose requirement is met does not look here: it gets what it asked
+ *	  for.  The others look at "until" where they would begin to wait, and those
+ *	  that wait when it is opened are woken, and ask for less.  Each is told so by
+ *	  a warning, and counted as a downgrade.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,6 +23,7 @@
 #include "access/htup_details.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/lwlock.h"
@@ -51,8 +54,8 @@ typedef struct TcsRelax
 	pg_atomic_uint64 since;		/* beginning; likewise */
 	pg_atomic_uint32 level;		/* likewise */
 
-	/* reads served at less than they asked for, by what they asked for; atomic */
-	pg_atomic_uint64 served[TCS_LEVEL_COUNT];
+	/* reads served at less than they asked for; atomic, 0 when it is opened */
+	pg_atomic_uint64 served;
 
 	/* protected by the LWLock tcs_relax */
 	TimestampTz began_at;
@@ -82,19 +85,17 @@ tcs_relax_shmem_init(void *ptr, bool found)
 	pg_atomic_init_u64(&relax->until, 0);
 	pg_atomic_init_u64(&relax->since, 0);
 	pg_atomic_init_u32(&relax->level, 0);
-	for (int i = 0; i < TCS_LEVEL_COUNT; i++)
-		pg_atomic_init_u64(&relax->served[i], 0);
+	pg_atomic_init_u64(&relax->served, 0);
 }
 
-/* Reads served at less so far. */
-static uint64
-total_served(void)
+/* For a message: how many reads it has served. */
+static int
+report_served(void)
 {
-	uint64		sum = 0;
+	unsigned long long served = pg_atomic_read_u64(&relax->served);
 
-	for (int i = 0; i < TCS_LEVEL_COUNT; i++)
-		sum += pg_atomic_read_u64(&relax->served[i]);
-	return sum;
+	return errdetail_plural("%llu read was served at less.",
+							"%llu reads were served at less.", (unsigned long) served, served);
 }
 
 /*
@@ -116,8 +117,7 @@ tcs_relax_in_force(TcsLevel *level)
 		if (pg_atomic_compare_exchange_u64(&relax->until, &until, 0))
 			ereport(LOG,
 					(errmsg("tcs: reads are served at their own levels again, the time is over"),
-					 errdetail("%llu reads were served at less.",
-							   (unsigned long long) total_served())));
+					 report_served()));
 		return false;
 	}
 	pg_read_barrier();
@@ -135,9 +135,9 @@ tcs_relax_began_after(int64 instant)
 
 /* A read was served at less than the level that it asked for. */
 void
-tcs_relax_count(TcsLevel asked)
+tcs_relax_count(void)
 {
-	pg_atomic_fetch_add_u64(&relax->served[asked], 1);
+	pg_atomic_fetch_add_u64(&relax->served, 1);
 }
 
 /* Length of an interval in us; throws if it cannot be that of a relaxation. */
@@ -156,18 +156,30 @@ length_of(const Interval *interval)
 }
 
 /*
- * relax(level, "for", reason): from now on this node serves reads above a level at
- * it, for a time.
+ * relax(level, "for", reason): from now on, for a time, this node serves at that
+ * level what asks for more and would have to wait.
  */
 Datum
 tcs_relax(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	int64		length = length_of(PG_GETARG_INTERVAL_P(1));
-	char	   *reason = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	static const char *const names[] = {"level", "for", "reason"};
+	char	   *name;
+	char	   *reason;
+	int64		length;
 	int64		now = tcs_now();
+	const char *user = GetUserNameFromId(GetSessionUserId(), false);
 	TcsLevel	level;
 
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("argument \"%s\" of tcs.relax() must not be null", names[i])));
+	}
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	length = length_of(PG_GETARG_INTERVAL_P(1));
+	reason = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	if (!tcs_level_by_name(name, &level))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -184,13 +196,14 @@ tcs_relax(PG_FUNCTION_ARGS)
 				 errmsg("a reason must be given"),
 				 errhint("It is logged, and shown by tcs.relaxed().")));
 
+	reason[pg_mbcliplen(reason, strlen(reason), TCS_RELAX_REASON_LEN - 1)] = '\0';
+
 	LWLockAcquire(relax_lock, LW_EXCLUSIVE);
-	for (int i = 0; i < TCS_LEVEL_COUNT; i++)
-		pg_atomic_write_u64(&relax->served[i], 0);
+	pg_atomic_write_u64(&relax->served, 0);
 	relax->began_at = GetCurrentTimestamp();
 	relax->ends_at = relax->began_at + length;
 	strlcpy(relax->reason, reason, sizeof(relax->reason));
-	strlcpy(relax->role, GetUserNameFromId(GetSessionUserId(), false), NAMEDATALEN);
+	strlcpy(relax->role, user, NAMEDATALEN);
 	pg_atomic_write_u32(&relax->level, level);
 	pg_atomic_write_u64(&relax->since, now);
 	pg_write_barrier();
@@ -198,8 +211,9 @@ tcs_relax(PG_FUNCTION_ARGS)
 	LWLockRelease(relax_lock);
 
 	ereport(LOG,
-			(errmsg("tcs: reads above level \"%s\" are served at it for %lld s: %s",
-					tcs_level_name(level), (long long) (length / USECS_PER_SEC), reason)));
+			(errmsg("tcs: reads that would wait for more than level \"%s\" are served at it for %lld s, as set by \"%s\"",
+					tcs_level_name(level), (long long) (length / USECS_PER_SEC), user),
+			 errdetail("Reason: %s", reason)));
 	tcs_queue_wake_all();
 	PG_RETURN_VOID();
 }
@@ -216,8 +230,7 @@ tcs_relax_end(PG_FUNCTION_ARGS)
 		pg_atomic_write_u64(&relax->until, 0);
 		ereport(LOG,
 				(errmsg("tcs: reads are served at their own levels again"),
-				 errdetail("%llu reads were served at less.",
-						   (unsigned long long) total_served())));
+				 report_served()));
 	}
 	PG_RETURN_BOOL(was_in_force);
 }
@@ -245,7 +258,7 @@ tcs_relaxed(PG_FUNCTION_ARGS)
 	values[2] = TimestampTzGetDatum(copy.ends_at);
 	values[3] = CStringGetTextDatum(copy.reason);
 	values[4] = CStringGetTextDatum(copy.role);
-	values[5] = Int64GetDatum((int64) total_served());
+	values[5] = Int64GetDatum((int64) pg_atomic_read_u64(&relax->served));
 	nulls[5] = false;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -12,7 +12,7 @@
 
 extern bool tcs_relax_in_force(TcsLevel *level);
 extern bool tcs_relax_began_after(int64 instant);
-extern void tcs_relax_count(TcsLevel asked);
+extern void tcs_relax_count(void);
 
 extern Size tcs_relax_shmem_size(void);
 extern void tcs_relax_shmem_init(void *ptr, bool found);

@@ -239,6 +239,8 @@ tcs_reason_name(TcsReason reason)
 			return "no usable quorum";
 		case TCS_REASON_UNCONFIRMED:
 			return "not confirmed by a quorum";
+		case TCS_REASON_RELAXED:
+			return "relaxed";
 		case TCS_REASON_COUNT:
 			break;
 	}

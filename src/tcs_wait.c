@@ -261,7 +261,7 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 
 	for (;;)
 	{
-		TcsSleep	sleep = {0};
+		TcsSleep	sleep = {.since = started};
 		TcsAnswer	target;
 		TcsConfirmVerdict leadership;
 		int64		timeout_us;
@@ -351,9 +351,11 @@ TcsWaitResult
 tcs_wait_for_confirmation(const TcsConfirmation *wanted, int64 deadline,
 						  TcsConfirmed *confirmed)
 {
+	int64		started = tcs_now();
+
 	for (;;)
 	{
-		TcsSleep	sleep = {.kind = TCS_SLEEP_CONFIRMATION,.confirmation = *wanted};
+		TcsSleep	sleep = {.kind = TCS_SLEEP_CONFIRMATION,.confirmation = *wanted,.since = started};
 		int64		timeout_us;
 
 		tcs_fresh_confirmed(confirmed);
@@ -372,6 +374,8 @@ tcs_wait_for_confirmation(const TcsConfirmation *wanted, int64 deadline,
 			return TCS_WAIT_OTHER_TIMELINE;
 		if (ConfigReloadPending && !tcs_queue_enabled())
 			return TCS_WAIT_DISABLED;
+		if (tcs_relax_began_after(started))
+			return TCS_WAIT_RELAXED;
 		timeout_us = deadline - tcs_now();
 		if (timeout_us <= 0)
 			return TCS_WAIT_TIMEOUT;
@@ -403,10 +407,14 @@ tcs_wait_briefly(void)
 TcsWaitResult
 tcs_wait_for_commits(XLogRecPtr upto, int64 deadline)
 {
+	int64		started = tcs_now();
+
 	while (tcs_commits_under_way(upto))
 	{
 		if (ConfigReloadPending && !tcs_queue_enabled())
 			return TCS_WAIT_DISABLED;
+		if (tcs_relax_began_after(started))
+			return TCS_WAIT_RELAXED;
 		if (tcs_now() >= deadline)
 			return TCS_WAIT_TIMEOUT;
 		tcs_wait_briefly();

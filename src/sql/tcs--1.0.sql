@@ -593,10 +593,10 @@ COMMENT ON FUNCTION explain_level(text) IS
 CREATE FUNCTION relax(level text, "for" interval, reason text)
 RETURNS void
 AS 'MODULE_PATHNAME', 'tcs_relax'
-LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION relax(text, interval, text) IS
-'serve reads above a level at that level, on this node and for a time; floors of hard rules are kept';
+'for a time, this node serves reads that ask for more than a level, and would have to wait, at that level; floors of hard rules are kept';
 
 CREATE FUNCTION relax_end()
 RETURNS boolean
