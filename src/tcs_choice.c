@@ -19,8 +19,9 @@
  *	  cache that does not exist, which plancache.c copies and never matches (see
  *	  tcs_exempt.c).  Their hash values are the words of what is kept:
  *
- *		what there is, and the level of the hint
- *		the number of the set of rules
+ *		what there is, and the level of the hint; or, if there is no hint and it
+ *		fits, the number of the set of rules in the place of the level
+ *		else that number
  *		bound, wait, fallback, token of the hint, each if it has one
  *
  *	  A plan without them is one that tcs.read_level alone decides about, and
@@ -51,6 +52,7 @@
 /* Of the first word: TCS_HINT_* in the low bits, then these, then the level. */
 #define TCS_MARK_HAS_SET		0x100
 #define TCS_MARK_WRITES			0x200
+#define TCS_MARK_IS_SET			0x400	/* the set in place of the level */
 #define TCS_MARK_LEVEL_SHIFT	16
 
 TcsChoice	tcs_choice;
@@ -215,6 +217,13 @@ static void
 choose(const TcsHint *hint, int set, TcsChoice *choice)
 {
 	static TcsHint kept_hint;
+	static struct
+	{
+		const TcsRuleVerdict *rules;
+		uint64		made_for;
+		uint64		generation;
+		TcsChoice	choice;
+	}			last;			/* the one before, by settings and rules alone */
 	const TcsRuleVerdict *rules = NULL;
 	bool		wrote_to_group = false;
 
@@ -225,7 +234,20 @@ choose(const TcsHint *hint, int set, TcsChoice *choice)
 	}
 	if (set != 0)
 		rules = tcs_rules_verdict(set, &wrote_to_group);
-	tcs_choice_make(hint, rules, choice);
+	if (hint == NULL && rules != NULL)
+	{
+		if (last.rules != rules || last.made_for != rules->made_for ||
+			last.generation != tcs_choice_generation)
+		{
+			tcs_choice_make(NULL, rules, &last.choice);
+			last.rules = rules;
+			last.made_for = rules->made_for;
+			last.generation = tcs_choice_generation;
+		}
+		*choice = last.choice;
+	}
+	else
+		tcs_choice_make(hint, rules, choice);
 
 	/* who wrote to one of a group reads the others at least at "session" */
 	if (wrote_to_group && tcs_level_rank(choice->level) < tcs_level_rank(TCS_LEVEL_SESSION))
@@ -284,10 +306,15 @@ add_mark(PlannedStmt *plan, const TcsHint *hint, int set, bool writes)
 {
 	uint32		first = hint ? hint->set | ((uint32) hint->level << TCS_MARK_LEVEL_SHIFT) : 0;
 
-	if (set != 0)
-		first |= TCS_MARK_HAS_SET;
 	if (writes)
 		first |= TCS_MARK_WRITES;
+	if (hint == NULL && set < 1 << (32 - TCS_MARK_LEVEL_SHIFT))
+	{
+		add_word(plan, first | TCS_MARK_IS_SET | ((uint32) set << TCS_MARK_LEVEL_SHIFT));
+		return;
+	}
+	if (set != 0)
+		first |= TCS_MARK_HAS_SET;
 	add_word(plan, first);
 	if (set != 0)
 		add_word(plan, (uint32) set);
@@ -353,6 +380,11 @@ read_mark(const PlannedStmt *plan, uint32 *first, int *set, TcsHint *hint)
 	hint->set = 0;
 	if (!next_word(&words, first))
 		return false;
+	if (likely(*first & TCS_MARK_IS_SET))
+	{
+		*set = (int) (*first >> TCS_MARK_LEVEL_SHIFT);
+		return true;
+	}
 	if ((*first & TCS_MARK_HAS_SET) && next_word(&words, &word))
 		*set = (int) word;
 	hint->set = *first & 0xff;
@@ -548,6 +580,22 @@ tcs_choice_of_query(Query *query, const char *source)
 		set = tcs_rules_intern(&items);
 	}
 	choose(has_hint ? &hint : NULL, set, &tcs_choice);
+}
+
+/*
+ * The same where that is a matter of a few instructions: no hint, one table, no
+ * function that has a rule.  Returns whether it was.
+ */
+bool
+tcs_choice_of_simple_query(const Query *query, const char *source)
+{
+	TcsRuleItems items = {0};
+
+	if (tcs_hint_is_possible(source, query->stmt_location) || !tcs_rules_exist() ||
+		!tcs_rules_collect_simple(query, &items))
+		return false;
+	choose(NULL, tcs_rules_intern(&items), &tcs_choice);
+	return true;
 }
 
 /* Choose for a function that is called without a statement, or by CALL. */

@@ -81,6 +81,7 @@ extern void tcs_choice_by_settings(void);
 extern void tcs_choice_of_plan(const PlannedStmt *plan);
 extern bool tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source);
 extern void tcs_choice_of_query(Query *query, const char *source);
+extern bool tcs_choice_of_simple_query(const Query *query, const char *source);
 extern void tcs_choice_of_function(Oid function);
 extern bool tcs_choice_is_marked(const PlannedStmt *plan);
 extern List *tcs_choice_functions(Query *query);

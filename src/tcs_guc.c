@@ -44,6 +44,7 @@ int			tcs_redirect_idle_timeout = 60000;
 int			tcs_max_redirect_connections = 20;
 bool		tcs_enabled = true;
 uint64		tcs_settings_generation = 1;
+uint64		tcs_choice_generation = 1;
 
 /* The extra of tcs.fallback. */
 typedef struct SourcedFallback
@@ -206,6 +207,7 @@ assign_read_level(int newval, void *extra)
 	level_source = source_of(extra);
 	level_set_in = MyProc ? tcs_swap_transaction() : InvalidLocalTransactionId;
 	tcs_settings_generation++;
+	tcs_choice_generation++;
 }
 
 static bool
@@ -283,12 +285,14 @@ assign_fallback(const char *newval, void *extra)
 {
 	parsed_fallback = (const SourcedFallback *) extra;
 	fallback_source = parsed_fallback->source;
+	tcs_choice_generation++;
 }
 
 static void
-assign_generation_int(int newval, void *extra)
+assign_max_lag(int newval, void *extra)
 {
 	tcs_settings_generation++;
+	tcs_choice_generation++;
 }
 
 static void
@@ -296,12 +300,20 @@ assign_max_staleness(int newval, void *extra)
 {
 	max_staleness_source = source_of(extra);
 	tcs_settings_generation++;
+	tcs_choice_generation++;
 }
 
 static void
 assign_max_wait(int newval, void *extra)
 {
 	max_wait_source = source_of(extra);
+	tcs_choice_generation++;
+}
+
+static void
+assign_max_wait_limit(int newval, void *extra)
+{
+	tcs_choice_generation++;
 }
 
 /*
@@ -370,7 +382,7 @@ define_client_settings(void)
 							"Counted from the newest position the primary told; -1 disables the bound.",
 							&tcs_max_lag, -1, -1, MAX_KILOBYTES,
 							PGC_USERSET, GUC_UNIT_KB,
-							NULL, assign_generation_int, NULL);
+							NULL, assign_max_lag, NULL);
 
 	DefineCustomIntVariable("tcs.max_wait",
 							"Sets the longest time a read waits to become fresh enough.",
@@ -410,7 +422,7 @@ define_server_settings(void)
 							"-1 sets no limit.",
 							&tcs_max_wait_limit, -1, -1, INT_MAX,
 							PGC_SUSET, GUC_UNIT_MS,
-							NULL, NULL, NULL);
+							NULL, assign_max_wait_limit, NULL);
 
 	DefineCustomIntVariable("tcs.probe_interval",
 							"Sets the time between questions of a standby to its primary.",

@@ -51,6 +51,9 @@ extern TCS_LOCAL bool tcs_enabled;
  */
 extern TCS_LOCAL uint64 tcs_settings_generation;
 
+/* The same of the settings, and their sources, that a choice is made from. */
+extern TCS_LOCAL uint64 tcs_choice_generation;
+
 extern const TcsToken *tcs_guc_token(void);
 extern const TcsFallback *tcs_guc_fallback(void);
 extern GucSource tcs_guc_level_source(void);

@@ -210,6 +210,17 @@ check_nested(QueryDesc *query_desc)
 		statement_generation = tcs_settings_generation;
 }
 
+/*
+ * Is this the only statement of the portal that runs?  False for some that are,
+ * which are then looked at more closely.
+ */
+static inline bool
+is_sole_of_portal(const PlannedStmt *plan)
+{
+	return ActivePortal != NULL && ActivePortal->stmts != NIL &&
+		linitial(ActivePortal->stmts) == plan;
+}
+
 /* A plan is about to be started, and it is not the simplest case. */
 static pg_noinline void
 before_executor(QueryDesc *query_desc, int eflags)
@@ -234,7 +245,8 @@ before_executor(QueryDesc *query_desc, int eflags)
 	 * function, of the pruning of partitions when the executor starts.
 	 */
 	if (depth > 0 || ActivePortal == NULL ||
-		!list_member_ptr(ActivePortal->stmts, query_desc->plannedstmt))
+		!(is_sole_of_portal(query_desc->plannedstmt) ||
+		  list_member_ptr(ActivePortal->stmts, query_desc->plannedstmt)))
 	{
 		check_nested(query_desc);
 		return;
@@ -249,17 +261,6 @@ before_executor(QueryDesc *query_desc, int eflags)
 	leave_out_workers(query_desc);
 	if (IsolationUsesXactSnapshot())
 		tcs_gate_note_snapshot_use();
-}
-
-/*
- * Is this the only statement of the portal that runs?  False for some that are,
- * which are then looked at more closely.
- */
-static inline bool
-is_sole_of_portal(const PlannedStmt *plan)
-{
-	return ActivePortal != NULL && ActivePortal->stmts != NIL &&
-		linitial(ActivePortal->stmts) == plan;
 }
 
 /*
@@ -353,6 +354,9 @@ static bool
 may_have_to_wait(Query *query, const char *source, bool plain)
 {
 	if (tcs_gate_settings_are_met() && plain)
+		return false;
+	/* most queries are sooner judged than searched for functions */
+	if (tcs_choice_of_simple_query(query, source) && tcs_gate_is_satisfied())
 		return false;
 	if (!tcs_query_may_evaluate_reads(query))
 		return false;

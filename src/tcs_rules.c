@@ -145,6 +145,7 @@ typedef struct KnownRelation
 	List	   *through;		/* OIDs of relations that are read with it */
 	List	   *functions;		/* OIDs of functions with rules, likewise */
 	bool		is_view;
+	int			sole_set;		/* number of the set of it alone; 0: not known */
 } KnownRelation;
 
 /* Key of a set: what a statement has, in order. */
@@ -158,8 +159,6 @@ typedef struct RuleSet
 	int			nfunctions;
 	int			nwrites;
 	Oid		   *oids;			/* of reads, functions, writes */
-	/* the verdict, for rules and session as they were */
-	uint64		made_for;
 	TcsRuleVerdict verdict;
 	List	   *groups;			/* numbers of groups that are read */
 } RuleSet;
@@ -181,6 +180,7 @@ static HTAB *members = NULL;	/* Oid -> Member */
 static int	ngroups = 0;
 static LocalTransactionId *group_written = NULL;	/* by number */
 static bool have_session_rules = false;
+static bool have_application_rules = false;
 static bool have_function_rules = false;
 static bool have_read_rules = false;
 static bool have_write_rules = false;
@@ -442,6 +442,8 @@ is_by_session(const Rule *rule)
 static void
 note_kind(const Rule *rule)
 {
+	if (rule->application_name)
+		have_application_rules = true;
 	if (rule->writes)
 	{
 		have_write_rules = true;
@@ -542,7 +544,7 @@ load(void)
 	members = NULL;
 	have_rows = false;
 	have_session_rules = have_function_rules = have_read_rules = have_write_rules =
-		have_session_write_rules = false;
+		have_session_write_rules = have_application_rules = false;
 	session_valid = false;
 	MemoryContextReset(rules_context);
 	epoch++;
@@ -630,7 +632,8 @@ match_session(void)
 
 	if (likely(session_valid && session_role == GetUserId() &&
 			   session_user_role == GetSessionUserId() &&
-			   strncmp(session_application, application, NAMEDATALEN - 1) == 0))
+			   (!have_application_rules ||
+				strncmp(session_application, application, NAMEDATALEN - 1) == 0)))
 		return;
 	/* if something fails, all are matched again */
 	session_valid = false;
@@ -942,6 +945,30 @@ has_read_rule(const KnownRelation *relation)
 	return false;
 }
 
+/*
+ * Add the one relation that is read, as in most statements.  False if it takes
+ * others or functions with it.
+ */
+static bool
+collect_sole(Oid relid, TcsRuleItems *items)
+{
+	KnownRelation *relation;
+
+	if (!have_read_rules && ngroups == 0)
+		return true;
+	relation = look_up(relid);
+	if (relation->through != NIL || relation->functions != NIL || relation->is_view)
+		return false;
+	if (has_read_rule(relation))
+	{
+		items->sole_set = items->reads == NIL ? relation->sole_set : 0;
+		items->reads = list_append_unique_oid(items->reads, relid);
+	}
+	else
+		items->unruled = true;
+	return true;
+}
+
 /* Add relations that are read. */
 static void
 collect_relations(List *relids, TcsRuleItems *items)
@@ -987,6 +1014,19 @@ only_inserts(const PlannedStmt *plan)
 		((ModifyTable *) plan->planTree)->onConflictAction == ONCONFLICT_NONE;
 }
 
+/* Add the relation of a list of one, and return true; or false for any other. */
+static bool
+collect_sole_entry(const List *rtable, TcsRuleItems *items)
+{
+	const RangeTblEntry *rte;
+
+	if (list_length(rtable) != 1)
+		return false;
+	rte = linitial_node(RangeTblEntry, rtable);
+	return rte->rtekind == RTE_RELATION && rte->relid >= FirstNormalObjectId &&
+		collect_sole(rte->relid, items);
+}
+
 /*
  * Add what a plan reads.  (Its list of relations that it depends on also has those
  * of which nothing but the name is used, as constants of type regclass.)
@@ -998,6 +1038,8 @@ tcs_rules_collect_plan(const PlannedStmt *plan, TcsRuleItems *items)
 	List	   *relids = NIL;
 	ListCell   *lc;
 
+	if (written == NULL && collect_sole_entry(plan->rtable, items))
+		return;
 	foreach(lc, plan->rtable)
 	{
 		const RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
@@ -1099,6 +1141,17 @@ tcs_rules_collect_query(Query *query, TcsRuleItems *items)
 		collect_inlined(query, items);
 }
 
+/*
+ * Add all that an analysed query has, if that is one table and there is nothing
+ * to be searched for.  False if it is another query.
+ */
+bool
+tcs_rules_collect_simple(const Query *query, TcsRuleItems *items)
+{
+	return !have_function_rules && !query->hasSubLinks && query->cteList == NIL &&
+		collect_sole_entry(query->rtable, items);
+}
+
 /* Add the functions of an analysed query alone. */
 void
 tcs_rules_collect_functions(Query *query, TcsRuleItems *items)
@@ -1185,9 +1238,11 @@ tcs_rules_intern(const TcsRuleItems *items)
 {
 	int			n = list_length(items->reads) + list_length(items->functions) +
 		list_length(items->writes);
-	Oid		   *oids = palloc((n + 1) * sizeof(Oid));
-	int			nreads = copy_oids(oids, items->reads);
-	int			nfunctions = copy_oids(oids + nreads, items->functions);
+	bool		sole = n == 1 && items->reads != NIL && !items->unruled;
+	Oid			few[16];
+	Oid		   *oids = few;
+	int			nreads;
+	int			nfunctions;
 	uint32		hash;
 	SetBucket  *bucket;
 	RuleSet    *set;
@@ -1196,6 +1251,12 @@ tcs_rules_intern(const TcsRuleItems *items)
 
 	if (n == 0 && !have_session_rules)
 		return 0;
+	if (sole && items->sole_set != 0)
+		return items->sole_set;
+	if (n > lengthof(few))
+		oids = palloc(n * sizeof(Oid));
+	nreads = copy_oids(oids, items->reads);
+	nfunctions = copy_oids(oids + nreads, items->functions);
 	(void) copy_oids(oids + nreads + nfunctions, items->writes);
 	hash = hash_bytes((unsigned char *) oids, n * sizeof(Oid)) ^
 		(uint32) (nreads * 31 + nfunctions * 7 + items->unruled);
@@ -1237,7 +1298,10 @@ tcs_rules_intern(const TcsRuleItems *items)
 		sets[nsets] = set;
 	}
 	MemoryContextSwitchTo(oldcontext);
-	pfree(oids);
+	if (sole)
+		look_up(oids[0])->sole_set = set->number;
+	if (oids != few)
+		pfree(oids);
 	return set->number;
 }
 
@@ -1472,7 +1536,7 @@ tcs_rules_verdict(int number, bool *wrote_to_group)
 	if (unlikely(!rules_valid))
 		load();
 	match_session();
-	if (unlikely(set->made_for != epoch))
+	if (unlikely(set->verdict.made_for != epoch))
 	{
 		uint64		judged_for;
 
@@ -1482,7 +1546,7 @@ tcs_rules_verdict(int number, bool *wrote_to_group)
 			judged_for = epoch;
 			judge_set(set);
 		} while (judged_for != epoch && rules_valid);
-		set->made_for = judged_for;
+		set->verdict.made_for = judged_for;
 	}
 	*wrote_to_group = false;
 	foreach(lc, set->groups)

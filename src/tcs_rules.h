@@ -18,6 +18,7 @@
 /* What the rules say of a statement that reads. */
 typedef struct TcsRuleVerdict
 {
+	uint64		made_for;		/* rules and session as they were */
 	bool		has_level;
 	bool		unruled;		/* it also reads what no rule speaks of */
 	TcsLevel	level;			/* the strongest */
@@ -46,6 +47,8 @@ typedef struct TcsRuleItems
 	List	   *functions;		/* OIDs of functions that have rules */
 	List	   *writes;			/* OIDs of relations with rules for writes */
 	bool		unruled;		/* there are relations without */
+	int			sole_set;		/* number of the set of the one relation that
+								 * was collected; 0: not known */
 } TcsRuleItems;
 
 /* It is known that there are no rules; looked at for each statement planned. */
@@ -63,6 +66,7 @@ extern bool tcs_rules_by_session_exist(void);
 
 extern void tcs_rules_collect_plan(const PlannedStmt *plan, TcsRuleItems *items);
 extern void tcs_rules_collect_query(Query *query, TcsRuleItems *items);
+extern bool tcs_rules_collect_simple(const Query *query, TcsRuleItems *items);
 extern bool tcs_rules_may_be_inlined(Query *query);
 extern void tcs_rules_collect_copy(CopyStmt *copy, TcsRuleItems *items);
 extern void tcs_rules_collect_function(Oid function, TcsRuleItems *items);

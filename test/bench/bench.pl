@@ -447,9 +447,10 @@ sub instructions_of_session
 			# callee spent
 			while (<$in>)
 			{
-				if (/^[-+*\d]/)
+				# a file that is still being written may end in the midst of a line
+				if (/^[-+*\d]\S* (\d+)$/)
 				{
-					$own += (split)[1] if $in_library && !$of_call;
+					$own += $1 if $in_library && !$of_call;
 					$of_call = 0;
 				}
 				elsif (/^(c?)ob=\((\d+)\)(.*)/)
