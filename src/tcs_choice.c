@@ -75,6 +75,7 @@ start_from_settings(TcsChoice *choice)
 	choice->level_source = tcs_guc_level_source();
 	choice->rule = 0;
 	choice->plain = true;
+	choice->serial = 0;
 	choice->max_staleness = tcs_max_staleness;
 	choice->max_lag = tcs_max_lag;
 	choice->max_wait = tcs_max_wait;
@@ -181,6 +182,7 @@ tcs_choice_relax(TcsChoice *choice)
 	choice->by = TCS_BY_RELAX;
 	choice->rule = 0;
 	choice->plain = false;
+	choice->serial = 0;
 	return true;
 }
 
@@ -222,6 +224,7 @@ choose(const TcsHint *hint, int set, TcsChoice *choice)
 		const TcsRuleVerdict *rules;
 		uint64		made_for;
 		uint64		generation;
+		uint64		serial;
 		TcsChoice	choice;
 	}			last;			/* the one before, by settings and rules alone */
 	const TcsRuleVerdict *rules = NULL;
@@ -240,6 +243,7 @@ choose(const TcsHint *hint, int set, TcsChoice *choice)
 			last.generation != tcs_choice_generation)
 		{
 			tcs_choice_make(NULL, rules, &last.choice);
+			last.choice.serial = ++last.serial;
 			last.rules = rules;
 			last.made_for = rules->made_for;
 			last.generation = tcs_choice_generation;
@@ -255,6 +259,7 @@ choose(const TcsHint *hint, int set, TcsChoice *choice)
 		choice->level = TCS_LEVEL_SESSION;
 		choice->by = TCS_BY_FLOOR;
 		choice->rule = 0;
+		choice->serial = 0;
 	}
 }
 
@@ -422,6 +427,8 @@ tcs_choice_of_plan(const PlannedStmt *plan)
 void
 tcs_choice_keep(TcsKeptChoice *kept)
 {
+	if (tcs_choice.serial != 0 && kept->choice.serial == tcs_choice.serial)
+		return;
 	kept->choice = tcs_choice;
 	kept->fallback = *tcs_choice.fallback;
 	kept->choice.fallback = &kept->fallback;
@@ -449,6 +456,7 @@ tcs_choice_within(const PlannedStmt *plan, const TcsKeptChoice *outer)
 	inner = tcs_choice;
 	tcs_choice = outer->choice;
 	tcs_choice.plain = false;
+	tcs_choice.serial = 0;
 	tcs_choice.max_staleness = Min(tcs_choice.max_staleness, inner.max_staleness);
 	if (inner.has_floor)
 	{

@@ -33,6 +33,7 @@ typedef struct TcsChoice
 	int			rule;			/* for RULE and FLOOR: which */
 	bool		hinted;			/* the hint named the level */
 	bool		plain;			/* neither hint nor rule had a say */
+	uint64		serial;			/* same number, same choice; 0: unknown */
 	int			max_staleness;	/* ms */
 	int			max_lag;		/* kB, -1: off */
 	int			max_wait;		/* ms, -1: for ever; under its limit */

@@ -945,6 +945,16 @@ has_read_rule(const KnownRelation *relation)
 	return false;
 }
 
+/* Put the sole relation into the list, since others may come. */
+static void
+list_sole(TcsRuleItems *items)
+{
+	if (!OidIsValid(items->sole))
+		return;
+	items->reads = lappend_oid(items->reads, items->sole);
+	items->sole = InvalidOid;
+}
+
 /*
  * Add the one relation that is read, as in most statements.  False if it takes
  * others or functions with it.
@@ -954,18 +964,21 @@ collect_sole(Oid relid, TcsRuleItems *items)
 {
 	KnownRelation *relation;
 
+	list_sole(items);
 	if (!have_read_rules && ngroups == 0)
 		return true;
 	relation = look_up(relid);
 	if (relation->through != NIL || relation->functions != NIL || relation->is_view)
 		return false;
-	if (has_read_rule(relation))
+	if (!has_read_rule(relation))
+		items->unruled = true;
+	else if (items->reads == NIL && relation->sole_set != 0)
 	{
-		items->sole_set = items->reads == NIL ? relation->sole_set : 0;
-		items->reads = list_append_unique_oid(items->reads, relid);
+		items->sole = relid;
+		items->sole_set = relation->sole_set;
 	}
 	else
-		items->unruled = true;
+		items->reads = list_append_unique_oid(items->reads, relid);
 	return true;
 }
 
@@ -977,6 +990,7 @@ collect_relations(List *relids, TcsRuleItems *items)
 	List	   *covered = NIL;
 	ListCell   *lc;
 
+	list_sole(items);
 	if (!have_read_rules && ngroups == 0)
 		return;
 	foreach(lc, relids)
@@ -1234,11 +1248,9 @@ copy_oids(Oid *to, const List *from)
 
 /* The number of a set, from 1 on; 0 if it says nothing. */
 int
-tcs_rules_intern(const TcsRuleItems *items)
+tcs_rules_intern(TcsRuleItems *items)
 {
-	int			n = list_length(items->reads) + list_length(items->functions) +
-		list_length(items->writes);
-	bool		sole = n == 1 && items->reads != NIL && !items->unruled;
+	int			n;
 	Oid			few[16];
 	Oid		   *oids = few;
 	int			nreads;
@@ -1249,10 +1261,14 @@ tcs_rules_intern(const TcsRuleItems *items)
 	bool		found;
 	MemoryContext oldcontext;
 
+	if (OidIsValid(items->sole) && items->functions == NIL && items->writes == NIL &&
+		!items->unruled)
+		return items->sole_set;
+	list_sole(items);
+	n = list_length(items->reads) + list_length(items->functions) +
+		list_length(items->writes);
 	if (n == 0 && !have_session_rules)
 		return 0;
-	if (sole && items->sole_set != 0)
-		return items->sole_set;
 	if (n > lengthof(few))
 		oids = palloc(n * sizeof(Oid));
 	nreads = copy_oids(oids, items->reads);
@@ -1298,7 +1314,7 @@ tcs_rules_intern(const TcsRuleItems *items)
 		sets[nsets] = set;
 	}
 	MemoryContextSwitchTo(oldcontext);
-	if (sole)
+	if (n == 1 && items->reads != NIL && !items->unruled)
 		look_up(oids[0])->sole_set = set->number;
 	if (oids != few)
 		pfree(oids);

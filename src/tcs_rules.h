@@ -47,8 +47,9 @@ typedef struct TcsRuleItems
 	List	   *functions;		/* OIDs of functions that have rules */
 	List	   *writes;			/* OIDs of relations with rules for writes */
 	bool		unruled;		/* there are relations without */
-	int			sole_set;		/* number of the set of the one relation that
-								 * was collected; 0: not known */
+	Oid			sole;			/* of reads, if it is the only one so far and
+								 * not in the list; InvalidOid: none */
+	int			sole_set;		/* number of its set */
 } TcsRuleItems;
 
 /* It is known that there are no rules; looked at for each statement planned. */
@@ -72,7 +73,7 @@ extern void tcs_rules_collect_copy(CopyStmt *copy, TcsRuleItems *items);
 extern void tcs_rules_collect_function(Oid function, TcsRuleItems *items);
 extern void tcs_rules_collect_functions(Query *query, TcsRuleItems *items);
 extern void tcs_rules_collect_write(Oid relid, TcsRuleItems *items);
-extern int	tcs_rules_intern(const TcsRuleItems *items);
+extern int	tcs_rules_intern(TcsRuleItems *items);
 
 extern const TcsRuleVerdict *tcs_rules_verdict(int set, bool *wrote_to_group);
 extern void tcs_rules_note_write(int set);
