@@ -19,7 +19,7 @@
  *	  cache that does not exist, which plancache.c copies and never matches (see
  *	  tcs_exempt.c).  Their hash values are the words of what is kept:
  *
- *		what there is, and the level of the hint; or, if there is no hint and it
+ *		what there is, and the levels of the hint; or, if there is no hint and it
  *		fits, the number of the set of rules in the place of the level
  *		else that number
  *		bound, wait, fallback, token of the hint, each if it has one
@@ -44,16 +44,19 @@
 
 #include "tcs_choice.h"
 #include "tcs_compat.h"
+#include "tcs_gate.h"
 #include "tcs_relax.h"
 
 /* Cache id of the words; see TCS_EXEMPT_CACHE_ID. */
 #define TCS_CHOICE_CACHE_ID		(-7464)
 
-/* Of the first word: TCS_HINT_* in the low bits, then these, then the level. */
+/* Of the first word: TCS_HINT_* in the low bits, then these, then the levels. */
 #define TCS_MARK_HAS_SET		0x100
 #define TCS_MARK_WRITES			0x200
 #define TCS_MARK_IS_SET			0x400	/* the set in place of the level */
 #define TCS_MARK_LEVEL_SHIFT	16
+#define TCS_MARK_LEVEL_MASK		0xff
+#define TCS_MARK_WRITE_LEVEL_SHIFT	24
 
 TcsChoice	tcs_choice;
 
@@ -82,6 +85,7 @@ start_from_settings(TcsChoice *choice)
 	choice->has_floor = false;
 	choice->hinted = false;
 	choice->has_hard = false;
+	choice->write_level = TCS_WRITE_DEFAULT;
 	choice->fallback = tcs_guc_fallback();
 	choice->token = NULL;
 }
@@ -126,9 +130,9 @@ apply_hint(const TcsHint *hint, TcsChoice *choice)
 	if (hint->set & TCS_HINT_FALLBACK)
 		choice->fallback = &hint->fallback;
 	if (hint->set & TCS_HINT_TOKEN)
-	{
 		choice->token = &hint->token;
-	}
+	if (hint->set & TCS_HINT_WRITE_LEVEL)
+		choice->write_level = hint->write_level;
 }
 
 /* Not less than the floor. */
@@ -309,8 +313,11 @@ StaticAssertDecl(sizeof(TcsFallback) % sizeof(uint32) == 0 &&
 static void
 add_mark(PlannedStmt *plan, const TcsHint *hint, int set, bool writes)
 {
-	uint32		first = hint ? hint->set | ((uint32) hint->level << TCS_MARK_LEVEL_SHIFT) : 0;
+	uint32		first = 0;
 
+	if (hint != NULL)
+		first = hint->set | ((uint32) hint->level << TCS_MARK_LEVEL_SHIFT) |
+			((uint32) hint->write_level << TCS_MARK_WRITE_LEVEL_SHIFT);
 	if (writes)
 		first |= TCS_MARK_WRITES;
 	if (hint == NULL && set < 1 << (32 - TCS_MARK_LEVEL_SHIFT))
@@ -395,7 +402,8 @@ read_mark(const PlannedStmt *plan, uint32 *first, int *set, TcsHint *hint)
 	hint->set = *first & 0xff;
 	if (hint->set == 0)
 		return true;
-	hint->level = (TcsLevel) (*first >> TCS_MARK_LEVEL_SHIFT);
+	hint->level = (TcsLevel) ((*first >> TCS_MARK_LEVEL_SHIFT) & TCS_MARK_LEVEL_MASK);
+	hint->write_level = (TcsWriteLevel) (*first >> TCS_MARK_WRITE_LEVEL_SHIFT);
 	if ((hint->set & TCS_HINT_MAX_STALENESS) && next_word(&words, &word))
 		hint->max_staleness = (int) word;
 	if ((hint->set & TCS_HINT_MAX_WAIT) && next_word(&words, &word))
@@ -731,10 +739,15 @@ tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source)
 	return locks;
 }
 
-/* COPY FROM and TRUNCATE write relations that no plan has. */
+/*
+ * COPY FROM and TRUNCATE write relations that no plan has.  "source" is NULL below
+ * another statement.
+ */
 void
-tcs_choice_note_utility_write(Node *statement)
+tcs_choice_note_utility_write(const PlannedStmt *pstmt, const char *source)
 {
+	Node	   *statement = pstmt->utilityStmt;
+	TcsHint		hint;
 	TcsRuleItems items = {0};
 	List	   *relations = NIL;
 	ListCell   *lc;
@@ -744,7 +757,12 @@ tcs_choice_note_utility_write(Node *statement)
 		relations = list_make1(((CopyStmt *) statement)->relation);
 	else if (IsA(statement, TruncateStmt))
 		relations = ((TruncateStmt *) statement)->relations;
-	if (relations == NIL || !tcs_rules_exist())
+	if (relations == NIL)
+		return;
+	if (find_hint(source, pstmt->stmt_location, pstmt->stmt_len, &hint) &&
+		(hint.set & TCS_HINT_WRITE_LEVEL))
+		tcs_write_by_hint(hint.write_level, tcs_gate_statement_is_sole());
+	if (!tcs_rules_exist())
 		return;
 	foreach(lc, relations)
 	{

@@ -45,6 +45,7 @@ typedef struct TcsChoice
 	TcsLevel	asked;			/* for RELAX: level, by and rule without it */
 	TcsChoiceBy asked_by;
 	int			asked_rule;
+	TcsWriteLevel write_level;	/* the hint's; DEFAULT: not said */
 	const TcsFallback *fallback;
 	const TcsToken *token;		/* the hint's; NULL: the session's, which may
 								 * be replaced before it is looked at */
@@ -89,6 +90,6 @@ extern List *tcs_choice_functions(Query *query);
 extern void tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source,
 							List *functions);
 extern void tcs_choice_note_write(const PlannedStmt *plan);
-extern void tcs_choice_note_utility_write(Node *statement);
+extern void tcs_choice_note_utility_write(const PlannedStmt *pstmt, const char *source);
 
 #endif							/* TCS_CHOICE_H */

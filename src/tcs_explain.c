@@ -26,6 +26,7 @@
 #include "tcs_choice.h"
 #include "tcs_compat.h"
 #include "tcs_exempt.h"
+#include "tcs_gate.h"
 #include "tcs_write.h"
 
 PG_FUNCTION_INFO_V1(tcs_explain_level);
@@ -133,7 +134,7 @@ query_writes(const Query *query)
 
 /* Level of the commit of a statement that writes; else NULL. */
 static const char *
-write_level_of(Query *query, int *rule)
+write_level_of(Query *query, TcsWriteLevel hinted, int *rule)
 {
 	TcsRuleItems items = {0};
 	TcsWriteLevel level = tcs_write_level_in_force();
@@ -141,6 +142,8 @@ write_level_of(Query *query, int *rule)
 	*rule = 0;
 	if (!query_writes(query))
 		return NULL;
+	if (hinted != TCS_WRITE_DEFAULT)
+		level = tcs_gate_statement_is_sole() ? hinted : Max(level, hinted);
 	if (query->resultRelation > 0 && tcs_rules_exist())
 	{
 		tcs_rules_collect_write(rt_fetch(query->resultRelation, query->rtable)->relid, &items);
@@ -185,7 +188,7 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 		tcs_choice_of_query(query, statement);
 	(void) tcs_choice_relax(choice);
 	exempt = !is_utility && tcs_exempt_query(query);
-	write_level = write_level_of(query, &write_rule);
+	write_level = write_level_of(query, choice->write_level, &write_rule);
 
 	values[0] = CStringGetTextDatum(tcs_level_name(exempt ? TCS_LEVEL_EVENTUAL : choice->level));
 	values[1] = CStringGetTextDatum(exempt ? "exempt" :

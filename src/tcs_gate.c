@@ -285,8 +285,8 @@ tcs_gate_get_last(TcsLastRead *last)
  * Is the statement at hand the first and only one of its transaction?  In a
  * pipeline without Sync earlier ones may have left locks behind.
  */
-static bool
-statement_is_sole(void)
+bool
+tcs_gate_statement_is_sole(void)
 {
 	return !IsTransactionBlock() && GetCurrentTransactionNestLevel() == 1 &&
 		(MyXactFlags & XACT_FLAGS_PIPELINING) == 0;
@@ -884,7 +884,7 @@ static bool
 can_redirect(const TcsSite *site, const TcsUnmet *facts)
 {
 	return facts->in_recovery &&
-		!(site->fix_snapshot && !statement_is_sole()) &&
+		!(site->fix_snapshot && !tcs_gate_statement_is_sole()) &&
 		tcs_fallback_has_redirect(tcs_choice.fallback) &&
 		tcs_redirect_is_possible(site);
 }
@@ -963,7 +963,7 @@ note_quorum(TcsUnmet *facts)
 static void
 renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 {
-	bool		sole = statement_is_sole();
+	bool		sole = tcs_gate_statement_is_sole();
 	bool		may_redirect = can_redirect(site, facts);
 	int64		deadline = deadline_after(site->explain_only ? tcs_redirect_after :
 										  tcs_choice.max_wait);
@@ -1102,7 +1102,7 @@ may_fix_snapshot(TcsSite *site, const TcsContext *context)
 	if (site->kind == TCS_SITE_NESTED || !tcs_swap_is_possible(site) ||
 		redirected_in == tcs_swap_transaction() ||
 		GetCurrentTransactionNestLevel() > 1 ||
-		!(statement_is_sole() || tcs_guc_level_set_in() != tcs_swap_transaction()))
+		!(tcs_gate_statement_is_sole() || tcs_guc_level_set_in() != tcs_swap_transaction()))
 		return false;
 	site->fix_snapshot = true;
 	return true;
@@ -1392,7 +1392,7 @@ tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms)
 			return;
 		tcs_swap_leave_conflicts();
 		result = wait_for(&context, &facts,
-						  !statement_is_sole() || HaveRegisteredOrActiveSnapshot(),
+						  !tcs_gate_statement_is_sole() || HaveRegisteredOrActiveSnapshot(),
 						  deadline, false);
 		raise_proof(&tcs_gate.proof, &facts.proof);
 		if (result == TCS_WAIT_MET || result == TCS_WAIT_DISABLED)

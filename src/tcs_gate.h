@@ -102,6 +102,7 @@ typedef struct TcsGate
 extern TCS_LOCAL TcsGate tcs_gate;
 
 extern void tcs_gate_pass_slowly(TcsSite *site);
+extern bool tcs_gate_statement_is_sole(void);
 extern void tcs_gate_carry_over(uint64 generation);
 extern void tcs_gate_unsettle(void);
 extern void tcs_gate_note_own_commit(TcsPosition at);

@@ -632,6 +632,18 @@ set_token(HintReader *reader, int at, const char *value)
 	return true;
 }
 
+static bool
+set_write_level(HintReader *reader, int at, const char *value)
+{
+	TcsWriteLevel *level = &reader->hint->write_level;
+
+	if (!tcs_write_level_by_name(value, level) || *level == TCS_WRITE_DEFAULT)
+		return bad(reader, at,
+				   psprintf("\"%s\" is not a write level.", shown(value, strlen(value))),
+				   "Valid write levels: eventual, session, quorum, strong.");
+	return true;
+}
+
 /* One item between commas. */
 static bool
 read_item(HintReader *reader, bool first)
@@ -647,6 +659,7 @@ read_item(HintReader *reader, bool first)
 		{"max_wait", TCS_HINT_MAX_WAIT},
 		{"fallback", TCS_HINT_FALLBACK},
 		{"session_token", TCS_HINT_TOKEN},
+		{"write_level", TCS_HINT_WRITE_LEVEL},
 	};
 	const char *name;
 	const char *value;
@@ -704,6 +717,8 @@ read_item(HintReader *reader, bool first)
 			return set_time(reader, value_at, name, value, -1, &reader->hint->max_wait);
 		case TCS_HINT_FALLBACK:
 			return set_fallback(reader, value_at, value);
+		case TCS_HINT_WRITE_LEVEL:
+			return set_write_level(reader, value_at, value);
 		default:
 			return set_token(reader, value_at, value);
 	}

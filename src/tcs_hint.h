@@ -10,6 +10,7 @@
 
 #include "tcs_level.h"
 #include "tcs_token.h"
+#include "tcs_write.h"
 
 /* What a hint has set. */
 #define TCS_HINT_LEVEL			1
@@ -17,6 +18,7 @@
 #define TCS_HINT_MAX_WAIT		4
 #define TCS_HINT_FALLBACK		8
 #define TCS_HINT_TOKEN			16
+#define TCS_HINT_WRITE_LEVEL	32
 
 typedef struct TcsHint
 {
@@ -26,6 +28,7 @@ typedef struct TcsHint
 	int			max_wait;		/* ms, -1: for ever */
 	TcsFallback fallback;
 	TcsToken	token;
+	TcsWriteLevel write_level;
 } TcsHint;
 
 extern bool tcs_hint_look(const char *source, int location);

@@ -156,6 +156,8 @@ pass_gate(TcsSite *site)
 	if (unlikely(tcs_remote_is_begun()) ||
 		!(tcs_choice.plain ? tcs_gate_pass_at_once() : tcs_gate_pass_choice_at_once()))
 		tcs_gate_pass_slowly(site);
+	if (unlikely(tcs_choice.write_level != TCS_WRITE_DEFAULT))
+		tcs_write_by_hint(tcs_choice.write_level, tcs_gate_statement_is_sole());
 	note_statement();
 }
 
@@ -680,7 +682,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	if (IsA(statement, NotifyStmt))
 		tcs_session_note_notify();
 	else if ((IsA(statement, CopyStmt) || IsA(statement, TruncateStmt)) && gate_is_open_here())
-		tcs_choice_note_utility_write(statement);
+		tcs_choice_note_utility_write(pstmt, top ? queryString : NULL);
 
 	depth = outer + 1;
 	procedure_depth = is_procedure ? outer_procedures + 1 : outer_procedures;

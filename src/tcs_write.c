@@ -256,6 +256,22 @@ tcs_write_require(TcsWriteLevel level, int rule_id)
 	}
 }
 
+void
+tcs_write_by_hint(TcsWriteLevel level, bool alone)
+{
+	if (!levels_count_here() || RecoveryInProgress())
+		return;
+	if (!alone)
+	{
+		tcs_write_require(level, 0);
+		return;
+	}
+	require_available(level, 0);
+	(void) set_config_option("tcs.write_level", tcs_write_level_name(level),
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+}
+
 /* Was synchronous_commit SET in this session? */
 static bool
 was_set_here(void)

@@ -57,6 +57,12 @@ extern const struct config_enum_entry tcs_write_level_options[];
  */
 extern void tcs_write_require(TcsWriteLevel level, int rule_id);
 
+/*
+ * For a statement with a hint: its transaction shall be committed at this level,
+ * if it is alone in it; else at this level at least.
+ */
+extern void tcs_write_by_hint(TcsWriteLevel level, bool alone);
+
 /* What the transaction would be committed at by now. */
 extern TcsWriteLevel tcs_write_level_in_force(void);
 

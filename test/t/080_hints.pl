@@ -151,6 +151,7 @@ is(state_of("$stale SELECT v FROM t", set => { 'tcs.hints' => 'off' }), 'TC001',
 foreach my $hint (
 	'tcs(nonsense)', 'tcs()', 'tcs(', 'tcs(strong', 'tcs(strong,)', 'tcs(strong, strong)', 'tcs(snapshot)',
 	'tcs(max_wait=soon)', 'tcs(max_wait=-2)', 'tcs(max_staleness=-1)', "tcs(fallback='nowhere')", "tcs(fallback='error)",
+	'tcs(write_level=default)', 'tcs(write_level=strong, write_level=strong)',
 	'tcs(colour=red)', 'tcs(max_wait=1, max_wait=2)', 'tcs(strong) and more', "tcs(str\xc3\xb6ng)")
 {
 	my ($state, $err, $out) = psql_err($standby, "/* $hint */ SELECT v FROM t; $look",

@@ -34,6 +34,7 @@ CREATE ROLE careless LOGIN;
 ALTER ROLE careless SET synchronous_commit = remote_apply;
 GRANT ALL ON t TO careful, careless;
 CREATE FUNCTION adds(v int) RETURNS void LANGUAGE sql AS 'INSERT INTO t VALUES (v)';
+CREATE PROCEDURE adds_by_call(v int) LANGUAGE sql AS 'INSERT INTO t VALUES (v)';
 CREATE PROCEDURE commits(v int) LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO t VALUES (v);
@@ -214,6 +215,18 @@ foreach (
 	[ 'CALL', undef, 'strong', 'CALL commits(1002)' ],
 	[ 'DO', undef, 'strong', 'DO $$ BEGIN INSERT INTO t VALUES (1003); END $$' ],
 	[ 'a row lock', undef, 'strong', 'SELECT v FROM t WHERE v = 1000 FOR UPDATE' ],
+	[ 'a hint', undef, 'default', '/* tcs(write_level=strong) */ ' . next_insert() ],
+	[ '... above the setting', undef, 'eventual', '/* tcs(write_level=strong) */ ' . next_insert() ],
+	[ '... of a function', undef, 'default', '/* tcs(write_level=strong) */ SELECT adds(1004)' ],
+	[ '... of CALL', undef, 'default', '/* tcs(write_level=strong) */ CALL adds_by_call(1005)' ],
+	[ '... of COPY', undef, 'default', "/* tcs(write_level=strong) */ COPY t FROM PROGRAM 'echo 1006'" ],
+	[ '... of EXPLAIN', undef, 'default', 'EXPLAIN ANALYZE /* tcs(write_level=strong) */ ' . next_insert() ],
+	[ '... of a prepared statement', undef, 'default',
+		'PREPARE p AS /* tcs(write_level=strong) */ ' . next_insert() . '; EXECUTE p' ],
+	[ '... within a block', undef, 'default', 'BEGIN; /* tcs(write_level=strong) */ ' . next_insert() . '; COMMIT' ],
+	[ '... within a message', undef, 'default', next_insert() . '; /* tcs(write_level=strong) */ ' . next_insert() ],
+	[ '... that asks for less than its transaction', undef, 'strong',
+		'BEGIN; ' . next_insert() . '; /* tcs(write_level=eventual) */ ' . next_insert() . '; COMMIT' ],
 	[ 'two that the session set', undef, 'strong', 'SET synchronous_commit = local; ' . next_insert() ],
 	[ '... the other way round', undef, 'eventual',
 		'SET synchronous_commit = remote_apply; ' . next_insert() ])
@@ -244,6 +257,18 @@ $_->stop_replay foreach @look;
 	$_->go_on foreach @look;
 	is($careless->results, 1, '... and done');
 }
+
+# A hint of a statement that is alone in its transaction is that one's level.
+$_->stop_replay foreach @look;
+$writer->ok_query('SET tcs.write_level = strong');
+$writer->ok_query("/* tcs(write_level=$_) */ " . next_insert()) foreach ('eventual', 'session', 'quorum');
+is(is_there($watch), '1', 'a hint asks for less');
+is($writer->ok_query('SHOW tcs.write_level'), 'strong', '... for its own statement');
+is( $writer->ok_query("SELECT write_level FROM tcs.explain_level('/* tcs(write_level=session) */ DELETE FROM t')"),
+	'session', '... as tcs.explain_level() says');
+ok(held($writer, next_insert()), '... and the next waits again');
+$_->go_on foreach @look;
+is($writer->results, 1, '... and is done');
 
 # What a savepoint took back, and a read-only transaction.
 $_->stop_replay foreach @look;
@@ -433,6 +458,7 @@ set_names('');
 
 $writer->ok_query('SET tcs.write_level = strong');
 is(state_of($writer, next_insert()), '55000', 'refused');
+is(state_of($watch, '/* tcs(write_level=quorum) */ ' . next_insert()), '55000', '... likewise by a hint');
 $watch->ok_query('ALTER SYSTEM SET tcs.enabled = off');
 $primary->reload;
 $watch->poll(q{SELECT current_setting('tcs.enabled') = 'off'}) or die 'not switched off';
