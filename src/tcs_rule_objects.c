@@ -424,7 +424,9 @@ collect_relations(List *relids, TcsRuleItems *items)
 
 		if (has_read_rule(relation))
 			items->reads = list_append_unique_oid(items->reads, relation->relid);
-		else if (!relation->is_view && !list_member_oid(covered, relation->relid))
+		else if (!relation->is_view && list_member_oid(covered, relation->relid))
+			items->covered = true;
+		else if (!relation->is_view)
 			items->unruled = true;
 	}
 }

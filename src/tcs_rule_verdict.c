@@ -32,7 +32,8 @@ typedef struct RuleSet
 	struct RuleSet *next;		/* of the same hash */
 	uint32		hash;
 	int			number;
-	bool		unruled;
+	bool		unruled;		/* see TcsRuleItems */
+	bool		covered;
 	int			nreads;
 	int			nfunctions;
 	int			nwrites;
@@ -95,7 +96,7 @@ tcs_rules_intern(TcsRuleItems *items)
 	nfunctions = copy_oids(oids + nreads, items->functions);
 	(void) copy_oids(oids + nreads + nfunctions, items->writes);
 	hash = hash_bytes((unsigned char *) oids, n * sizeof(Oid)) ^
-		(uint32) (nreads * 31 + nfunctions * 7 + items->unruled);
+		(uint32) (nreads * 31 + nfunctions * 7 + items->unruled + 2 * items->covered);
 
 	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
 	if (sets_by_hash == NULL)
@@ -111,7 +112,7 @@ tcs_rules_intern(TcsRuleItems *items)
 	{
 		if (set->nreads == nreads && set->nfunctions == nfunctions &&
 			set->nreads + set->nfunctions + set->nwrites == n &&
-			set->unruled == items->unruled &&
+			set->unruled == items->unruled && set->covered == items->covered &&
 			memcmp(set->oids, oids, n * sizeof(Oid)) == 0)
 			break;
 	}
@@ -128,13 +129,14 @@ tcs_rules_intern(TcsRuleItems *items)
 		set->nfunctions = nfunctions;
 		set->nwrites = n - nreads - nfunctions;
 		set->unruled = items->unruled;
+		set->covered = items->covered;
 		set->next = bucket->first;
 		bucket->first = set;
 		set->number = ++nsets;
 		sets[nsets] = set;
 	}
 	MemoryContextSwitchTo(oldcontext);
-	if (n == 1 && items->reads != NIL && !items->unruled)
+	if (n == 1 && items->reads != NIL && !items->unruled && !items->covered)
 		tcs_rules_look_up(oids[0])->sole_set = set->number;
 	if (oids != few)
 		pfree(oids);
@@ -248,8 +250,8 @@ best_session_rule(TcsRuleVerdict *verdict)
 	return best.rule;
 }
 
-/* Take a relation into a verdict. */
-static void
+/* Take a relation into a verdict.  Returns whether a rule gives it a level. */
+static bool
 judge_relation(const TcsKnownRelation *relation, const TcsRule *by_session,
 			   TcsRuleVerdict *verdict)
 {
@@ -263,10 +265,10 @@ judge_relation(const TcsKnownRelation *relation, const TcsRule *by_session,
 	}
 	if (best.rule == NULL)
 		best.rule = by_session;
-	if (best.rule != NULL)
-		raise_level(verdict, best.rule);
-	else if (!relation->is_view)
-		verdict->unruled = true;
+	if (best.rule == NULL)
+		return false;
+	raise_level(verdict, best.rule);
+	return true;
 }
 
 /* The members of a group pull each other up. */
@@ -274,7 +276,7 @@ static void
 judge_group(int group, TcsRuleVerdict *verdict)
 {
 	HASH_SEQ_STATUS status;
-	TcsRuleMember	   *member;
+	TcsRuleMember *member;
 	List	   *relids = NIL;
 	ListCell   *lc;
 
@@ -286,16 +288,10 @@ judge_group(int group, TcsRuleVerdict *verdict)
 	}
 	foreach(lc, relids)
 	{
-		TcsKnownRelation *relation;
-		TcsRuleVerdict others = *verdict;
-
 		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))))
 			continue;
-		relation = tcs_rules_look_up(lfirst_oid(lc));
 		/* one without a rule pulls nobody down */
-		judge_relation(relation, NULL, &others);
-		others.unruled = verdict->unruled;
-		*verdict = others;
+		(void) judge_relation(tcs_rules_look_up(lfirst_oid(lc)), NULL, verdict);
 	}
 }
 
@@ -330,7 +326,10 @@ judge_set(RuleSet *set)
 	{
 		TcsKnownRelation *relation = tcs_rules_look_up(set->oids[i]);
 
-		judge_relation(relation, by_session, verdict);
+		/* what a view reads is spoken of by its rule only if that is in force */
+		if (!judge_relation(relation, by_session, verdict) &&
+			(!relation->is_view || set->covered))
+			verdict->unruled = true;
 		if (relation->group != 0)
 		{
 			MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);

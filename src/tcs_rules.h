@@ -47,6 +47,7 @@ typedef struct TcsRuleItems
 	List	   *functions;		/* OIDs of functions that have rules */
 	List	   *writes;			/* OIDs of relations with rules for writes */
 	bool		unruled;		/* there are relations without */
+	bool		covered;		/* likewise, but read by a view that has one */
 	Oid			sole;			/* of reads, if it is the only one so far and
 								 * not in the list; InvalidOid: none */
 	int			sole_set;		/* number of its set */

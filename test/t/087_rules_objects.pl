@@ -732,4 +732,27 @@ command_ok([ $primary->installed_command('pg_dumpall'), '-g', '-f', $globals, '-
 is(psql_err($primary, q{SELECT * FROM tcs.rules; SELECT * FROM tcs.groups; SELECT tcs.set_rule('t', 'strong')}), '00000',
 	'a rule for what is gone does no harm');
 
+##
+## The rule of a view speaks of what it reads only where it is in force
+##
+
+everywhere(q{
+CREATE TABLE under (v int);
+CREATE VIEW over AS SELECT * FROM under;
+CREATE TABLE loose (v int);
+GRANT SELECT ON under, over, loose TO web, dba;
+SELECT tcs.set_rule('over', 'strong', role => 'dba');
+SELECT tcs.set_rule('loose', 'eventual');
+});
+foreach my $node ($primary, $standby)
+{
+	my $name = $node->name;
+
+	is(explain($node, 'SELECT * FROM over, loose', user => 'web'), 'session by default',
+		"$name: the rule of a view is another role's");
+	like(explain($node, 'SELECT * FROM over, loose', user => 'dba'), qr/^strong by $rule$/,
+		'... and for that role');
+	like(explain($node, 'SELECT * FROM loose', user => 'web'), qr/^eventual by $rule$/, '... and without the view');
+}
+
 done_testing();
