@@ -86,6 +86,9 @@ tcs_rules_intern(TcsRuleItems *items)
 		!items->unruled)
 		return items->sole_set;
 	tcs_rules_list_sole(items);
+	/* of rules that are equal the first counts: planned or not, the same */
+	list_sort(items->reads, list_oid_cmp);
+	list_sort(items->functions, list_oid_cmp);
 	n = list_length(items->reads) + list_length(items->functions) +
 		list_length(items->writes);
 	if (n == 0 && !tcs_rules.have_session)
