@@ -712,7 +712,13 @@ look_into_utility(Node *statement, bool *has_hint, TcsHint *hint, TcsRuleItems *
 	if (!tcs_rules_exist())
 		return false;
 	if (inner != NULL && IsA(inner, Query))
-		tcs_rules_collect_query((Query *) inner, items);
+	{
+		ListCell   *lc;
+
+		/* what policies of row-level security read comes in by rewriting */
+		foreach(lc, pg_rewrite_query(copyObject((Query *) inner)))
+			tcs_rules_collect_query(lfirst_node(Query, lc), items);
+	}
 	else if (IsA(statement, CopyStmt))
 		tcs_rules_collect_copy((CopyStmt *) statement, items);
 	else if (IsA(statement, CallStmt) && ((CallStmt *) statement)->funcexpr != NULL)

@@ -755,4 +755,33 @@ foreach my $node ($primary, $standby)
 	like(explain($node, 'SELECT * FROM loose', user => 'web'), qr/^eventual by $rule$/, '... and without the view');
 }
 
+##
+## What the policies of a table read, by each kind of statement
+##
+
+everywhere(q{
+CREATE TABLE may_read (who text);
+CREATE TABLE paper (v int);
+GRANT SELECT ON may_read, paper TO web;
+ALTER TABLE paper ENABLE ROW LEVEL SECURITY;
+CREATE POLICY readers ON paper USING (EXISTS (SELECT FROM may_read WHERE who = current_user));
+SELECT tcs.set_rule('may_read', 'session', floor => 'session');
+SELECT tcs.set_rule('paper', 'eventual');
+});
+pause_replay($standby);
+{
+	my $token = write_token($primary, q{INSERT INTO may_read VALUES ('web')});
+
+	is(psql_err($standby, $_, user => 'web', token => $token, max_wait => 0), 'TC001', "a policy's table: $_")
+	  foreach (
+		'SELECT * FROM paper',
+		'BEGIN; DECLARE c CURSOR FOR SELECT * FROM paper; FETCH c; COMMIT',
+		'EXPLAIN ANALYZE SELECT * FROM paper',
+		'PREPARE p AS SELECT * FROM paper; EXECUTE p',
+		'WITH w AS (SELECT * FROM paper) SELECT * FROM w');
+	resume_replay($standby);
+	is(psql_err($standby, 'BEGIN; DECLARE c CURSOR FOR SELECT * FROM paper; FETCH c; COMMIT',
+			user => 'web', token => $token, max_wait => '60s'), '00000', '... and is waited for');
+}
+
 done_testing();
