@@ -144,7 +144,7 @@ like(log_since($s1, $log),
 	'the log has it');
 
 read_at($s1, q{SELECT tcs.relax('eventual', '1h', repeat('ä', 300))});
-is(read_at($s1, q{SELECT reason = repeat('ä', 127) FROM tcs.relaxed()}), 't',
+is(read_at($s1, q{SELECT repeat('ä', 300) LIKE reason || '%' AND octet_length(reason) BETWEEN 254 AND 255 FROM tcs.relaxed()}), 't',
 	'a long reason is cut between characters');
 
 # the valve's own level is waited for
