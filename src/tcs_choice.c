@@ -83,6 +83,7 @@ start_from_settings(TcsChoice *choice)
 	choice->max_lag = tcs_max_lag;
 	choice->max_wait = tcs_max_wait;
 	choice->has_floor = false;
+	choice->floor_staleness = -1;
 	choice->hinted = false;
 	choice->has_hard = false;
 	choice->write_level = TCS_WRITE_DEFAULT;
@@ -140,6 +141,7 @@ static void
 apply_floor(const TcsRuleVerdict *rules, TcsChoice *choice)
 {
 	TcsLevel	level;
+	bool		raised;
 
 	if (!rules->has_floor)
 		return;
@@ -147,8 +149,10 @@ apply_floor(const TcsRuleVerdict *rules, TcsChoice *choice)
 	choice->floor = rules->floor;
 	choice->has_hard = rules->has_hard;
 	choice->hard = rules->hard;
+	choice->floor_staleness = rules->floor_staleness;
 	level = tcs_level_join(choice->level, rules->floor);
-	if (level != choice->level ||
+	raised = level != choice->level;
+	if (raised ||
 		(level == TCS_LEVEL_BOUNDED && rules->floor_staleness >= 0 &&
 		 rules->floor_staleness < choice->max_staleness))
 	{
@@ -156,8 +160,11 @@ apply_floor(const TcsRuleVerdict *rules, TcsChoice *choice)
 		choice->by = TCS_BY_FLOOR;
 		choice->rule = rules->floor_rule;
 	}
+	/* who asked for less has no bound of his own */
+	if (raised && level == TCS_LEVEL_BOUNDED)
+		choice->max_staleness = rules->floor_staleness;
 	/* also where a fallback comes to "bounded" */
-	if (rules->floor_staleness >= 0)
+	else if (rules->floor_staleness >= 0)
 		choice->max_staleness = Min(choice->max_staleness, rules->floor_staleness);
 }
 
@@ -169,13 +176,19 @@ bool
 tcs_choice_relax(TcsChoice *choice)
 {
 	TcsLevel	level;
+	TcsLevel	hard;
 
 	if (likely(!tcs_relax_in_force(&level)))
 		return false;
 	if (choice->has_hard)
-		level = tcs_level_join(level, choice->hard);
-	if (tcs_level_rank(choice->level) <= tcs_level_rank(level))
+		hard = tcs_level_join(level, choice->hard);
+	else
+		hard = level;
+	if (tcs_level_rank(choice->level) <= tcs_level_rank(hard))
 		return false;
+	if (hard != level && hard == TCS_LEVEL_BOUNDED && choice->floor_staleness >= 0)
+		choice->max_staleness = choice->floor_staleness;
+	level = hard;
 	if (choice->by != TCS_BY_RELAX)
 	{
 		choice->asked = choice->level;
@@ -448,20 +461,18 @@ tcs_choice_keep(TcsKeptChoice *kept)
 }
 
 /*
- * Choose for a statement within another: what that one asked for, or more.  A hint
- * there comes before rules here, as SET does, but not before their floors, which
- * are those of both.  "outer" is NULL if settings have changed since.
+ * The choice is for something within a statement: that is read at what the outer
+ * one asked for, or more.  A hint there comes before rules here, as SET does, but
+ * not before their floors, which are those of both.  Where the outer one was
+ * lowered by the emergency valve, nothing within asks for more, but for hard floors,
+ * whether the valve is still open or not.
  */
 void
-tcs_choice_within(const PlannedStmt *plan, const TcsKeptChoice *outer)
+tcs_choice_join(const TcsKeptChoice *outer)
 {
-	TcsChoice	inner;
-	TcsLevel	level;
+	TcsChoice	inner = tcs_choice;
+	TcsLevel	level = inner.level;
 
-	tcs_choice_of_plan(plan);
-	if (outer == NULL)
-		return;
-	inner = tcs_choice;
 	tcs_choice = outer->choice;
 	tcs_choice.plain = false;
 	tcs_choice.serial = 0;
@@ -478,8 +489,9 @@ tcs_choice_within(const PlannedStmt *plan, const TcsKeptChoice *outer)
 			tcs_level_join(tcs_choice.hard, inner.hard) : inner.hard;
 		tcs_choice.has_hard = true;
 	}
-	level = inner.level;
-	if (tcs_choice.hinted && inner.by == TCS_BY_RULE)
+	if (tcs_choice.by == TCS_BY_RELAX)
+		level = inner.has_hard ? inner.hard : TCS_LEVEL_EVENTUAL;
+	else if (tcs_choice.hinted && inner.by == TCS_BY_RULE)
 		level = inner.has_floor ? inner.floor : TCS_LEVEL_EVENTUAL;
 	else if (tcs_choice.hinted && inner.by == TCS_BY_SETTING)
 		level = TCS_LEVEL_EVENTUAL;
@@ -487,7 +499,7 @@ tcs_choice_within(const PlannedStmt *plan, const TcsKeptChoice *outer)
 	if (level != tcs_choice.level)
 	{
 		tcs_choice.level = level;
-		tcs_choice.by = inner.by;
+		tcs_choice.by = tcs_choice.by == TCS_BY_RELAX ? TCS_BY_FLOOR : inner.by;
 		tcs_choice.rule = inner.rule;
 	}
 }
@@ -535,16 +547,6 @@ find_hint(const char *source, int location, int len, TcsHint *hint)
 	return false;
 }
 
-static void
-collect_writes(const PlannedStmt *plan, TcsRuleItems *items)
-{
-	int			index = -1;
-	Bitmapset  *written = tcs_result_relations_compat(plan);
-
-	while ((index = bms_next_member(written, index)) >= 0)
-		tcs_rules_collect_write(rt_fetch(index, plan->rtable)->relid, items);
-}
-
 /*
  * A plan has been made: keep in it what its statement asks for.  "source" is NULL
  * where there can be no hint: below another statement, which has read its own.
@@ -562,8 +564,8 @@ tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source, List *funct
 	if (tcs_rules_exist())
 	{
 		tcs_rules_collect_plan(plan, &items);
-		items.functions = functions;
-		collect_writes(plan, &items);
+		items.functions = list_concat_unique_oid(items.functions, functions);
+		tcs_rules_collect_writes(plan, &items);
 		set = tcs_rules_intern(&items);
 	}
 	if (has_hint || set != 0)
@@ -577,7 +579,7 @@ tcs_choice_functions(Query *query)
 	TcsRuleItems items = {0};
 
 	if (tcs_rules_exist())
-		tcs_rules_collect_functions(query, &items);
+		tcs_rules_collect_functions((Node *) query, &items);
 	return items.functions;
 }
 
@@ -722,7 +724,7 @@ look_into_utility(Node *statement, bool *has_hint, TcsHint *hint, TcsRuleItems *
 	else if (IsA(statement, CopyStmt))
 		tcs_rules_collect_copy((CopyStmt *) statement, items);
 	else if (IsA(statement, CallStmt) && ((CallStmt *) statement)->funcexpr != NULL)
-		tcs_rules_collect_function(((CallStmt *) statement)->funcexpr->funcid, items);
+		tcs_rules_collect_functions((Node *) ((CallStmt *) statement)->funcexpr, items);
 	return false;
 }
 
@@ -746,15 +748,12 @@ tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source)
 }
 
 /*
- * COPY FROM and TRUNCATE write relations that no plan has.  "source" is NULL below
- * another statement.
+ * Add what COPY FROM, TRUNCATE or REFRESH writes, of which there is no plan.
+ * Returns whether it is one of them.
  */
-void
-tcs_choice_note_utility_write(const PlannedStmt *pstmt, const char *source)
+bool
+tcs_choice_collect_utility_writes(Node *statement, TcsRuleItems *items)
 {
-	Node	   *statement = pstmt->utilityStmt;
-	TcsHint		hint;
-	TcsRuleItems items = {0};
 	List	   *relations = NIL;
 	ListCell   *lc;
 
@@ -763,20 +762,30 @@ tcs_choice_note_utility_write(const PlannedStmt *pstmt, const char *source)
 		relations = list_make1(((CopyStmt *) statement)->relation);
 	else if (IsA(statement, TruncateStmt))
 		relations = ((TruncateStmt *) statement)->relations;
-	if (relations == NIL)
-		return;
-	if (find_hint(source, pstmt->stmt_location, pstmt->stmt_len, &hint) &&
-		(hint.set & TCS_HINT_WRITE_LEVEL))
-		tcs_write_by_hint(hint.write_level, tcs_gate_statement_is_sole());
-	if (!tcs_rules_exist())
-		return;
-	foreach(lc, relations)
+	else if (IsA(statement, RefreshMatViewStmt))
+		relations = list_make1(((RefreshMatViewStmt *) statement)->relation);
+	foreach(lc, tcs_rules_exist() ? relations : NIL)
 	{
 		Oid			relid = RangeVarGetRelid(lfirst_node(RangeVar, lc), NoLock, true);
 
 		if (OidIsValid(relid))
-			tcs_rules_collect_write(relid, &items);
+			tcs_rules_collect_write(relid, items);
 	}
+	return relations != NIL;
+}
+
+/* Such a statement is about to run; "source" is NULL below another one. */
+void
+tcs_choice_note_utility_write(const PlannedStmt *pstmt, const char *source)
+{
+	TcsHint		hint;
+	TcsRuleItems items = {0};
+
+	if (!tcs_choice_collect_utility_writes(pstmt->utilityStmt, &items))
+		return;
+	if (find_hint(source, pstmt->stmt_location, pstmt->stmt_len, &hint) &&
+		(hint.set & TCS_HINT_WRITE_LEVEL))
+		tcs_write_by_hint(hint.write_level, tcs_gate_statement_is_sole());
 	if (items.writes != NIL)
 		tcs_rules_note_write(tcs_rules_intern(&items));
 }

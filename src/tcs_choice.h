@@ -40,6 +40,7 @@ typedef struct TcsChoice
 	bool		has_floor;
 	TcsLevel	floor;			/* of the rules; no step of the fallback goes
 								 * below, nor beyond max_staleness */
+	int			floor_staleness;	/* ms, if a floor is "bounded"; else -1 */
 	bool		has_hard;
 	TcsLevel	hard;			/* the emergency valve goes no lower */
 	TcsLevel	asked;			/* for RELAX: level, by and rule without it */
@@ -66,7 +67,7 @@ typedef struct TcsKeptChoice
 } TcsKeptChoice;
 
 extern void tcs_choice_keep(TcsKeptChoice *kept);
-extern void tcs_choice_within(const PlannedStmt *plan, const TcsKeptChoice *outer);
+extern void tcs_choice_join(const TcsKeptChoice *outer);
 /* The token that counts, or NULL. */
 static inline const TcsToken *
 tcs_choice_token(void)
@@ -90,6 +91,7 @@ extern List *tcs_choice_functions(Query *query);
 extern void tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source,
 							List *functions);
 extern void tcs_choice_note_write(const PlannedStmt *plan);
+extern bool tcs_choice_collect_utility_writes(Node *statement, TcsRuleItems *items);
 extern void tcs_choice_note_utility_write(const PlannedStmt *pstmt, const char *source);
 
 #endif							/* TCS_CHOICE_H */

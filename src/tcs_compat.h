@@ -141,6 +141,24 @@ tcs_result_relations_compat(const PlannedStmt *plan)
 #endif
 }
 
+/* What a range table entry may do; from 16 on in a list of its own. */
+#if PG_VERSION_NUM >= 160000
+#define TCS_PERM_INFOS			permInfos
+#else
+#define TCS_PERM_INFOS			rtable
+#endif
+
+static inline AclMode
+tcs_required_perms_compat(List *infos, const RangeTblEntry *rte)
+{
+#if PG_VERSION_NUM >= 160000
+	return rte->perminfoindex == 0 ? 0 :
+		list_nth_node(RTEPermissionInfo, infos, rte->perminfoindex - 1)->requiredPerms;
+#else
+	return rte->requiredPerms;
+#endif
+}
+
 /* for SendProcSignal(), which then goes by the process id */
 #if PG_VERSION_NUM >= 170000
 #define TCS_NO_PROC_COMPAT INVALID_PROC_NUMBER

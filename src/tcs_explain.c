@@ -27,6 +27,7 @@
 #include "tcs_compat.h"
 #include "tcs_exempt.h"
 #include "tcs_gate.h"
+#include "tcs_hooks.h"
 #include "tcs_write.h"
 
 PG_FUNCTION_INFO_V1(tcs_explain_level);
@@ -124,32 +125,55 @@ analyse_one(const char *text)
 	return linitial_node(Query, queries);
 }
 
+/* Add what a query writes, also within WITH.  Returns whether it writes. */
 static bool
-query_writes(const Query *query)
+collect_query_writes(const Query *query, TcsRuleItems *items)
 {
-	return query->commandType == CMD_INSERT || query->commandType == CMD_UPDATE ||
-		query->commandType == CMD_DELETE || query->commandType == CMD_MERGE ||
-		query->hasModifyingCTE;
+	bool		writes = query->resultRelation > 0;
+	ListCell   *lc;
+
+	if (writes)
+		tcs_rules_collect_write(rt_fetch(query->resultRelation, query->rtable)->relid, items);
+	foreach(lc, query->cteList)
+	{
+		Node	   *inner = lfirst_node(CommonTableExpr, lc)->ctequery;
+
+		if (IsA(inner, Query))
+			writes |= collect_query_writes((Query *) inner, items);
+	}
+	return writes;
 }
 
-/* Level of the commit of a statement that writes; else NULL. */
+/* The same of any statement. */
+static bool
+collect_writes(const Query *query, TcsRuleItems *items)
+{
+	Node	   *statement = query->utilityStmt;
+
+	if (query->commandType != CMD_UTILITY)
+		return collect_query_writes(query, items);
+	if (IsA(statement, ExplainStmt) && IsA(((ExplainStmt *) statement)->query, Query))
+		return collect_writes((Query *) ((ExplainStmt *) statement)->query, items);
+	return tcs_choice_collect_utility_writes(statement, items);
+}
+
+/*
+ * Level of the commit of a statement that writes; else NULL.  What its triggers and
+ * functions write is not known.
+ */
 static const char *
-write_level_of(Query *query, TcsWriteLevel hinted, int *rule)
+write_level_of(const Query *query, TcsWriteLevel hinted, int *rule)
 {
 	TcsRuleItems items = {0};
 	TcsWriteLevel level = tcs_write_level_in_force();
 
 	*rule = 0;
-	if (!query_writes(query))
+	if (!collect_writes(query, &items))
 		return NULL;
 	if (hinted != TCS_WRITE_DEFAULT)
 		level = tcs_gate_statement_is_sole() ? hinted : Max(level, hinted);
-	if (query->resultRelation > 0 && tcs_rules_exist())
-	{
-		tcs_rules_collect_write(rt_fetch(query->resultRelation, query->rtable)->relid, &items);
-		if (items.writes != NIL)
-			tcs_rules_write_verdict(tcs_rules_intern(&items), &level, rule);
-	}
+	if (items.writes != NIL)
+		tcs_rules_write_verdict(tcs_rules_intern(&items), &level, rule);
 	return tcs_write_level_name(level);
 }
 
@@ -186,8 +210,12 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 	}
 	else
 		tcs_choice_of_query(query, statement);
-	(void) tcs_choice_relax(choice);
-	exempt = !is_utility && tcs_exempt_query(query);
+	/* of EXPLAIN, the statement within is what is asked for */
+	exempt = !is_utility ? tcs_exempt_query(query) :
+		!IsA(query->utilityStmt, ExplainStmt) && !tcs_utility_reads(query->utilityStmt);
+	/* on a primary hardly anything is waited for */
+	if (RecoveryInProgress() || choice->level == TCS_LEVEL_LINEARIZABLE)
+		(void) tcs_choice_relax(choice);
 	write_level = write_level_of(query, choice->write_level, &write_rule);
 
 	values[0] = CStringGetTextDatum(tcs_level_name(exempt ? TCS_LEVEL_EVENTUAL : choice->level));

@@ -277,12 +277,18 @@ report_snapshot(const TcsUnmet *unmet)
 				  LSN_FORMAT_ARGS(unmet->proof.at.lsn));
 		return errhint("Set level and token before the transaction, or before its first query; they are in force for the next one.");
 	}
+	if (unmet->rules_changed)
+	{
+		errmsg("could not serialize access: the rules have changed while the statement ran");
+		errdetail("What it reads is to be read at level \"%s\" now.", tcs_level_name(unmet->req.level));
+		return errhint("Retry the transaction.");
+	}
 	if (unmet->nested && !IsolationUsesXactSnapshot())
 	{
-		errmsg("a read inside a function asks for more freshness than the statement that called it");
-		errdetail("The function's read is at level \"%s\"; a wait inside a statement would come too late for its snapshot.",
+		errmsg("a read inside a statement asks for more freshness than the statement itself");
+		errdetail("It is at level \"%s\"; a wait inside a statement would come too late for its snapshot.",
 				  tcs_level_name(unmet->req.level));
-		return errhint("Set level and token before the calling statement.");
+		return errhint("Set level and token before the calling statement, or make a rule for the function that reads.");
 	}
 	errmsg("could not serialize access: the transaction's snapshot is older than what a read at level \"%s\" needs",
 		   tcs_level_name(unmet->req.level));
@@ -324,7 +330,7 @@ sqlstate_of(const TcsUnmet *unmet)
 		case TCS_REASON_SNAPSHOT:
 			if (is_misplaced_snapshot(unmet))
 				return ERRCODE_ACTIVE_SQL_TRANSACTION;
-			return unmet->nested && !IsolationUsesXactSnapshot() ?
+			return unmet->nested && !unmet->rules_changed && !IsolationUsesXactSnapshot() ?
 				ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE :
 				ERRCODE_T_R_SERIALIZATION_FAILURE;
 		case TCS_REASON_BLOCKING:

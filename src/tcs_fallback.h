@@ -25,6 +25,7 @@ typedef struct TcsUnmet
 	int64		waited_us;
 	bool		in_recovery;
 	bool		nested;			/* inside a function */
+	bool		rules_changed;	/* since the statement that calls it came */
 	bool		may_relax;		/* the emergency valve may lower tcs_choice,
 								 * which it was made for */
 	bool		token_only;		/* of which no more than the token counts */

@@ -773,7 +773,7 @@ is_led_by_confirmed(const TcsSite *site)
 static bool
 shows_nothing(const TcsSite *site)
 {
-	return site->kind == TCS_SITE_NESTED &&
+	return site->kind == TCS_SITE_NESTED && site->query_desc != NULL &&
 		site->query_desc->operation != CMD_SELECT &&
 		!site->query_desc->plannedstmt->hasReturning;
 }
@@ -1194,6 +1194,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 	facts.token_only = site->token_only;
 	facts.in_recovery = context.in_recovery;
 	facts.nested = site->kind == TCS_SITE_NESTED;
+	facts.rules_changed = site->rules_changed;
 	facts.now = context.arrival;
 	facts.proof = fixed ? xact.proof : tcs_gate.proof;
 	tcs_requirement_make(level, &context, &facts.req);

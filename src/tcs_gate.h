@@ -44,6 +44,7 @@ typedef struct TcsSite
 	bool		had_hold_snapshot;	/* the portal kept it */
 	bool		locks_released; /* QUERY: for a wait, or for its run elsewhere */
 	bool		redirected;		/* QUERY: its plan is replaced */
+	bool		rules_changed;	/* NESTED: since its statement came */
 } TcsSite;
 
 /* What became of the last statement that came to the gate. */

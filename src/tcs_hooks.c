@@ -77,6 +77,10 @@ static int	procedure_depth = 0;
 static uint64 statement_generation = 0;
 static TcsKeptChoice statement_choice;
 static uint64 statement_choice_generation = 0;
+static uint64 statement_rules_changes = 0;
+
+/* Is a plan being started that is only explained? */
+static bool explain_start = false;
 
 /* Is this process one that comes to the gate? */
 static enum
@@ -137,6 +141,7 @@ keep_functions_from_workers(PlannedStmt *plan)
 static void
 note_statement(void)
 {
+	statement_rules_changes = tcs_rules_changes;
 	if (likely(tcs_choice.plain))
 	{
 		statement_generation = tcs_settings_generation;
@@ -145,6 +150,18 @@ note_statement(void)
 	statement_generation = 0;
 	statement_choice_generation = tcs_settings_generation;
 	tcs_choice_keep(&statement_choice);
+}
+
+/*
+ * What runs now belongs to no statement that has come to the gate: nothing that was
+ * proved for the last one's moment is for it.
+ */
+static void
+forget_statement(void)
+{
+	statement_generation = tcs_settings_generation;
+	statement_rules_changes = tcs_rules_changes;
+	tcs_gate.arrival = 0;
 }
 
 /* A top-level statement comes to the gate. */
@@ -175,14 +192,32 @@ require_one_snapshot(void)
 				 errhint("Use SET TRANSACTION ISOLATION LEVEL REPEATABLE READ in the procedure, or another read level.")));
 }
 
+/* Compare what was chosen for something below a statement with what is proved. */
+static void
+compare_nested(QueryDesc *query_desc)
+{
+	TcsSite		site = {.kind = TCS_SITE_NESTED,.query_desc = query_desc};
+
+	if (tcs_gate_is_satisfied())
+		return;
+	site.rules_changed = statement_rules_changes != tcs_rules_changes;
+	tcs_gate_pass_slowly(&site);
+}
+
+/* Was the statement of the client checked by a choice that is still in force? */
+static inline bool
+statement_is_chosen(void)
+{
+	return statement_generation == 0 &&
+		statement_choice_generation == tcs_settings_generation;
+}
+
 /* A statement below another: compare only, and only if settings changed. */
 static void
 check_nested(QueryDesc *query_desc)
 {
-	TcsSite		site = {0};
 	bool		same_settings = statement_generation == tcs_settings_generation;
-	bool		chosen = statement_generation == 0 &&
-	statement_choice_generation == tcs_settings_generation;
+	bool		chosen = statement_is_chosen();
 	TcsLevel	level = chosen ? statement_choice.choice.level : (TcsLevel) tcs_read_level;
 
 	/*
@@ -199,14 +234,11 @@ check_nested(QueryDesc *query_desc)
 			require_one_snapshot();
 		return;
 	}
-	tcs_choice_within(query_desc->plannedstmt, chosen ? &statement_choice : NULL);
+	tcs_choice_of_plan(query_desc->plannedstmt);
+	if (chosen)
+		tcs_choice_join(&statement_choice);
 	leave_out_workers(query_desc);
-	if (!tcs_gate_is_satisfied())
-	{
-		site.kind = TCS_SITE_NESTED;
-		site.query_desc = query_desc;
-		tcs_gate_pass_slowly(&site);
-	}
+	compare_nested(query_desc);
 	/* settings that a function changed are what its next statements go by */
 	if (!same_settings && !chosen)
 		statement_generation = tcs_settings_generation;
@@ -255,7 +287,10 @@ before_executor(QueryDesc *query_desc, int eflags)
 	}
 	/* what is exempt has shown nothing of the snapshot */
 	if (tcs_exempt_plan(query_desc->plannedstmt))
+	{
+		forget_statement();
 		return;
+	}
 	site.query_desc = query_desc;
 	site.eflags = eflags;
 	tcs_choice_of_plan(query_desc->plannedstmt);
@@ -288,10 +323,12 @@ tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 	else if (tcs_redirect_is_armed && depth == 1)
 		tcs_redirect_started(queryDesc, eflags);
 
+	explain_start = (eflags & EXEC_FLAG_EXPLAIN_ONLY) != 0;
 	if (prev_ExecutorStart)
 		prev_ExecutorStart(queryDesc, eflags);
 	else
 		standard_ExecutorStart(queryDesc, eflags);
+	explain_start = false;
 }
 
 static void
@@ -326,7 +363,7 @@ in_protocol_call(void)
 static pg_noinline void
 before_protocol_call(Oid function)
 {
-	if (in_protocol_call() && gate_is_open_here() && !tcs_exempt_function(function))
+	if (gate_is_open_here() && !tcs_exempt_function(function))
 	{
 		TcsSite		site = {.kind = TCS_SITE_CALL};
 
@@ -335,6 +372,58 @@ before_protocol_call(Oid function)
 		if (IsolationUsesXactSnapshot())
 			tcs_gate_note_snapshot_use();
 	}
+}
+
+/* COPY of a table within another statement, which has no plan; see check_nested(). */
+static void
+check_nested_copy(const PlannedStmt *pstmt)
+{
+	if (!gate_is_open_here() || ((CopyStmt *) pstmt->utilityStmt)->relation == NULL)
+		return;
+	(void) tcs_choice_of_utility(pstmt, NULL);
+	if (statement_is_chosen())
+		tcs_choice_join(&statement_choice);
+	compare_nested(NULL);
+}
+
+/* Does the choice at hand ask for more than its statement was checked for? */
+static bool
+asks_for_more_than(TcsLevel level, int max_staleness)
+{
+	return tcs_level_rank(tcs_choice.level) > tcs_level_rank(level) ||
+		(tcs_choice.level == TCS_LEVEL_BOUNDED && tcs_choice.max_staleness < max_staleness);
+}
+
+/*
+ * A function that has a rule is about to run, by whatever way: as a part of a plan,
+ * inlined, in an expression of a procedural language, as an argument of EXECUTE, in
+ * a check of a domain or in an aggregate.  Where its statement was not chosen for
+ * with it in mind, all that is left is to compare.
+ */
+static pg_noinline void
+check_function(Oid function)
+{
+	TcsChoice	outer = tcs_choice;
+
+	/* what planning runs was gated before, and errors of EXPLAIN help nobody */
+	if (planning_first || explain_start || !gate_is_open_here() ||
+		!tcs_rules_of_function(function))
+		return;
+	/* before any statement: in the parameters of Bind */
+	if (depth == 0 && ActivePortal == NULL)
+		forget_statement();
+	tcs_rules_note_function(function);
+	tcs_choice_of_function(function);
+	if (statement_is_chosen())
+	{
+		tcs_choice_join(&statement_choice);
+		if (asks_for_more_than(statement_choice.choice.level, statement_choice.choice.max_staleness))
+			compare_nested(NULL);
+	}
+	else if (statement_generation != tcs_settings_generation ||
+			 asks_for_more_than((TcsLevel) tcs_read_level, tcs_max_staleness))
+		compare_nested(NULL);
+	tcs_choice = outer;
 }
 
 static void
@@ -347,8 +436,12 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 	if (unlikely(access == OAT_DROP && classId == AuthIdRelationId))
 		tcs_rules_role_dropped(objectId);
 	/* all functions that a statement calls come here, too */
-	if (unlikely(ActivePortal == NULL && access == OAT_FUNCTION_EXECUTE))
+	if (likely(access != OAT_FUNCTION_EXECUTE))
+		return;
+	if (unlikely(ActivePortal == NULL) && in_protocol_call())
 		before_protocol_call(objectId);
+	else if (unlikely(!tcs_rules_idle) && objectId >= FirstNormalObjectId)
+		check_function(objectId);
 }
 
 /* May planning read, and has what it reads to be waited for? */
@@ -392,6 +485,7 @@ before_planning(Query *query, const char *source, bool plain)
 	 * What planning runs from here on was gated above, or is only guessed
 	 * with; the statement itself is still to come to the gate.
 	 */
+	statement_rules_changes = tcs_rules_changes;
 	statement_generation = tcs_settings_generation;
 	tcs_swap_note_planning();
 	return false;
@@ -448,8 +542,8 @@ explains_only(Node *statement)
 }
 
 /* Does a utility statement read, so that it has to come to the gate? */
-static bool
-utility_reads(Node *statement)
+bool
+tcs_utility_reads(Node *statement)
 {
 	switch (nodeTag(statement))
 	{
@@ -542,7 +636,7 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 		/* BEGIN has its transaction by now */
 		weak_isolation_in = tcs_swap_transaction();
 	}
-	if (utility_reads(statement))
+	if (tcs_utility_reads(statement))
 	{
 		uint64		known = SharedInvalidMessageCounter;
 
@@ -564,7 +658,7 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 	if (IsolationUsesXactSnapshot() && ActiveSnapshotSet() &&
 		!IsA(statement, PrepareStmt) && !explains_only(statement))
 		tcs_gate_note_snapshot_use();
-	if (!utility_reads(statement))
+	if (!tcs_utility_reads(statement))
 		statement_generation = tcs_settings_generation;
 	return pstmt;
 }
@@ -681,7 +775,13 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	}
 	if (IsA(statement, NotifyStmt))
 		tcs_session_note_notify();
-	else if ((IsA(statement, CopyStmt) || IsA(statement, TruncateStmt)) && gate_is_open_here())
+	else if (IsA(statement, CopyStmt) && !((CopyStmt *) statement)->is_from)
+	{
+		if (!top && depth > 0)
+			check_nested_copy(pstmt);
+	}
+	else if ((IsA(statement, CopyStmt) || IsA(statement, TruncateStmt) ||
+			  IsA(statement, RefreshMatViewStmt)) && gate_is_open_here())
 		tcs_choice_note_utility_write(pstmt, top ? queryString : NULL);
 
 	depth = outer + 1;

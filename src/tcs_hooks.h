@@ -9,5 +9,6 @@
 #define TCS_HOOKS_H
 
 extern void tcs_hooks_install(void);
+extern bool tcs_utility_reads(Node *statement);
 
 #endif							/* TCS_HOOKS_H */

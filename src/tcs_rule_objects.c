@@ -23,6 +23,7 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "tcop/tcopprot.h"
 #include "utils/fmgroids.h"
@@ -227,13 +228,24 @@ look_through_view(Oid relid, QueryObjects *objects)
 	table_close(view, NoLock);
 }
 
-/* The rules of a relation itself. */
+/* The rules and groups of a relation itself, which are also its ancestors'. */
 static void
 find_candidates(TcsKnownRelation *relation)
 {
-	Oid			schema = get_rel_namespace(relation->relid);
 	List	   *ancestors = ancestors_of(relation->relid);
+	List	   *schemas = list_make1_oid(get_rel_namespace(relation->relid));
+	ListCell   *lc;
 
+	foreach(lc, ancestors)
+		schemas = list_append_unique_oid(schemas, get_rel_namespace(lfirst_oid(lc)));
+	foreach(lc, lcons_oid(relation->relid, list_copy(ancestors)))
+	{
+		const TcsRuleMember *member = tcs_rules.members ?
+			hash_search(tcs_rules.members, &lfirst_oid(lc), HASH_FIND, NULL) : NULL;
+
+		if (member != NULL)
+			relation->groups = list_append_unique_int(relation->groups, member->group);
+	}
 	for (int i = 0; i < tcs_rules.n; i++)
 	{
 		const TcsRule *rule = &tcs_rules.rule[i];
@@ -242,7 +254,7 @@ find_candidates(TcsKnownRelation *relation)
 			add_candidate(relation, i, TCS_WEIGHT_SELF);
 		else if (OidIsValid(rule->relation) && list_member_oid(ancestors, rule->relation))
 			add_candidate(relation, i, TCS_WEIGHT_ANCESTOR);
-		else if (OidIsValid(rule->schema) && rule->schema == schema)
+		else if (OidIsValid(rule->schema) && list_member_oid(schemas, rule->schema))
 			add_candidate(relation, i, TCS_WEIGHT_SCHEMA);
 	}
 }
@@ -303,12 +315,9 @@ static void
 complete(TcsKnownRelation *relation)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(known_context);
-	TcsRuleMember *member = tcs_rules.members ?
-		hash_search(tcs_rules.members, &relation->relid, HASH_FIND, NULL) : NULL;
 	char		kind = get_rel_relkind(relation->relid);
 
 	relation->is_view = kind == RELKIND_VIEW;
-	relation->group = member ? member->group : 0;
 	/* one that is gone has nothing */
 	if (kind != '\0')
 	{
@@ -355,7 +364,7 @@ tcs_rules_look_up(Oid relid)
 static bool
 has_read_rule(const TcsKnownRelation *relation)
 {
-	if (relation->group != 0)
+	if (relation->groups != NIL)
 		return true;
 	for (int i = 0; i < relation->ncandidates; i++)
 	{
@@ -454,6 +463,30 @@ collect_sole_entry(const List *rtable, TcsRuleItems *items)
 }
 
 /*
+ * Add the functions that a plan calls, and those that were inlined into it, by
+ * what core notes to make it anew when one of them changes.
+ */
+static void
+collect_planned_functions(const PlannedStmt *plan, TcsRuleItems *items)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->invalItems)
+	{
+		const PlanInvalItem *item = lfirst_node(PlanInvalItem, lc);
+
+		for (int i = 0; i < tcs_rules.n && item->cacheId == PROCOID; i++)
+		{
+			Oid			function = tcs_rules.rule[i].function;
+
+			if (OidIsValid(function) &&
+				GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(function)) == item->hashValue)
+				items->functions = list_append_unique_oid(items->functions, function);
+		}
+	}
+}
+
+/*
  * Add what a plan reads.  (Its list of relations that it depends on also has those
  * of which nothing but the name is used, as constants of type regclass.)
  */
@@ -464,6 +497,8 @@ tcs_rules_collect_plan(const PlannedStmt *plan, TcsRuleItems *items)
 	List	   *relids = NIL;
 	ListCell   *lc;
 
+	if (tcs_rules.have_function)
+		collect_planned_functions(plan, items);
 	if (written == NULL && collect_sole_entry(plan->rtable, items))
 		return;
 	foreach(lc, plan->rtable)
@@ -493,13 +528,18 @@ calls_sql_function(Node *expression)
 	return is_sql;
 }
 
-/* Does a query call a function in SQL as a table, which planning may inline? */
+/*
+ * Does a query call a function in SQL as a table, which planning may inline?  In
+ * other places that matters only to rules for functions: it has no tables.
+ */
 static bool
 inlined_walker(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
 	if (IsA(node, RangeTblFunction) && calls_sql_function(((RangeTblFunction *) node)->funcexpr))
+		return true;
+	if (tcs_rules.have_function && calls_sql_function(node))
 		return true;
 	if (IsA(node, Query))
 	{
@@ -578,16 +618,23 @@ tcs_rules_collect_simple(const Query *query, TcsRuleItems *items)
 		collect_sole_entry(query->rtable, items);
 }
 
-/* Add the functions of an analysed query alone. */
+/* Add the functions of an analysed query or expression alone. */
 void
-tcs_rules_collect_functions(Query *query, TcsRuleItems *items)
+tcs_rules_collect_functions(Node *node, TcsRuleItems *items)
 {
 	QueryObjects objects = {0};
 
 	if (!tcs_rules.have_function)
 		return;
-	(void) query_objects_walker((Node *) query, &objects);
+	(void) query_objects_walker(node, &objects);
 	items->functions = list_concat_unique_oid(items->functions, objects.functions);
+}
+
+/* Does any rule, for reads or writes, speak of a function? */
+bool
+tcs_rules_of_function(Oid function)
+{
+	return tcs_rules_exist() && function_has_rule(function);
 }
 
 void
@@ -627,19 +674,58 @@ tcs_rules_collect_copy(CopyStmt *copy, TcsRuleItems *items)
 	collect_relations(relids, items);
 }
 
-/* Add a relation that a statement writes. */
+/* Does it matter to any rule that a relation is written? */
+static bool
+write_matters(const TcsKnownRelation *relation)
+{
+	bool		matters = relation->groups != NIL || tcs_rules.have_session_write;
+
+	for (int i = 0; i < relation->ncandidates && !matters; i++)
+		matters = tcs_rules.rule[relation->candidates[i].rule].writes;
+	return matters;
+}
+
+/*
+ * Add a relation that a statement writes.  Which partition gets a row is not known
+ * before: any may.
+ */
 void
 tcs_rules_collect_write(Oid relid, TcsRuleItems *items)
 {
 	TcsKnownRelation *relation;
-	bool		matters;
+	ListCell   *lc;
 
 	if (relid < FirstNormalObjectId || (!tcs_rules.have_write && tcs_rules.ngroups == 0))
 		return;
 	relation = tcs_rules_look_up(relid);
-	matters = relation->group != 0 || tcs_rules.have_session_write;
-	for (int i = 0; i < relation->ncandidates && !matters; i++)
-		matters = tcs_rules.rule[relation->candidates[i].rule].writes;
-	if (matters)
+	if (write_matters(relation))
 		items->writes = list_append_unique_oid(items->writes, relid);
+	foreach(lc, relation->is_view ? NIL : list_copy(relation->through))
+	{
+		if (write_matters(tcs_rules_look_up(lfirst_oid(lc))))
+			items->writes = list_append_unique_oid(items->writes, lfirst_oid(lc));
+	}
+}
+
+/* Add what a plan writes, views that it writes through included. */
+void
+tcs_rules_collect_writes(const PlannedStmt *plan, TcsRuleItems *items)
+{
+	Bitmapset  *results;
+	ListCell   *lc;
+	int			index = -1;
+
+	if (!tcs_rules.have_write && tcs_rules.ngroups == 0)
+		return;
+	results = tcs_result_relations_compat(plan);
+	while ((index = bms_next_member(results, index)) >= 0)
+		tcs_rules_collect_write(rt_fetch(index, plan->rtable)->relid, items);
+	foreach(lc, plan->rtable)
+	{
+		const RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (is_relation(rte) &&
+			(tcs_required_perms_compat(plan->TCS_PERM_INFOS, rte) & (ACL_INSERT | ACL_UPDATE | ACL_DELETE)) != 0)
+			tcs_rules_collect_write(rte->relid, items);
+	}
 }

@@ -21,9 +21,9 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include <math.h>
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
@@ -44,6 +44,8 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/regproc.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "tcs_compat.h"
 #include "tcs_level.h"
@@ -147,6 +149,10 @@ require_function(const char *signature)
 	Oid			function = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
 																CStringGetDatum(signature)));
 
+	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function with OID %u does not exist", function)));
 	if (function < FirstNormalObjectId)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -169,12 +175,16 @@ resolve_objects(Row *row)
 	char	   *function = text_of(row, "function");
 	bool		isnull;
 	Datum		relation = value_of(row, "relation", &isnull);
+	Datum		role;
 
 	if ((isnull ? 0 : 1) + (schema ? 1 : 0) + (function ? 1 : 0) > 1)
 		bad_rule("a rule is for one of relation, schema and function",
 				 "Make a rule for each.");
 	if (!isnull)
 		require_relation(DatumGetObjectId(relation));
+	role = value_of(row, "role", &isnull);
+	if (!isnull)
+		(void) GetUserNameFromId(DatumGetObjectId(role), false);
 	if (schema)
 		set_value(row, "schema_oid",
 				  ObjectIdGetDatum(require_schema(schema)));
@@ -346,6 +356,34 @@ tcs_rule_check(PG_FUNCTION_ARGS)
 	return PointerGetDatum(row.tuple);
 }
 
+/* The unique index says so as well, but in numbers, and also between sessions. */
+static void
+require_in_no_group(const TriggerData *trigger, Oid relid)
+{
+	Relation	rel = trigger->tg_relation;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		return;
+	InvalidateCatalogSnapshot();
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Row			row = {.desc = RelationGetDescr(rel),.tuple = tuple};
+		bool		isnull;
+
+		if (DatumGetObjectId(value_of(&row, "relation", &isnull)) == relid)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNIQUE_VIOLATION),
+					 errmsg("\"%s\" is in group \"%s\" already",
+							get_rel_name(relid), text_of(&row, "name")),
+					 errdetail("A relation is in one group at most."),
+					 errhint("Use tcs.drop_group(), or name all members of both in one group.")));
+	}
+	systable_endscan(scan);
+}
+
 /* BEFORE INSERT OR UPDATE of tcs.rule_group, each row. */
 Datum
 tcs_group_check(PG_FUNCTION_ARGS)
@@ -356,7 +394,10 @@ tcs_group_check(PG_FUNCTION_ARGS)
 	Datum		relation = value_of(&row, "relation", &isnull);
 
 	if (!isnull)
+	{
 		require_relation(DatumGetObjectId(relation));
+		require_in_no_group((TriggerData *) fcinfo->context, DatumGetObjectId(relation));
+	}
 	if (name && name[0] == '\0')
 		bad_rule("the name of a group must not be empty", NULL);
 	return PointerGetDatum(row.tuple);

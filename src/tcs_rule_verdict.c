@@ -274,6 +274,40 @@ judge_relation(const TcsKnownRelation *relation, const TcsRule *by_session,
 	return true;
 }
 
+/* Take a function into a verdict. */
+static void
+judge_function(Oid function, TcsRuleVerdict *verdict)
+{
+	Best		best = {NULL};
+
+	for (int i = 0; i < tcs_rules.n; i++)
+	{
+		if (tcs_rules.rule[i].function == function)
+			consider(&tcs_rules.rule[i], 0, verdict, &best);
+	}
+	if (best.rule != NULL)
+		raise_level(verdict, best.rule);
+}
+
+/*
+ * Take a member of a group that is read into a verdict, with all that would be read
+ * with it.  What has no rule pulls nobody down.
+ */
+static void
+judge_member(Oid relid, TcsRuleVerdict *verdict)
+{
+	const TcsKnownRelation *relation = tcs_rules_look_up(relid);
+	List	   *through = list_copy(relation->through);
+	List	   *functions = list_copy(relation->functions);
+	ListCell   *lc;
+
+	(void) judge_relation(relation, NULL, verdict);
+	foreach(lc, functions)
+		judge_function(lfirst_oid(lc), verdict);
+	foreach(lc, through)
+		(void) judge_relation(tcs_rules_look_up(lfirst_oid(lc)), NULL, verdict);
+}
+
 /* The members of a group pull each other up. */
 static void
 judge_group(int group, TcsRuleVerdict *verdict)
@@ -291,25 +325,9 @@ judge_group(int group, TcsRuleVerdict *verdict)
 	}
 	foreach(lc, relids)
 	{
-		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))))
-			continue;
-		/* one without a rule pulls nobody down */
-		(void) judge_relation(tcs_rules_look_up(lfirst_oid(lc)), NULL, verdict);
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))))
+			judge_member(lfirst_oid(lc), verdict);
 	}
-}
-
-static void
-judge_function(Oid function, TcsRuleVerdict *verdict)
-{
-	Best		best = {NULL};
-
-	for (int i = 0; i < tcs_rules.n; i++)
-	{
-		if (tcs_rules.rule[i].function == function)
-			consider(&tcs_rules.rule[i], 0, verdict, &best);
-	}
-	if (best.rule != NULL)
-		raise_level(verdict, best.rule);
 }
 
 static void
@@ -317,6 +335,9 @@ judge_set(RuleSet *set)
 {
 	TcsRuleVerdict *verdict = &set->verdict;
 	const TcsRule *by_session;
+	List	   *groups = NIL;
+	ListCell   *lc;
+	MemoryContext oldcontext;
 
 	memset(verdict, 0, sizeof(*verdict));
 	verdict->max_staleness = verdict->floor_staleness = -1;
@@ -333,15 +354,13 @@ judge_set(RuleSet *set)
 		if (!judge_relation(relation, by_session, verdict) &&
 			(!relation->is_view || set->covered))
 			verdict->unruled = true;
-		if (relation->group != 0)
-		{
-			MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
-
-			set->groups = list_append_unique_int(set->groups, relation->group);
-			MemoryContextSwitchTo(oldcontext);
-			judge_group(relation->group, verdict);
-		}
+		groups = list_concat_unique_int(groups, relation->groups);
 	}
+	foreach(lc, groups)
+		judge_group(lfirst_int(lc), verdict);
+	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+	set->groups = list_copy(groups);
+	MemoryContextSwitchTo(oldcontext);
 	for (int i = 0; i < set->nfunctions; i++)
 		judge_function(set->oids[set->nreads + i], verdict);
 
@@ -433,10 +452,29 @@ tcs_rules_note_write(int number)
 	tcs_rules_write_verdict(number, &level, &id);
 	for (int i = 0; i < set->nwrites; i++)
 	{
-		int			group = tcs_rules_look_up(set->oids[set->nreads + set->nfunctions + i])->group;
+		ListCell   *lc;
 
-		if (group != 0)
-			tcs_rules.group_written[group] = tcs_swap_transaction();
+		foreach(lc, tcs_rules_look_up(set->oids[set->nreads + set->nfunctions + i])->groups)
+			tcs_rules.group_written[lfirst_int(lc)] = tcs_swap_transaction();
+	}
+	if (id != 0)
+		tcs_write_require(level, id);
+}
+
+/* A function is about to run: a rule may ask for more of what it writes. */
+void
+tcs_rules_note_function(Oid function)
+{
+	TcsWriteLevel level = TCS_WRITE_DEFAULT;
+	int			id = 0;
+
+	if (!tcs_rules.have_write)
+		return;
+	tcs_rules_refresh();
+	for (int i = 0; i < tcs_rules.n; i++)
+	{
+		if (tcs_rules.rule[i].function == function)
+			raise_write_level(&tcs_rules.rule[i], &level, &id);
 	}
 	if (id != 0)
 		tcs_write_require(level, id);

@@ -77,6 +77,7 @@ static bool have_rows = false;	/* also of rules that apply to nothing */
 
 bool		tcs_rules_plan_ahead = false;
 bool		tcs_rules_idle = false;
+uint64		tcs_rules_changes = 0;
 
 /* Whom rules were matched with. */
 static bool session_valid = false;
@@ -100,6 +101,7 @@ relation_changed(Datum arg, Oid relid)
 		tcs_rules.valid = tcs_rules_idle = false;
 		tcs_rules.epoch++;
 		tcs_settings_generation++;
+		tcs_rules_changes++;
 		ResetPlanCache();
 	}
 }

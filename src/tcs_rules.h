@@ -56,6 +56,9 @@ typedef struct TcsRuleItems
 /* It is known that there are no rules; looked at for each statement planned. */
 extern TCS_LOCAL bool tcs_rules_idle;
 
+/* Counts changes of the rules. */
+extern uint64 tcs_rules_changes;
+
 /* A statement is planned to see what it reads, and not to be run. */
 extern bool tcs_rules_plan_ahead;
 
@@ -72,12 +75,15 @@ extern bool tcs_rules_collect_simple(const Query *query, TcsRuleItems *items);
 extern bool tcs_rules_may_be_inlined(Query *query);
 extern void tcs_rules_collect_copy(CopyStmt *copy, TcsRuleItems *items);
 extern void tcs_rules_collect_function(Oid function, TcsRuleItems *items);
-extern void tcs_rules_collect_functions(Query *query, TcsRuleItems *items);
+extern void tcs_rules_collect_functions(Node *node, TcsRuleItems *items);
 extern void tcs_rules_collect_write(Oid relid, TcsRuleItems *items);
+extern void tcs_rules_collect_writes(const PlannedStmt *plan, TcsRuleItems *items);
 extern int	tcs_rules_intern(TcsRuleItems *items);
 
 extern const TcsRuleVerdict *tcs_rules_verdict(int set, bool *wrote_to_group);
 extern void tcs_rules_note_write(int set);
+extern bool tcs_rules_of_function(Oid function);
+extern void tcs_rules_note_function(Oid function);
 extern void tcs_rules_write_verdict(int set, TcsWriteLevel *level, int *rule);
 extern const char *tcs_rules_reason(int rule);
 extern void tcs_rules_init(void);

@@ -66,7 +66,7 @@ typedef struct TcsKnownRelation
 	bool		complete;		/* is what follows known? */
 	int			ncandidates;	/* rules of the relation itself */
 	TcsRuleCandidate *candidates;
-	int			group;			/* 0: none */
+	List	   *groups;			/* numbers; also those of its ancestors */
 	List	   *through;		/* OIDs of relations that are read with it */
 	List	   *functions;		/* OIDs of functions with rules, likewise */
 	bool		is_view;

@@ -480,7 +480,7 @@ DELETE FROM tcs.rule r WHERE r.role IS NOT NULL
 INSERT INTO tcs.rule AS r (relation, level, max_staleness, max_wait, fallback, floor, hard,
 	schema, function, role, application_name, operation, reason)
 SELECT $1, $2, tcs.milliseconds($3), tcs.milliseconds($4), $5, $6, $7, $8,
-	(pg_identify_object('pg_proc'::regclass, $9, 0)).identity, $10, $12, $13, $14
+	coalesce((pg_identify_object('pg_proc'::regclass, $9, 0)).identity, $9::text), $10, $12, $13, $14
  WHERE tcs.require_database($11)
     ON CONFLICT ((coalesce(relation::oid, 0::oid)), (coalesce(function, '')), (coalesce(schema, ''::name)),
 		(coalesce(role::oid, 0::oid)), (coalesce(application_name, '')), operation)
@@ -509,6 +509,9 @@ AS $$
 WITH gone AS (
 	DELETE FROM tcs.rule r
 	 WHERE CASE WHEN $7 IS NOT NULL THEN r.id = $7
+				AND ($1 IS NULL OR r.relation::oid = $1::oid) AND ($2 IS NULL OR r.schema = $2)
+				AND ($3 IS NULL OR r.function = (pg_identify_object('pg_proc'::regclass, $3, 0)).identity)
+				AND ($4 IS NULL OR r.role::oid = $4::oid) AND ($5 IS NULL OR r.application_name = $5)
 			ELSE r.relation::oid IS NOT DISTINCT FROM $1::oid AND r.schema IS NOT DISTINCT FROM $2
 				AND r.function IS NOT DISTINCT FROM (pg_identify_object('pg_proc'::regclass, $3, 0)).identity
 				AND r.role::oid IS NOT DISTINCT FROM $4::oid
