@@ -2,6 +2,8 @@
 --
 -- Run it on the primary: psql -f examples/levels.sql.  The application needs no
 -- change; each statement gets the level of what it reads, on every node.
+-- Commits to "password" and "balance" are refused (55000) unless the primary has
+-- standbys in synchronous_standby_names.
 
 CREATE TABLE IF NOT EXISTS password (login text PRIMARY KEY, hash text, changed timestamptz);
 CREATE TABLE IF NOT EXISTS cart (customer int, item int, n int);

@@ -67,4 +67,15 @@ like(read_at($s1, "SELECT level || ' by ' || source FROM tcs.explain_level('/* t
 	qr/^strong by floor of rule/, "eventual by hint, $_")
   foreach ('password', 'balance');
 
+# A dump reads everything by one snapshot, which has to be taken at the strongest
+# of the levels.
+foreach my $node ($primary, $s1)
+{
+	local $ENV{PGOPTIONS} = '-c tcs.read_level=linearizable -c tcs.max_wait=60s';
+
+	command_ok([ $node->installed_command('pg_dump'), '-f', $node->basedir . '/dump.sql', '-d', $node->connstr('postgres') ],
+		'pg_dump from ' . $node->name);
+	like(slurp_file($node->basedir . '/dump.sql'), qr/^1\t100\.00$/m, '... with its rows');
+}
+
 done_testing();
