@@ -300,6 +300,27 @@ before_executor(QueryDesc *query_desc, int eflags)
 		tcs_gate_note_snapshot_use();
 }
 
+/* A plan is started that is only shown. */
+static pg_noinline void
+start_to_explain(QueryDesc *query_desc, int eflags)
+{
+	if (tcs_redirect_is_armed && depth == 1)
+		tcs_redirect_started(query_desc, eflags);
+	explain_start = true;
+	PG_TRY();
+	{
+		if (prev_ExecutorStart)
+			prev_ExecutorStart(query_desc, eflags);
+		else
+			standard_ExecutorStart(query_desc, eflags);
+	}
+	PG_FINALLY();
+	{
+		explain_start = false;
+	}
+	PG_END_TRY();
+}
+
 /*
  * The hot path of tcs: a top-level statement whose requirement was met before,
  * and still is, passes with these tests alone.
@@ -320,15 +341,16 @@ tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 		statement_generation = tcs_settings_generation;
 	else if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
 		before_executor(queryDesc, eflags);
-	else if (tcs_redirect_is_armed && depth == 1)
-		tcs_redirect_started(queryDesc, eflags);
+	else
+	{
+		start_to_explain(queryDesc, eflags);
+		return;
+	}
 
-	explain_start = (eflags & EXEC_FLAG_EXPLAIN_ONLY) != 0;
 	if (prev_ExecutorStart)
 		prev_ExecutorStart(queryDesc, eflags);
 	else
 		standard_ExecutorStart(queryDesc, eflags);
-	explain_start = false;
 }
 
 static void
@@ -360,7 +382,7 @@ in_protocol_call(void)
  * The protocol's function call (libpq's PQfn(), large objects) has neither plan
  * nor portal, but lets this hook know, right after it took its snapshot.
  */
-static pg_noinline void
+static void
 before_protocol_call(Oid function)
 {
 	if (gate_is_open_here() && !tcs_exempt_function(function))
@@ -400,7 +422,7 @@ asks_for_more_than(TcsLevel level, int max_staleness)
  * a check of a domain or in an aggregate.  Where its statement was not chosen for
  * with it in mind, all that is left is to compare.
  */
-static pg_noinline void
+static void
 check_function(Oid function)
 {
 	TcsChoice	outer = tcs_choice;
@@ -426,6 +448,16 @@ check_function(Oid function)
 	tcs_choice = outer;
 }
 
+/* A function is about to run, and that may be of interest. */
+static pg_noinline void
+before_function(Oid function)
+{
+	if (ActivePortal == NULL && in_protocol_call())
+		before_protocol_call(function);
+	else if (!tcs_rules_idle && function >= FirstNormalObjectId)
+		check_function(function);
+}
+
 static void
 tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 				  int subId, void *arg)
@@ -436,12 +468,10 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 	if (unlikely(access == OAT_DROP && classId == AuthIdRelationId))
 		tcs_rules_role_dropped(objectId);
 	/* all functions that a statement calls come here, too */
-	if (likely(access != OAT_FUNCTION_EXECUTE))
-		return;
-	if (unlikely(ActivePortal == NULL) && in_protocol_call())
-		before_protocol_call(objectId);
-	else if (unlikely(!tcs_rules_idle) && objectId >= FirstNormalObjectId)
-		check_function(objectId);
+	if (access == OAT_FUNCTION_EXECUTE &&
+		unlikely(ActivePortal == NULL ||
+				 (objectId >= FirstNormalObjectId && !tcs_rules_idle)))
+		before_function(objectId);
 }
 
 /* May planning read, and has what it reads to be waited for? */
