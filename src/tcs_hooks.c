@@ -402,6 +402,8 @@ check_nested_copy(const PlannedStmt *pstmt)
 {
 	if (!gate_is_open_here() || ((CopyStmt *) pstmt->utilityStmt)->relation == NULL)
 		return;
+	if (statement_generation == tcs_settings_generation && !tcs_rules_exist())
+		return;
 	(void) tcs_choice_of_utility(pstmt, NULL);
 	if (statement_is_chosen())
 		tcs_choice_join(&statement_choice);

@@ -634,7 +634,7 @@ tcs_rules_collect_functions(Node *node, TcsRuleItems *items)
 bool
 tcs_rules_of_function(Oid function)
 {
-	return tcs_rules_exist() && function_has_rule(function);
+	return tcs_rules_exist() && tcs_rules.have_any_function && function_has_rule(function);
 }
 
 void

@@ -290,6 +290,8 @@ note_kind(const TcsRule *rule)
 {
 	if (rule->application_name)
 		tcs_rules.have_application = true;
+	if (OidIsValid(rule->function))
+		tcs_rules.have_any_function = true;
 	if (rule->writes)
 	{
 		tcs_rules.have_write = true;
@@ -390,7 +392,8 @@ tcs_rules_load(void)
 	tcs_rules.members = NULL;
 	have_rows = false;
 	tcs_rules.have_session = tcs_rules.have_function = tcs_rules.have_read = tcs_rules.have_write =
-		tcs_rules.have_session_write = tcs_rules.have_application = false;
+		tcs_rules.have_session_write = tcs_rules.have_application =
+		tcs_rules.have_any_function = false;
 	session_valid = false;
 	MemoryContextReset(rules_context);
 	tcs_rules.epoch++;

@@ -86,7 +86,8 @@ typedef struct TcsRulesCopy
 	/* what kinds of rules there are, so that others need not be looked for */
 	bool		have_read;
 	bool		have_write;
-	bool		have_function;
+	bool		have_function;	/* for reads */
+	bool		have_any_function;
 	bool		have_application;
 	bool		have_session;	/* for reads, of no object */
 	bool		have_session_write;
