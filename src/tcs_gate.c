@@ -25,7 +25,8 @@
  *		PortalStart(), just before ExecutorStart().  EXECUTE, DECLARE, EXPLAIN
  *		ANALYZE, COPY, CALL, DO: in PortalRunUtility(), just before the utility
  *		hook.  The protocol's function call: in HandleFunctionRequest(), just
- *		before the object access hook.  FETCH reads on with the cursor's.  Statements inside functions
+ *		before the object access hook.  FETCH reads on with the cursor's, of which
+ *		what was proved since says nothing.  Statements inside functions
  *		do not wait: the requirement was checked for the statement that calls
  *		them, and one that was raised since is an error if it is not met.
  *
@@ -1166,8 +1167,8 @@ tcs_gate_pass_slowly(TcsSite *site)
 		context.arrival = xact.arrival;
 		context.acknowledged = xact.acknowledged;
 	}
-	else if (site->kind == TCS_SITE_NESTED && tcs_gate.at_once_level < 0 &&
-			 tcs_gate.arrival != 0)
+	else if (site->kind == TCS_SITE_NESTED && !site->resumed &&
+			 tcs_gate.at_once_level < 0 && tcs_gate.arrival != 0)
 		context.arrival = tcs_gate.arrival;
 	if (site_is_read(site))
 	{
@@ -1196,7 +1197,10 @@ tcs_gate_pass_slowly(TcsSite *site)
 	facts.nested = site->kind == TCS_SITE_NESTED;
 	facts.rules_changed = site->rules_changed;
 	facts.now = context.arrival;
-	facts.proof = fixed ? xact.proof : tcs_gate.proof;
+	if (fixed)
+		facts.proof = xact.proof;
+	else if (!site->resumed)
+		facts.proof = tcs_gate.proof;
 	tcs_requirement_make(level, &context, &facts.req);
 	met = tcs_requirement_is_empty(&facts.req) ||
 		tcs_requirement_met(&facts.req, &facts.proof);

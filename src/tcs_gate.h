@@ -45,6 +45,7 @@ typedef struct TcsSite
 	bool		locks_released; /* QUERY: for a wait, or for its run elsewhere */
 	bool		redirected;		/* QUERY: its plan is replaced */
 	bool		rules_changed;	/* NESTED: since its statement came */
+	bool		resumed;		/* NESTED: in a cursor that goes on */
 } TcsSite;
 
 /* What became of the last statement that came to the gate. */

@@ -82,6 +82,14 @@ static uint64 statement_rules_changes = 0;
 /* Is a plan being started that is only explained? */
 static bool explain_start = false;
 
+/*
+ * The plan of the client that was started last, if that was seen; only compared.
+ * When another one goes on, as the portal of a cursor does, its snapshot may be
+ * older than what was proved last, and what it calls must not go by that.
+ */
+static const QueryDesc *started = NULL;
+static bool resumed = false;
+
 /* Is this process one that comes to the gate? */
 static enum
 {
@@ -162,6 +170,7 @@ forget_statement(void)
 	statement_generation = tcs_settings_generation;
 	statement_rules_changes = tcs_rules_changes;
 	tcs_gate.arrival = 0;
+	resumed = false;
 }
 
 /* A top-level statement comes to the gate. */
@@ -198,8 +207,9 @@ compare_nested(QueryDesc *query_desc)
 {
 	TcsSite		site = {.kind = TCS_SITE_NESTED,.query_desc = query_desc};
 
-	if (tcs_gate_is_satisfied())
+	if (!resumed && tcs_gate_is_satisfied())
 		return;
+	site.resumed = resumed;
 	site.rules_changed = statement_rules_changes != tcs_rules_changes;
 	tcs_gate_pass_slowly(&site);
 }
@@ -285,6 +295,8 @@ before_executor(QueryDesc *query_desc, int eflags)
 		check_nested(query_desc);
 		return;
 	}
+	started = query_desc;
+	resumed = false;
 	/* what is exempt has shown nothing of the snapshot */
 	if (tcs_exempt_plan(query_desc->plannedstmt))
 	{
@@ -338,7 +350,11 @@ tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 			   !IsolationUsesXactSnapshot() &&
 			   (eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0 &&
 			   tcs_gate_pass_at_once()))
+	{
 		statement_generation = tcs_settings_generation;
+		started = NULL;
+		resumed = false;
+	}
 	else if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
 		before_executor(queryDesc, eflags);
 	else
@@ -353,11 +369,28 @@ tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 		standard_ExecutorStart(queryDesc, eflags);
 }
 
+/*
+ * A plan is run: does it go on, with a snapshot from before?  FETCH says so itself;
+ * COMMIT runs a cursor WITH HOLD to its end.
+ */
+static pg_noinline void
+note_run(const QueryDesc *query_desc)
+{
+	if (depth == 0)
+		resumed = query_desc != started || query_desc->already_executed;
+	else if (ActivePortal != NULL && ActivePortal->queryDesc == query_desc &&
+			 (ActivePortal->cursorOptions & CURSOR_OPT_HOLD) != 0)
+		resumed = true;
+}
+
 static void
 tcs_ExecutorRun(TCS_RUN_ARGS)
 {
 	int			outer = depth;
 
+	/* without functions of users there is nothing to go by it */
+	if (unlikely(queryDesc->plannedstmt->invalItems != NIL))
+		note_run(queryDesc);
 	depth = outer + 1;
 	if (prev_ExecutorRun)
 		prev_ExecutorRun(TCS_RUN_PASS);
@@ -660,6 +693,8 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 	Node	   *statement = pstmt->utilityStmt;
 	TcsSite		site = {.kind = TCS_SITE_UTILITY};
 
+	started = NULL;
+	resumed = IsA(statement, FetchStmt);
 	if (asks_for_weak_isolation(statement))
 	{
 		/* SET TRANSACTION can come too late, which core says */

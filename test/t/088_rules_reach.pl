@@ -187,6 +187,51 @@ everywhere('TRUNCATE tcs.rule');
 
 
 ##
+## A cursor goes on with its old snapshot: what was proved since is not for it
+##
+
+everywhere(q{
+CREATE TABLE guarded (v int);
+CREATE TABLE beside (v int);
+CREATE FUNCTION counts() RETURNS bigint LANGUAGE plpgsql STABLE AS 'BEGIN RETURN (SELECT count(*) FROM guarded); END';
+SELECT tcs.set_rule('guarded', 'session', floor => 'session');
+SELECT tcs.set_rule('beside', 'session');
+});
+foreach my $how ('FETCH', 'COMMIT', 'Execute')
+{
+	my $client = TcsWire->new($standby, options => '-c tcs.read_level=eventual -c tcs.max_wait=60s');
+
+	pause_replay($standby);
+	my $later = write_token($primary, 'INSERT INTO guarded VALUES (1)');
+
+	$client->ok_query('BEGIN');
+	if ($how ne 'Execute')
+	{
+		my $hold = $how eq 'COMMIT' ? 'WITH HOLD' : '';
+
+		$client->ok_query("DECLARE c CURSOR $hold FOR SELECT counts() FROM generate_series(1, 3)");
+	}
+	else
+	{
+		$client->parse('s', 'SELECT counts() FROM generate_series(1, 3)')->bind('p', 's')->sync->results;
+	}
+	resume_replay($standby);
+	wait_for_replay($primary, $standby);
+	$client->ok_query("SET LOCAL tcs.session_token = '$later'");
+	$client->ok_query('/* tcs(session) */ SELECT * FROM beside');
+	my @results = $how eq 'FETCH' ? $client->query('FETCH ALL FROM c') :
+	  $how eq 'COMMIT' ? $client->query('COMMIT') : $client->execute('p')->sync->results;
+
+	is($results[-1]{state}, '55000', "$how of a cursor that is older than what was proved");
+	$client->query('ROLLBACK');
+	is(($client->query("BEGIN; DECLARE c CURSOR FOR SELECT counts(); FETCH c; COMMIT"))[-1]{state}, '00000',
+		'... and without a token there is nothing to miss');
+	$client->disconnect;
+}
+everywhere('TRUNCATE tcs.rule');
+
+
+##
 ## COPY of a table below another statement
 ##
 
