@@ -224,22 +224,55 @@ apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -y \
 	-o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold \
 	--no-install-recommends "$@" </dev/null; }
 
+# at_our_versions PACKAGES: names the version of the headers.  The newest headers
+# depend on the newest server, so apt-get would upgrade the server that is here.
+at_our_versions()
+{
+	case " $* " in *" postgresql-server-dev-"*)
+		[ -f /usr/include/postgresql/libpq-fe.h ] || set -- "$@" libpq-dev ;;
+	esac
+	for package in $(printf '%s\n' "$@" | sort -u); do
+		case $package in
+			postgresql-server-dev-*) installed=postgresql-${package##*-} ;;
+			libpq-dev) installed=libpq5 ;;
+			*) installed= ;;
+		esac
+		version=
+		[ -z "$installed" ] || version=$(dpkg-query -W -f '${db:Status-Status} ${Version}\n' \
+			"$installed" 2>/dev/null | sed -n 's/^installed //p' | head -1)
+		if [ -n "$version" ] && apt-cache show "$package=$version" >/dev/null 2>&1; then
+			say "$package=$version"
+		else
+			say "$package"
+		fi
+	done
+}
+
+# try_packages PACKAGES: whether they can be installed without an upgrade of a
+# server, which would restart the clusters of this machine.  That is not for a
+# test to do.
+try_packages()
+{
+	apt -s install "$@" >"$aptlog" 2>&1 || return 1
+	! grep -q '^Inst postgresql-[0-9]* \[' "$aptlog" || return 2
+}
+
 install_packages()
 {
 	aptlog=$(mktemp "${TMPDIR:-/tmp}/tcs-apt.XXXXXX")
 	apt_lists
 
-	# An upgrade of a server would restart the clusters of this machine.  That
-	# is not for a test to do.
-	if ! apt -s install "$@" >"$aptlog" 2>&1; then
-		apt update >>"$aptlog" 2>&1 || :
-		if ! apt -s install "$@" >"$aptlog" 2>&1; then
-			tail -20 "$aptlog" >&2
-			rm -f "$aptlog"
-			die "apt-get cannot install $*"
-		fi
-	fi
-	if grep -q '^Inst postgresql-[0-9]* \[' "$aptlog"; then
+	# Old package lists may not know the version that is needed.
+	tried=0
+	try_packages $(at_our_versions "$@") || {
+		apt update >/dev/null 2>&1 || :
+		try_packages $(at_our_versions "$@") || tried=$?
+	}
+	if [ $tried = 1 ]; then
+		tail -20 "$aptlog" >&2
+		rm -f "$aptlog"
+		die "apt-get cannot install $*"
+	elif [ $tried = 2 ]; then
 		rm -f "$aptlog"
 		die "installing $* would upgrade the PostgreSQL server of this machine and restart its clusters.
 Please do that yourself:
@@ -258,7 +291,7 @@ Please do that yourself:
 			as_root sh -c "printf '%s\n%s\n' '$mark' 'create_main_cluster = false' >>$conf"
 			guard=yes ;;
 	esac
-	apt_step install "$@"
+	apt_step install $(at_our_versions "$@")
 	[ $guard = no ] || as_root sed -i "/^$mark\$/,+1d" $conf
 	rm -f "$aptlog"
 }
