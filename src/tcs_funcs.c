@@ -159,7 +159,13 @@ tcs_session_token_fn(PG_FUNCTION_ARGS)
 	char		buf[TCS_TOKEN_MAXLEN + 1];
 
 	require_preloaded();
-	tcs_session_current_token(&token);
+	if (tcs_session_has_uncommitted())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("cannot take a session token in a transaction that has written"),
+				 errdetail("The token would not cover what the transaction writes: its position is known only after COMMIT."),
+				 errhint("Take the token after COMMIT, or use the one that the server reports as parameter tcs.session_token.")));
+	(void) tcs_session_current_token(&token);
 	require_known_version(&token);
 	tcs_token_format(&token, buf);
 	PG_RETURN_TEXT_P(cstring_to_text(buf));

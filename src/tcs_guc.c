@@ -157,6 +157,16 @@ tcs_guc_set_token(const TcsToken *token, const char *text)
 }
 
 /*
+ * Report that there is no token, and keep the one in force: the value becomes '',
+ * and what was parsed stays.  Reports failure as tcs_guc_set_token() does.
+ */
+bool
+tcs_guc_withdraw_token(void)
+{
+	return tcs_guc_set_token(parsed_token, "");
+}
+
+/*
  * Write another token over the one that is set, in place.
  *
  * This is for the commit callback, which can neither throw nor allocate; the
@@ -215,13 +225,14 @@ check_session_token(char **newval, void **extra, GucSource source)
 {
 	TcsToken	token;
 
-	if (*newval == NULL || **newval == '\0')
+	/* with our own doing, a token can be in force that is not shown */
+	if (trusted_token)
+		token = *trusted_token;
+	else if (*newval == NULL || **newval == '\0')
 	{
 		*extra = NULL;
 		return true;
 	}
-	if (trusted_token)
-		token = *trusted_token;
 	else if (!tcs_token_parse(*newval, &token))
 	{
 		GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);

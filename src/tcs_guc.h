@@ -63,6 +63,7 @@ extern GucSource tcs_guc_fallback_source(void);
 extern LocalTransactionId tcs_guc_level_set_in(void);
 extern int	tcs_guc_max_wait(void);
 extern bool tcs_guc_set_token(const TcsToken *token, const char *text);
+extern bool tcs_guc_withdraw_token(void);
 extern void tcs_guc_overwrite_token(const TcsToken *token, const char *text);
 extern void tcs_guc_set_for_now(const char *name, const char *value);
 extern const char *tcs_guc_asker(void);

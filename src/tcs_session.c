@@ -41,6 +41,7 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "miscadmin.h"
+#include "tcop/pquery.h"
 #include "utils/snapmgr.h"
 
 #include "tcs_commits.h"
@@ -54,7 +55,8 @@
 
 /* A token to be reported; made in PRE_COMMIT as far as possible. */
 static TcsToken next_token;
-static bool next_is_of_here;	/* what is written here can be added to it */
+static bool next_is_of_here = false;	/* what is written here can be added
+										 * to it */
 bool		tcs_session_is_ending = false;	/* on a primary, with something to
 											 * do */
 static bool place_made = false; /* by PRE_COMMIT, for COMMIT to fill in */
@@ -146,10 +148,14 @@ note_apart(TcsToken *token, uint32 what)
  * On the primary "read" is covered by a read index; on a standby by the end of
  * the record that is being replayed, since its effects may be visible before
  * the position of replay moves.  May throw, and on the primary flush WAL.
+ *
+ * Returns whether positions of this node may be added to it.
  */
-void
+bool
 tcs_session_current_token(TcsToken *token)
 {
+	bool		is_of_here;
+
 	if (RecoveryInProgress())
 	{
 		TimeLineID	tli;
@@ -161,16 +167,17 @@ tcs_session_current_token(TcsToken *token)
 		 * On the way to the next timeline, what lies before its beginning is
 		 * part of it.  Of one still farther away that is not known.
 		 */
-		if (start_token(token, tli, tcs_guc_token()) ||
+		is_of_here = start_token(token, tli, tcs_guc_token()) ||
 			(token->system_identifier == GetSystemIdentifier() &&
-			 token->tli == tli + 1 && seen <= token->tli_begin))
+			 token->tli == tli + 1 && seen <= token->tli_begin);
+		if (is_of_here)
 			token->seen_standby = Max(token->seen_standby, seen);
 		else
 			note_apart(token, TCS_TOKEN_SAW_APART);
 	}
 	else
 	{
-		bool		is_of_here = tcs_session_primary_token(tcs_guc_token(), token);
+		is_of_here = tcs_session_primary_token(tcs_guc_token(), token);
 
 		/*
 		 * This process has seen all that this server did since that commit,
@@ -182,6 +189,7 @@ tcs_session_current_token(TcsToken *token)
 			token->flags &= ~TCS_TOKEN_NOT_DURABLE;
 		}
 	}
+	return is_of_here;
 }
 
 /*
@@ -200,6 +208,29 @@ tcs_session_primary_token(const TcsToken *given, TcsToken *token)
 	}
 	token->seen_primary = Max(token->seen_primary, position.lsn);
 	return true;
+}
+
+/*
+ * Does a token that is made now miss what its own transaction or statement
+ * writes?  The position of a commit is known only when it is done.
+ *
+ * A query with a data-modifying WITH may not have come to its writes yet.
+ */
+bool
+tcs_session_has_uncommitted(void)
+{
+	ListCell   *lc;
+
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return true;
+	if (ActivePortal == NULL)
+		return false;
+	foreach(lc, ActivePortal->stmts)
+	{
+		if (lfirst_node(PlannedStmt, lc)->hasModifyingCTE)
+			return true;
+	}
+	return false;
 }
 
 /* COMMIT or ROLLBACK PREPARED ran in this transaction. */
@@ -273,6 +304,26 @@ tcs_session_report_pending(void)
 }
 
 /*
+ * With tcs.report_token = off, the token that was reported last does not cover
+ * what this transaction wrote, and the client must not take it for one that
+ * does.  So an empty one is reported.  What the session has been handed stays in
+ * force for its reads.
+ */
+static void
+withdraw_token(void)
+{
+	uint64		generation = tcs_settings_generation;
+
+	if (tcs_guc_token() == NULL || tcs_session_token[0] == '\0')
+		return;
+	if (!tcs_guc_withdraw_token())
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("could not empty \"%s\"", "tcs.session_token")));
+	tcs_gate_carry_over(generation);
+}
+
+/*
  * Before the commit record; an error here is an ordinary rollback.
  *
  * What is to be reported is made here as far as it can be.
@@ -290,21 +341,28 @@ pre_commit(void)
 		if (tcs_report_token != TCS_REPORT_ALL || !FirstSnapshotSet ||
 			!tcs_is_client_backend())
 			return;
-		tcs_session_current_token(&next_token);
+		(void) tcs_session_current_token(&next_token);
 		(void) set_own_token(&next_token);
 		return;
 	}
 
 	tcs_session_is_ending = true;
 	tcs_commits_enter();
-	if (tcs_report_token == TCS_REPORT_OFF || !tcs_is_client_backend())
+	if (!tcs_is_client_backend())
 		return;
 
 	writes = TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
 		prepared_transaction_ended;
+	if (tcs_report_token == TCS_REPORT_OFF)
+	{
+		if (writes)
+			withdraw_token();
+		return;
+	}
 	if (!writes && tcs_report_token == TCS_REPORT_ALL && FirstSnapshotSet)
 	{
-		tcs_session_current_token(&next_token);
+		/* pg_notify() writes yet, and its commit is added to this token */
+		next_is_of_here = tcs_session_current_token(&next_token);
 		place_made = set_own_token(&next_token);
 	}
 	else
@@ -333,7 +391,10 @@ report_commit(void)
 		 * synchronous_commit does not tell: what drops a table is flushed in
 		 * any case, and what has an xid but wrote nothing else is not.
 		 */
-		next_token.flags = GetFlushRecPtr(NULL) < last_written.lsn ? TCS_TOKEN_NOT_DURABLE : 0;
+		if (GetFlushRecPtr(NULL) < last_written.lsn)
+			next_token.flags |= TCS_TOKEN_NOT_DURABLE;
+		else
+			next_token.flags &= ~TCS_TOKEN_NOT_DURABLE;
 	}
 	/* the end of the commit bounds all that was read before it, too */
 	if (tcs_report_token == TCS_REPORT_ALL && next_is_of_here)
@@ -393,6 +454,7 @@ forget_transaction(void)
 	prepared_transaction_ended = false;
 	xid_to_come = false;
 	place_made = false;
+	next_is_of_here = false;
 	pending_was_set = false;
 }
 

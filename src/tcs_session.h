@@ -19,8 +19,9 @@ extern TCS_LOCAL bool tcs_session_report_is_pending;
 extern TCS_LOCAL bool tcs_session_is_ending;
 
 extern bool tcs_is_client_backend(void);
-extern void tcs_session_current_token(TcsToken *token);
+extern bool tcs_session_current_token(TcsToken *token);
 extern bool tcs_session_primary_token(const TcsToken *given, TcsToken *token);
+extern bool tcs_session_has_uncommitted(void);
 extern void tcs_session_note_prepared(void);
 extern void tcs_session_note_notify(void);
 extern void tcs_session_report_pending(void);

@@ -394,16 +394,43 @@ silent('a read after pruning', 'SELECT count(*) FROM pruned');
 $client->query('SET tcs.report_token = off');
 my $old = $client->parameter('tcs.session_token');
 
-silent('report_token = off, a write', q{UPDATE t SET v = 'off' WHERE id = 1});
-is($client->ok_query('SHOW tcs.session_token'), $old, 'the setting stays as it was');
+silent('report_token = off, a read', 'SELECT * FROM t');
+is($client->ok_query('SHOW tcs.session_token'), $old, 'what was reported stays as long as it covers all');
+silent('off, a rollback', q{BEGIN; DELETE FROM t; ROLLBACK});
+$client->query(q{UPDATE t SET v = 'off' WHERE id = 1});
+is_deeply([ $client->reports ], [''], 'report_token = off, a write: the old token does not cover it, and is withdrawn');
+is($client->ok_query('SHOW tcs.session_token'), '', '... by SHOW as well');
+silent('off, another write', q{UPDATE t SET v = 'off' WHERE id = 1});
 my $asked = fields($client->ok_query('SELECT tcs.session_token()'));
 
 ok($asked->{written} > fields($old)->{written},
 	'the function knows the write all the same');
 silent('tcs.session_token() changes no setting', 'SELECT tcs.session_token()');
-silent('off, COMMIT PREPARED',
+silent('off, PREPARE TRANSACTION',
 	q{BEGIN; DELETE FROM t WHERE id = 6; PREPARE TRANSACTION 'off'});
-silent('off, COMMIT PREPARED', q{COMMIT PREPARED 'off'});
+$client->query("SET tcs.session_token = '$old'");
+$client->reports;
+$client->query(q{COMMIT PREPARED 'off'});
+is_deeply([ $client->reports ], [''], 'off, COMMIT PREPARED');
+$client->query("RESET tcs.report_token; SET tcs.session_token = '$old'; BEGIN; SET LOCAL tcs.report_token = off");
+$client->reports;
+$client->query(q{UPDATE t SET v = 'local' WHERE id = 1; COMMIT});
+is_deeply([ $client->reports ], [''], 'SET LOCAL: the token goes with its transaction');
+$client->query('SET tcs.report_token = off');
+
+# What was handed in stays in force: of another history, it is refused as before.
+{
+	my $lost = token_with($old, written => 0xffffffff00000000);
+
+	$client->query("SET tcs.session_token = '$lost'");
+	$client->reports;
+	$client->query(q{SET tcs.read_level = eventual; UPDATE t SET v = 'lost' WHERE id = 1; RESET tcs.read_level});
+	is_deeply([ $client->reports ], [''], 'off, a write beside a token that is refused');
+	is((($client->query('SELECT v FROM t'))[0])->{state}, 'TC003', '... which is refused still');
+	$client->query("SET tcs.session_token = ''");
+	is((($client->query('SELECT v FROM t'))[0])->{state}, '00000', '... until the client replaces it');
+	$client->reports;
+}
 
 # writes, in force for the next transaction
 $client->query('SET tcs.report_token = writes');
@@ -431,6 +458,35 @@ ok($all->{written} > 0 && $all->{seen_primary} >= $all->{written},
 silent('report_token = all, nothing read', 'SET work_mem = 1000');
 silent('report_token = all, a rollback', 'BEGIN; SELECT * FROM t; ROLLBACK');
 is($client->status, 'I', 'no transaction is left open');
+
+
+# What writes only when its commit has begun adds to a token that was made before,
+# also in a session that has done nothing else.
+foreach my $late (
+	q{SELECT pg_notify('channel', 'all')},
+	q{BEGIN; SELECT pg_notify('channel', 'all'); SELECT * FROM t; COMMIT},
+	q{BEGIN READ ONLY; SELECT pg_notify('channel', 'all'); COMMIT},
+	q{BEGIN; SELECT count(*) FROM t; NOTIFY channel; COMMIT},
+	q{BEGIN; SELECT count(*) FROM t; SAVEPOINT a; SELECT pg_notify('channel', 'sub'); RELEASE a; COMMIT},
+	q{DO $$ BEGIN PERFORM pg_notify('channel', 'do'); COMMIT; PERFORM pg_notify('channel', 'again'); END $$},
+	q{CREATE TEMP TABLE IF NOT EXISTS emptied (a int) ON COMMIT DELETE ROWS; SELECT * FROM emptied},
+	q{BEGIN; SELECT * FROM t; CREATE TEMP TABLE gone (a int) ON COMMIT DROP; COMMIT},
+	q{SELECT pg_logical_emit_message(false, 'tcs', 'text')},
+	q{SELECT pg_logical_emit_message(true, 'tcs', 'text')},
+	q{SELECT lo_create(0)},
+	q{SELECT * FROM t FOR SHARE})
+{
+	my $fresh = ReportingClient->new($primary, options => '-c tcs.report_token=all');
+	my ($failed) = grep { $_->{state} ne '00000' } $fresh->query($late);
+
+	ok(!$failed, "all: $late") or diag TcsWire::describe_result($failed);
+	is((($fresh->query('SELECT v FROM t'))[0])->{state}, '00000', '... and a read after it');
+	my $then = fields($fresh->parameter('tcs.session_token'));
+
+	is($then->{flags} & 6, 0, '... its token is of one history');
+	cmp_ok($then->{$_}, '<=', insert_lsn(), "... $_ is not beyond the WAL") foreach qw(written seen_primary);
+	$fresh->disconnect;
+}
 
 # on a standby
 my $reader = ReportingClient->new($standby);
@@ -460,11 +516,55 @@ cmp_ok(scalar($reader->reports), '<=', 1, 'at its end at most one');
 
 
 ##
-## The client's side: SET, SET LOCAL, RESET, DISCARD, start-up options
+## tcs.session_token() in a transaction that has written
 ##
 
 $client->query('RESET tcs.report_token');
+$watch->ok_query(
+	q{CREATE FUNCTION writes() RETURNS text LANGUAGE plpgsql AS
+	  $$ BEGIN UPDATE t SET v = 'f' WHERE id = 1; RETURN tcs.session_token(); END $$;
+	  CREATE PROCEDURE takes_after_commit(INOUT token text) LANGUAGE plpgsql AS
+	  $$ BEGIN UPDATE t SET v = 'p' WHERE id = 1; COMMIT; token := tcs.session_token(); END $$});
+foreach my $sql (
+	q{BEGIN; UPDATE t SET v = 'n' WHERE id = 1; SELECT tcs.session_token()},
+	q{UPDATE t SET v = 'n' WHERE id = 1; SELECT tcs.session_token()},
+	q{UPDATE t SET v = 'n' WHERE id = 1 RETURNING tcs.session_token()},
+	q{WITH w AS (UPDATE t SET v = 'n' WHERE id = 1) SELECT tcs.session_token()},
+	q{BEGIN; SAVEPOINT a; UPDATE t SET v = 'n' WHERE id = 1; RELEASE a; SELECT tcs.session_token()},
+	q{BEGIN; SELECT nextval('s'); SELECT tcs.session_token()},
+	q{BEGIN; CREATE TABLE never (a int); SELECT tcs.token_info(tcs.session_token())},
+	q{BEGIN; SELECT * FROM t FOR UPDATE; DECLARE c CURSOR FOR SELECT tcs.session_token(); FETCH c},
+	'SELECT writes()')
+{
+	my ($failed) = grep { $_->{state} ne '00000' } $client->query($sql);
+
+	is($failed && $failed->{state}, '25001', "no token: $sql");
+	$client->query('ROLLBACK');
+}
+foreach my $sql (
+	'BEGIN; SELECT * FROM t; SELECT tcs.session_token(); COMMIT',
+	q{BEGIN; UPDATE t SET v = 'y' WHERE id = 1; COMMIT; SELECT tcs.session_token()},
+	q{BEGIN; UPDATE t SET v = 'y' WHERE id = 1; COMMIT AND CHAIN; SELECT tcs.session_token(); COMMIT},
+	q{BEGIN; UPDATE t SET v = 'y' WHERE id = 1; ROLLBACK; SELECT tcs.session_token()},
+	'CALL takes_after_commit(NULL)')
+{
+	my ($failed) = grep { $_->{state} ne '00000' } $client->query($sql);
+
+	ok(!$failed, "a token: $sql") or diag TcsWire::describe_result($failed);
+}
+{
+	my ($result) = $client->query('CALL takes_after_commit(NULL)');
+
+	cmp_ok(fields(TcsWire::rows_text($result))->{written}, '>=',
+		fields($client->parameter('tcs.session_token'))->{written},
+		'... one that covers what the procedure has committed');
+}
 $client->reports;
+
+
+##
+## The client's side: SET, SET LOCAL, RESET, DISCARD, start-up options
+##
 
 my $first = commits('a first token', q{UPDATE t SET v = '1' WHERE id = 1});
 my $second = commits('a second token', q{UPDATE t SET v = '2' WHERE id = 1});

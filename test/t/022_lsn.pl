@@ -56,28 +56,6 @@ sub told
 	return lsn_number($writer->ok_query('SELECT lsn FROM tcs.read_index()'));
 }
 
-# The token with other positions, and check digits that fit: CRC-32C.
-my @crc_table = map {
-	my $crc = $_;
-
-	$crc = $crc & 1 ? ($crc >> 1) ^ 0x82f63b78 : $crc >> 1 foreach 1 .. 8;
-	$crc;
-} 0 .. 255;
-
-sub token_with
-{
-	my ($token, %positions) = @_;
-	my %place = (written => 4, seen_primary => 5, seen_standby => 6);
-	my @fields = (split /\./, $token)[ 0 .. 7 ];
-	my $crc = 0xffffffff;
-
-	$fields[ $place{$_} ] = sprintf('%x', $positions{$_}) foreach keys %positions;
-	my $body = join('.', @fields);
-
-	$crc = ($crc >> 8) ^ $crc_table[ ($crc ^ ord) & 0xff ] foreach split //, $body;
-	return sprintf('%s.%08x', $body, $crc ^ 0xffffffff);
-}
-
 sub written_in
 {
 	my ($token) = @_;

@@ -230,21 +230,7 @@ ok( $primary->poll_query_until('postgres',
 ## A token of another version, and of another case
 ##
 
-# The check digits are CRC-32C in every version.
-sub checked
-{
-	my ($body) = @_;
-	my $crc = 0xffffffff;
-
-	foreach my $byte (unpack 'C*', lc $body)
-	{
-		$crc ^= $byte;
-		$crc = $crc & 1 ? ($crc >> 1) ^ 0x82f63b78 : $crc >> 1 foreach 1 .. 8;
-	}
-	return sprintf('%s.%08x', $body, $crc ^ 0xffffffff);
-}
-
-my $later = checked('2.abc.1.0.ffff.ffff.ffff.77.88');
+my $later = with_check_digits('2.abc.1.0.ffff.ffff.ffff.77.88');
 
 foreach my $node ($primary, $standby)
 {
