@@ -29,6 +29,9 @@ typedef enum TcsSiteKind
 	TCS_SITE_NESTED				/* below another statement */
 } TcsSiteKind;
 
+/* The redirect of a utility statement's query (tcs_redirect.c). */
+typedef struct TcsArmed TcsArmed;
+
 typedef struct TcsSite
 {
 	TcsSiteKind kind;
@@ -44,6 +47,7 @@ typedef struct TcsSite
 	bool		had_hold_snapshot;	/* the portal kept it */
 	bool		locks_released; /* QUERY: for a wait, or for its run elsewhere */
 	bool		redirected;		/* QUERY: its plan is replaced */
+	TcsArmed   *armed;			/* UTILITY: the plan of its query will be */
 	bool		rules_changed;	/* NESTED: since its statement came */
 	bool		resumed;		/* NESTED: in a cursor that goes on */
 } TcsSite;

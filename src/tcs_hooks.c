@@ -5,16 +5,8 @@
  *
  * NOTES
  *	  The gate is for statements of the client, not for those that functions
- *	  run.  ExecutorRun, utility statements and the planner can run functions,
- *	  so a depth is counted around them.  It is restored on the normal way out
- *	  only: a PG_TRY around each execution would cost more than all the rest of
- *	  the gate.  After an error the depth is too high until the next frame
- *	  outside returns normally, or, if the error goes to the client, until the
- *	  abort callback: no portal runs any more then, which ActivePortal shows.
- *	  Too high is harmless, since what is inside of a statement is then taken to
- *	  be inside, as it is.  Where a function that planning evaluates has caught
- *	  an error there is no portal either, and the depth gets too low; so what
- *	  runs without a portal is taken to be inside as well.
+ *	  run.  tcs_nesting.c tells them apart, whatever errors came before.  What
+ *	  runs without a portal is taken for a part of something as well.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,6 +37,7 @@
 #include "tcs_fdw.h"
 #include "tcs_gate.h"
 #include "tcs_hooks.h"
+#include "tcs_nesting.h"
 #include "tcs_readindex.h"
 #include "tcs_redirect.h"
 #include "tcs_remote.h"
@@ -58,17 +51,8 @@ static ProcessUtility_hook_type prev_ProcessUtility = NULL;
 static planner_hook_type prev_planner = NULL;
 static object_access_hook_type prev_object_access = NULL;
 
-/* Frames of ExecutorRun, utility statements and the planner around us. */
-static int	depth = 0;
-
 /* The transaction that was given a weaker isolation level in so many words. */
 static LocalTransactionId weak_isolation_in = InvalidLocalTransactionId;
-
-/* Is a statement of the client being planned that has not come to the gate? */
-static bool planning_first = false;
-
-/* Of the frames, those of CALL and DO. */
-static int	procedure_depth = 0;
 
 /*
  * Settings that the statement of the client was checked against; 0 if a hint or a
@@ -79,16 +63,12 @@ static TcsKeptChoice statement_choice;
 static uint64 statement_choice_generation = 0;
 static uint64 statement_rules_changes = 0;
 
-/* Is a plan being started that is only explained? */
-static bool explain_start = false;
-
 /*
  * The plan of the client that was started last, if that was seen; only compared.
  * When another one goes on, as the portal of a cursor does, its snapshot may be
  * older than what was proved last, and what it calls must not go by that.
  */
 static const QueryDesc *started = NULL;
-static bool resumed = false;
 
 /* Is this process one that comes to the gate? */
 static enum
@@ -170,7 +150,6 @@ forget_statement(void)
 	statement_generation = tcs_settings_generation;
 	statement_rules_changes = tcs_rules_changes;
 	tcs_gate.arrival = 0;
-	resumed = false;
 }
 
 /* A top-level statement comes to the gate. */
@@ -194,7 +173,7 @@ pass_gate(TcsSite *site)
 static void
 require_one_snapshot(void)
 {
-	if (procedure_depth > 0 && !IsolationUsesXactSnapshot())
+	if (!IsolationUsesXactSnapshot() && tcs_frames_include(TCS_FRAME_PROCEDURE))
 		ereport(ERROR,
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("a procedure cannot read at level \"snapshot\" after it has ended its transaction"),
@@ -207,9 +186,9 @@ compare_nested(QueryDesc *query_desc)
 {
 	TcsSite		site = {.kind = TCS_SITE_NESTED,.query_desc = query_desc};
 
-	if (!resumed && tcs_gate_is_satisfied())
+	site.resumed = tcs_frames_include(TCS_FRAME_RESUMED);
+	if (!site.resumed && tcs_gate_is_satisfied())
 		return;
-	site.resumed = resumed;
 	site.rules_changed = statement_rules_changes != tcs_rules_changes;
 	tcs_gate_pass_slowly(&site);
 }
@@ -235,7 +214,7 @@ check_nested(QueryDesc *query_desc)
 	 * planning reads the gate sees to that, which is still to come.
 	 */
 	if ((same_settings || chosen) &&
-		(level != TCS_LEVEL_LINEARIZABLE || planning_first) &&
+		(level != TCS_LEVEL_LINEARIZABLE || tcs_frames_begin_with(TCS_FRAME_PLANNER)) &&
 		!(chosen && tcs_read_level == TCS_LEVEL_LINEARIZABLE) &&
 		(query_desc->plannedstmt->invalItems == NIL ||
 		 !tcs_choice_is_marked(query_desc->plannedstmt)))
@@ -270,12 +249,13 @@ static pg_noinline void
 before_executor(QueryDesc *query_desc, int eflags)
 {
 	TcsSite		site = {.kind = TCS_SITE_QUERY};
+	TcsFrame   *frame = tcs_frame_innermost();
 
-	if (tcs_redirect_is_armed && depth == 1)
-		tcs_redirect_started(query_desc, eflags);
+	if (frame != NULL)
+		tcs_redirect_started(frame->armed, query_desc, eflags);
 	if (!gate_is_open_here())
 	{
-		if (unlikely(IsParallelWorker()) && depth > 0 && tcs_enabled)
+		if (unlikely(IsParallelWorker()) && frame != NULL && tcs_enabled)
 			tcs_gate_pass_in_worker(query_desc);
 		return;
 	}
@@ -288,7 +268,7 @@ before_executor(QueryDesc *query_desc, int eflags)
 	 * function call of the protocol, of a deferred trigger, of an input
 	 * function, of the pruning of partitions when the executor starts.
 	 */
-	if (depth > 0 || ActivePortal == NULL ||
+	if (frame != NULL || ActivePortal == NULL ||
 		!(is_sole_of_portal(query_desc->plannedstmt) ||
 		  list_member_ptr(ActivePortal->stmts, query_desc->plannedstmt)))
 	{
@@ -296,7 +276,6 @@ before_executor(QueryDesc *query_desc, int eflags)
 		return;
 	}
 	started = query_desc;
-	resumed = false;
 	/* what is exempt has shown nothing of the snapshot */
 	if (tcs_exempt_plan(query_desc->plannedstmt))
 	{
@@ -316,21 +295,18 @@ before_executor(QueryDesc *query_desc, int eflags)
 static pg_noinline void
 start_to_explain(QueryDesc *query_desc, int eflags)
 {
-	if (tcs_redirect_is_armed && depth == 1)
-		tcs_redirect_started(query_desc, eflags);
-	explain_start = true;
-	PG_TRY();
-	{
-		if (prev_ExecutorStart)
-			prev_ExecutorStart(query_desc, eflags);
-		else
-			standard_ExecutorStart(query_desc, eflags);
-	}
-	PG_FINALLY();
-	{
-		explain_start = false;
-	}
-	PG_END_TRY();
+	TcsFrame   *outer = tcs_frame_innermost();
+	TcsFrame	frame;
+
+	if (outer != NULL)
+		tcs_redirect_started(outer->armed, query_desc, eflags);
+	frame.armed = NULL;
+	tcs_frame_push(&frame, TCS_FRAME_EXPLAIN);
+	if (prev_ExecutorStart)
+		prev_ExecutorStart(query_desc, eflags);
+	else
+		standard_ExecutorStart(query_desc, eflags);
+	tcs_frame_pop(&frame);
 }
 
 /*
@@ -344,7 +320,7 @@ static void
 tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 {
 	if (likely(tcs_gate.settled == tcs_settings_generation &&
-			   depth == 0 &&
+			   tcs_frame_innermost() == NULL &&
 			   is_sole_of_portal(queryDesc->plannedstmt) &&
 			   queryDesc->plannedstmt->invalItems == NIL &&
 			   !IsolationUsesXactSnapshot() &&
@@ -352,8 +328,7 @@ tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 			   tcs_gate_pass_at_once()))
 	{
 		statement_generation = tcs_settings_generation;
-		started = NULL;
-		resumed = false;
+		started = queryDesc;
 	}
 	else if ((eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
 		before_executor(queryDesc, eflags);
@@ -370,33 +345,41 @@ tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 }
 
 /*
- * A plan is run: does it go on, with a snapshot from before?  FETCH says so itself;
- * COMMIT runs a cursor WITH HOLD to its end.
+ * A plan is run: can its snapshot be older than what was proved last?  It is if
+ * the client goes on with a cursor.  Below a statement it is if the portal is from
+ * before that statement: one that a function fetches from, or one WITH HOLD that
+ * a procedure's COMMIT runs to its end.
  */
-static pg_noinline void
-note_run(const QueryDesc *query_desc)
+static pg_noinline int
+judge_run(const QueryDesc *query_desc)
 {
-	if (depth == 0)
+	bool		resumed;
+
+	if (tcs_frame_innermost() == NULL)
 		resumed = query_desc != started || query_desc->already_executed;
-	else if (ActivePortal != NULL && ActivePortal->queryDesc == query_desc &&
-			 (ActivePortal->cursorOptions & CURSOR_OPT_HOLD) != 0)
-		resumed = true;
+	else
+		resumed = ActivePortal != NULL && ActivePortal->queryDesc == query_desc &&
+			((ActivePortal->cursorOptions & CURSOR_OPT_HOLD) != 0 ||
+			 ActivePortal->creation_time != GetCurrentStatementStartTimestamp());
+	return resumed ? TCS_FRAME_RESUMED : 0;
 }
 
 static void
 tcs_ExecutorRun(TCS_RUN_ARGS)
 {
-	int			outer = depth;
+	TcsFrame	frame;
+	int			is = 0;
 
 	/* without functions of users there is nothing to go by it */
 	if (unlikely(queryDesc->plannedstmt->invalItems != NIL))
-		note_run(queryDesc);
-	depth = outer + 1;
+		is = judge_run(queryDesc);
+	frame.armed = NULL;
+	tcs_frame_push(&frame, is);
 	if (prev_ExecutorRun)
 		prev_ExecutorRun(TCS_RUN_PASS);
 	else
 		standard_ExecutorRun(TCS_RUN_PASS);
-	depth = outer;
+	tcs_frame_pop(&frame);
 }
 
 /*
@@ -407,7 +390,7 @@ tcs_ExecutorRun(TCS_RUN_ARGS)
 static bool
 in_protocol_call(void)
 {
-	return ActivePortal == NULL && depth == 0 &&
+	return ActivePortal == NULL && tcs_frame_innermost() == NULL &&
 		(!pgstat_track_activities || MyBEEntry->st_state == STATE_FASTPATH);
 }
 
@@ -463,11 +446,11 @@ check_function(Oid function)
 	TcsChoice	outer = tcs_choice;
 
 	/* what planning runs was gated before, and errors of EXPLAIN help nobody */
-	if (planning_first || explain_start || !gate_is_open_here() ||
-		!tcs_rules_of_function(function))
+	if (!gate_is_open_here() || !tcs_rules_of_function(function) ||
+		tcs_frames_begin_with(TCS_FRAME_PLANNER) || tcs_frames_include(TCS_FRAME_EXPLAIN))
 		return;
 	/* before any statement: in the parameters of Bind */
-	if (depth == 0 && ActivePortal == NULL)
+	if (ActivePortal == NULL && tcs_frame_innermost() == NULL)
 		forget_statement();
 	tcs_rules_note_function(function);
 	tcs_choice_of_function(function);
@@ -533,7 +516,7 @@ before_planning(Query *query, const char *source, bool plain)
 {
 	TcsSite		site = {0};
 
-	if (!gate_is_open_here() || depth > 0)
+	if (!gate_is_open_here())
 		return false;
 	if (tcs_exempt_query(query))
 		return true;
@@ -559,32 +542,33 @@ before_planning(Query *query, const char *source, bool plain)
 static PlannedStmt *
 tcs_planner(TCS_PLANNER_ARGS)
 {
+	TcsFrame   *outer = tcs_frame_innermost();
 	/* settings alone decide: there is neither a hint nor a rule */
 	const bool	plain = likely(tcs_rules_idle) &&
-		(depth > 0 || !tcs_hint_is_possible(query_string, parse->stmt_location));
+		(outer != NULL || !tcs_hint_is_possible(query_string, parse->stmt_location));
 	const bool	ahead = tcs_rules_plan_ahead;
-	const bool	exempt = !ahead && before_planning(parse, query_string, plain);
+	const bool	exempt = !ahead && outer == NULL &&
+		before_planning(parse, query_string, plain);
 	const bool	marked = !plain && !exempt && !ahead &&
 		attachment == TCS_ATTACHED && tcs_enabled;
-	const int	outer = depth;
 	List	   *functions = marked ? tcs_choice_functions(parse) : NIL;
+	TcsFrame	frame;
 	PlannedStmt *plan;
 
 	/* what planning runs is planned to be run */
 	tcs_rules_plan_ahead = false;
-	depth = outer + 1;
-	planning_first |= outer == 0;
+	frame.armed = NULL;
+	tcs_frame_push(&frame, TCS_FRAME_PLANNER);
 	plan = prev_planner ? prev_planner(TCS_PLANNER_PASS) :
 		standard_planner(TCS_PLANNER_PASS);
-	depth = outer;
-	planning_first &= outer != 0;
+	tcs_frame_pop(&frame);
 
 	if (exempt)
 		tcs_exempt_mark(plan);
 	else if (marked)
-		tcs_choice_mark(plan, parse, outer == 0 ? query_string : NULL, functions);
-	if (unlikely(tcs_redirect_is_armed) && outer == 1)
-		plan = tcs_redirect_planned(plan, cursorOptions);
+		tcs_choice_mark(plan, parse, outer == NULL ? query_string : NULL, functions);
+	if (unlikely(outer != NULL && outer->armed != NULL))
+		plan = tcs_redirect_planned(outer->armed, plan, cursorOptions);
 	return plan;
 }
 
@@ -684,17 +668,16 @@ refuse_weak_isolation(void)
 /*
  * Before a utility statement runs.  Returns the statement to run: if the gate
  * let invalidations in, names that were looked up before may have come to mean
- * other objects.
+ * other objects.  In "armed": its redirect, if its query is to run elsewhere.
  */
 static PlannedStmt *
 before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
-			   QueryEnvironment *query_env)
+			   QueryEnvironment *query_env, TcsArmed **armed)
 {
 	Node	   *statement = pstmt->utilityStmt;
 	TcsSite		site = {.kind = TCS_SITE_UTILITY};
 
 	started = NULL;
-	resumed = IsA(statement, FetchStmt);
 	if (asks_for_weak_isolation(statement))
 	{
 		/* SET TRANSACTION can come too late, which core says */
@@ -714,6 +697,7 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 		site.explain_only = explains_only(statement);
 		site.holding |= tcs_choice_of_utility(pstmt, source);
 		pass_gate(&site);
+		*armed = site.armed;
 		if (unlikely(known != SharedInvalidMessageCounter) &&
 			TransactionStartedDuringRecovery() &&
 			(utility_holds_locks(statement) || IsA(statement, CallStmt)))
@@ -816,8 +800,9 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 				   DestReceiver *dest, QueryCompletion *qc)
 {
 	Node	   *statement = pstmt->utilityStmt;
-	bool		top = depth == 0 && context <= PROCESS_UTILITY_QUERY &&
-	gate_is_open_here();
+	bool		nested = tcs_frame_innermost() != NULL;
+	bool		top = !nested && context <= PROCESS_UTILITY_QUERY &&
+		gate_is_open_here();
 	bool		commits_prepared = IsA(statement, TransactionStmt) &&
 	((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED;
 	bool		ends_prepared = commits_prepared ||
@@ -827,12 +812,15 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	bool		was_in_block = IsTransactionBlock() ||
 	(MyXactFlags & XACT_FLAGS_PIPELINING) != 0;
 	bool		was_repeatable = IsolationUsesXactSnapshot();
-	int			outer = depth;
-	int			outer_procedures = procedure_depth;
-	bool		is_procedure = IsA(statement, CallStmt) || IsA(statement, DoStmt);
+	int			is = TCS_FRAME_UTILITY;
+	TcsFrame	frame = {.armed = NULL};
 
+	if (IsA(statement, CallStmt) || IsA(statement, DoStmt))
+		is |= TCS_FRAME_PROCEDURE;
+	else if (IsA(statement, FetchStmt) && !nested)
+		is |= TCS_FRAME_RESUMED;
 	if (top)
-		pstmt = before_utility(pstmt, queryString, params, queryEnv);
+		pstmt = before_utility(pstmt, queryString, params, queryEnv, &frame.armed);
 	if (ends_prepared && !RecoveryInProgress())
 	{
 		tcs_write_before_prepared(commits_prepared);
@@ -844,25 +832,23 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		tcs_session_note_notify();
 	else if (IsA(statement, CopyStmt) && !((CopyStmt *) statement)->is_from)
 	{
-		if (!top && depth > 0)
+		if (nested)
 			check_nested_copy(pstmt);
 	}
 	else if ((IsA(statement, CopyStmt) || IsA(statement, TruncateStmt) ||
 			  IsA(statement, RefreshMatViewStmt)) && gate_is_open_here())
 		tcs_choice_note_utility_write(pstmt, top ? queryString : NULL);
 
-	depth = outer + 1;
-	procedure_depth = is_procedure ? outer_procedures + 1 : outer_procedures;
+	tcs_frame_push(&frame, is);
 	if (prev_ProcessUtility)
 		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context,
 							params, queryEnv, dest, qc);
 	else
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
 								params, queryEnv, dest, qc);
-	depth = outer;
-	procedure_depth = outer_procedures;
-	if (unlikely(tcs_redirect_is_armed) && outer == 0)
-		tcs_redirect_unused();
+	tcs_frame_pop(&frame);
+	if (unlikely(frame.armed != NULL))
+		tcs_redirect_check_used(frame.armed);
 
 	if (ends_prepared)
 	{
@@ -875,18 +861,6 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		}
 	}
 	after_utility(afterwards, was_in_block, was_repeatable);
-}
-
-/* An abort with no portal running: the error has gone to the client. */
-static void
-forget_depth(void)
-{
-	if (ActivePortal == NULL)
-	{
-		depth = procedure_depth = 0;
-		planning_first = false;
-	}
-	tcs_redirect_is_armed = false;
 }
 
 /*
@@ -926,8 +900,6 @@ tcs_xact_callback(XactEvent event, void *arg)
 	}
 	else if (event == XACT_EVENT_PRE_PREPARE)
 		tcs_write_before_commit(event);
-	else if (event == XACT_EVENT_ABORT)
-		forget_depth();
 	tcs_session_at_xact_event(event);
 }
 
@@ -940,10 +912,7 @@ tcs_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 		tcs_remote_subtransaction_ended(GetCurrentTransactionNestLevel(),
 										event == SUBXACT_EVENT_COMMIT_SUB);
 	if (event == SUBXACT_EVENT_ABORT_SUB)
-	{
-		forget_depth();
 		tcs_session_rolled_back();
-	}
 }
 
 void

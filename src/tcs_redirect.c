@@ -39,17 +39,16 @@
 #include "tcs_statement.h"
 #include "tcs_swap.h"
 
-bool		tcs_redirect_is_armed = false;
-
-/* What is armed for the query of the utility statement at hand. */
-static struct
+/* What waits for the query of a utility statement; lives as long as that. */
+struct TcsArmed
 {
 	TcsStatement *statement;
 	ExecuteStmt *execute;		/* if the plan comes from the plan cache */
 	const char *server;
 	const char *why;
 	bool		is_cursor;
-}			armed;
+	bool		used;
+};
 
 /* Can this statement be redirected, as far as can be told without a look at it? */
 bool
@@ -124,12 +123,12 @@ install(TcsSite *site, TcsStatement *statement, const char *why, bool sent)
 		site->redirected = true;
 		return;
 	}
-	armed.statement = statement;
-	armed.execute = tcs_utility_execute(site->utility);
-	armed.server = tcs_redirect_server;
-	armed.why = why;
-	armed.is_cursor = IsA(site->utility, DeclareCursorStmt);
-	tcs_redirect_is_armed = true;
+	site->armed = palloc0(sizeof(TcsArmed));
+	site->armed->statement = statement;
+	site->armed->execute = tcs_utility_execute(site->utility);
+	site->armed->server = tcs_redirect_server;
+	site->armed->why = why;
+	site->armed->is_cursor = IsA(site->utility, DeclareCursorStmt);
 }
 
 /*
@@ -216,25 +215,25 @@ tcs_redirect_in_whole(TcsSite *site)
 }
 
 /*
- * The utility statement has ended, and its query was not replaced: what it has
+ * The utility statement has ended.  If its query was not replaced, what it has
  * done is not known, but it was not what had to be done.
  */
 void
-tcs_redirect_unused(void)
+tcs_redirect_check_used(const TcsArmed *armed)
 {
-	tcs_redirect_is_armed = false;
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("the statement could not be redirected"),
-			 errdetail("It has not run its query in the way that was expected.")));
+	if (!armed->used)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the statement could not be redirected"),
+				 errdetail("It has not run its query in the way that was expected.")));
 }
 
 /* The plan for the armed query. */
 static PlannedStmt *
-take_armed_plan(PlannedStmt *local, bool buffered)
+take_armed_plan(TcsArmed *armed, PlannedStmt *local, bool buffered)
 {
-	tcs_redirect_is_armed = false;
-	return tcs_scan_make_plan(local, armed.statement, armed.server, armed.why,
+	armed->used = true;
+	return tcs_scan_make_plan(local, armed->statement, armed->server, armed->why,
 							  false, buffered);
 }
 
@@ -243,26 +242,26 @@ take_armed_plan(PlannedStmt *local, bool buffered)
  * goes back where it would with the local plan.
  */
 PlannedStmt *
-tcs_redirect_planned(PlannedStmt *local, int cursor_options)
+tcs_redirect_planned(TcsArmed *armed, PlannedStmt *local, int cursor_options)
 {
-	if (armed.execute || local->commandType != CMD_SELECT)
+	if (armed->used || armed->execute || local->commandType != CMD_SELECT)
 		return local;
-	return take_armed_plan(local, (cursor_options & CURSOR_OPT_SCROLL) != 0 ||
-						   (armed.is_cursor &&
+	return take_armed_plan(armed, local, (cursor_options & CURSOR_OPT_SCROLL) != 0 ||
+						   (armed->is_cursor &&
 							(cursor_options & CURSOR_OPT_NO_SCROLL) == 0 &&
 							ExecSupportsBackwardScan(local->planTree)));
 }
 
-/* A plan out of the plan cache is about to start. */
+/* A plan is about to start; armed may be NULL.  Does it come out of the plan cache? */
 void
-tcs_redirect_started(QueryDesc *query_desc, int eflags)
+tcs_redirect_started(TcsArmed *armed, QueryDesc *query_desc, int eflags)
 {
-	if (armed.execute == NULL ||
+	if (armed == NULL || armed->used || armed->execute == NULL ||
 		query_desc->plannedstmt->commandType != CMD_SELECT ||
-		!tcs_statement_is_of(armed.execute, query_desc->sourceText))
+		!tcs_statement_is_of(armed->execute, query_desc->sourceText))
 		return;
 	query_desc->plannedstmt =
-		take_armed_plan(query_desc->plannedstmt,
+		take_armed_plan(armed, query_desc->plannedstmt,
 						(eflags & (EXEC_FLAG_REWIND | EXEC_FLAG_BACKWARD |
 								   EXEC_FLAG_MARK)) != 0);
 }

@@ -1,0 +1,73 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_nesting.h
+ *	  Which of our hooks are at work around us.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_NESTING_H
+#define TCS_NESTING_H
+
+#include "executor/execdesc.h"
+
+#include "tcs.h"
+
+struct TcsArmed;
+
+/* What a frame is; bits, and no bit says that it runs a plan. */
+#define TCS_FRAME_PLANNER		0x01	/* plans a statement */
+#define TCS_FRAME_EXPLAIN		0x02	/* starts a plan that is only shown */
+#define TCS_FRAME_UTILITY		0x04
+#define TCS_FRAME_PROCEDURE		0x08	/* UTILITY: CALL or DO */
+#define TCS_FRAME_RESUMED		0x10	/* its snapshot may be older than what
+										 * was proved last: a cursor goes on */
+
+/*
+ * A hook that is at work: planning, running a plan or a utility statement.  Lives
+ * on the C stack, between tcs_frame_push() and tcs_frame_pop().
+ */
+typedef struct TcsFrame
+{
+	ErrorContextCallback link;
+	int			is;				/* TCS_FRAME_* */
+	struct TcsArmed *armed;		/* UTILITY only: its redirect */
+} TcsFrame;
+
+extern TCS_LOCAL void tcs_frame_callback(void *arg);
+extern TCS_LOCAL bool tcs_frames_include(int is);
+extern TCS_LOCAL bool tcs_frames_begin_with(int is);
+
+static inline void
+tcs_frame_push(TcsFrame *frame, int is)
+{
+	frame->is = is;
+	frame->link.previous = error_context_stack;
+	frame->link.callback = tcs_frame_callback;
+	error_context_stack = &frame->link;
+}
+
+static inline void
+tcs_frame_pop(TcsFrame *frame)
+{
+	error_context_stack = frame->link.previous;
+}
+
+static inline TcsFrame *
+tcs_frame_next(ErrorContextCallback *link)
+{
+	for (; link != NULL; link = link->previous)
+	{
+		if (link->callback == tcs_frame_callback)
+			return (TcsFrame *) link;
+	}
+	return NULL;
+}
+
+/* The innermost frame, or NULL: then what happens now is the client's own. */
+static inline TcsFrame *
+tcs_frame_innermost(void)
+{
+	return tcs_frame_next(error_context_stack);
+}
+
+#endif							/* TCS_NESTING_H */
