@@ -793,6 +793,26 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable)
 		tcs_gate_pass_slowly(&site);
 }
 
+/*
+ * Is a utility statement the client's own?  What triggers run after a query or at
+ * commit, and functions called by the protocol, have no frame of ours around them,
+ * but no portal for a utility statement either.
+ */
+static bool
+utility_is_outermost(void)
+{
+	ListCell   *lc;
+
+	if (tcs_frame_innermost() != NULL || ActivePortal == NULL)
+		return false;
+	foreach(lc, ActivePortal->stmts)
+	{
+		if (lfirst_node(PlannedStmt, lc)->commandType == CMD_UTILITY)
+			return true;
+	}
+	return false;
+}
+
 static void
 tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 				   bool readOnlyTree, ProcessUtilityContext context,
@@ -800,7 +820,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 				   DestReceiver *dest, QueryCompletion *qc)
 {
 	Node	   *statement = pstmt->utilityStmt;
-	bool		nested = tcs_frame_innermost() != NULL;
+	bool		nested = !utility_is_outermost();
 	bool		top = !nested && context <= PROCESS_UTILITY_QUERY &&
 		gate_is_open_here();
 	bool		commits_prepared = IsA(statement, TransactionStmt) &&

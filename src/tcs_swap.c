@@ -68,8 +68,11 @@ static struct
 	LocalTransactionId original;
 }			renewed;
 
-/* SharedInvalidMessageCounter at the last planning that no gate has asked for */
-static bool planning_noted = false;
+/*
+ * SharedInvalidMessageCounter when the client's statement began to be planned, and
+ * the message of the client in which that was.
+ */
+static TimestampTz planned_in = 0;
 static uint64 planned_at = 0;
 
 static void
@@ -117,8 +120,9 @@ watch_plan(const PlannedStmt *plan)
 	 * known, so any makes us plan again.  Plans of the plan cache were
 	 * checked by it under their locks.
 	 */
-	plan_is_stale = planning_noted && planned_at != SharedInvalidMessageCounter;
-	planning_noted = false;
+	plan_is_stale = planned_in == GetCurrentStatementStartTimestamp() &&
+		planned_at != SharedInvalidMessageCounter;
+	planned_in = 0;
 	watched_plan = plan;
 	watched_from = SharedInvalidMessageCounter;
 	AcceptInvalidationMessages();
@@ -128,7 +132,7 @@ watch_plan(const PlannedStmt *plan)
 void
 tcs_swap_note_planning(void)
 {
-	planning_noted = true;
+	planned_in = GetCurrentStatementStartTimestamp();
 	planned_at = SharedInvalidMessageCounter;
 }
 

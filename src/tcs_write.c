@@ -334,6 +334,8 @@ wait_mode(void)
 static void
 begin_ending(TcsWriteLevel level)
 {
+	/* first, so that an abort forgets the level */
+	tcs_write_is_ending = true;
 	ending_level = level;
 	if (level != TCS_WRITE_DEFAULT)
 	{
@@ -341,7 +343,6 @@ begin_ending(TcsWriteLevel level)
 		set_synchronous_commit(level);
 	}
 	ending_mode = tcs_standbys_defined_compat() ? wait_mode() : SYNC_REP_NO_WAIT;
-	tcs_write_is_ending = true;
 }
 
 /*
