@@ -25,8 +25,10 @@
 #include "storage/proc.h"
 #include "storage/sinval.h"
 #include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/backend_status.h"
+#include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -383,25 +385,39 @@ tcs_ExecutorRun(TCS_RUN_ARGS)
 }
 
 /*
- * Is a function call of the protocol being served, with no frame of ours around
- * it?  Deferred triggers at commit have no portal either; where the state of
- * the backend is not kept, they are taken for one, and looked at once too often.
+ * Is the protocol's function call (libpq's PQfn(), large objects) about to be
+ * served?  Nothing is around it: what it calls in turn has its callers' entries in
+ * error_context_stack.
  */
 static bool
 in_protocol_call(void)
 {
-	return ActivePortal == NULL && tcs_frame_innermost() == NULL &&
+	return error_context_stack == NULL &&
 		(!pgstat_track_activities || MyBEEntry->st_state == STATE_FASTPATH);
 }
 
 /*
- * The protocol's function call (libpq's PQfn(), large objects) has neither plan
- * nor portal, but lets this hook know, right after it took its snapshot.
+ * Is a value of Bind about to be checked, by a function in a constraint of its
+ * domain?  Bind has one entry in error_context_stack then.  So has a deferred
+ * trigger at commit.  A login trigger has no query string.
+ */
+static bool
+in_parameters(void)
+{
+	return debug_query_string != NULL &&
+		error_context_stack != NULL && error_context_stack->previous == NULL &&
+		DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) == 0;
+}
+
+/*
+ * A function that the client's message calls without a statement of its own has
+ * neither plan nor portal, but lets this hook know, right after the snapshot was
+ * taken.
  */
 static void
-before_protocol_call(Oid function)
+before_call(Oid function)
 {
-	if (gate_is_open_here() && !tcs_exempt_function(function))
+	if (gate_is_open_here() && ActiveSnapshotSet() && !tcs_exempt_function(function))
 	{
 		TcsSite		site = {.kind = TCS_SITE_CALL};
 
@@ -449,9 +465,6 @@ check_function(Oid function)
 	if (!gate_is_open_here() || !tcs_rules_of_function(function) ||
 		tcs_frames_begin_with(TCS_FRAME_PLANNER) || tcs_frames_include(TCS_FRAME_EXPLAIN))
 		return;
-	/* before any statement: in the parameters of Bind */
-	if (ActivePortal == NULL && tcs_frame_innermost() == NULL)
-		forget_statement();
 	tcs_rules_note_function(function);
 	tcs_choice_of_function(function);
 	if (statement_is_chosen())
@@ -470,8 +483,8 @@ check_function(Oid function)
 static pg_noinline void
 before_function(Oid function)
 {
-	if (ActivePortal == NULL && in_protocol_call())
-		before_protocol_call(function);
+	if (ActivePortal == NULL && (in_protocol_call() || in_parameters()))
+		before_call(function);
 	else if (!tcs_rules_idle && function >= FirstNormalObjectId)
 		check_function(function);
 }
