@@ -37,6 +37,16 @@ COPY t TO STDOUT;
 DO $$ BEGIN PERFORM v FROM t; PERFORM v FROM t; END $$;
 SELECT level, reads, served_at_once FROM tcs.stat_reads WHERE reads > 0 ORDER BY level COLLATE "C";
 
+-- Of them, those of a session without a token.
+SELECT tcs.stat_reads_reset();
+SELECT v FROM t;
+SELECT tcs.session_token() AS token \gset
+SET tcs.session_token = :'token';
+SELECT v FROM t;
+SET tcs.session_token = '';
+SELECT v FROM t;
+SELECT reads, reads_without_token FROM tcs.stat_reads WHERE level = 'session';
+
 -- A cursor is read where it is declared.
 SELECT tcs.stat_reads_reset();
 BEGIN;

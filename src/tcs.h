@@ -59,6 +59,7 @@ typedef enum TcsReason
 	TCS_REASON_NO_QUORUM,		/* no set of standbys can confirm anything */
 	TCS_REASON_UNCONFIRMED,		/* that set has not confirmed it in time */
 	TCS_REASON_RELAXED,			/* this node serves less; never an error */
+	TCS_REASON_NO_TOKEN,		/* the session was handed none, and has to be */
 	TCS_REASON_COUNT
 } TcsReason;
 

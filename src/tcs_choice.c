@@ -170,10 +170,11 @@ apply_floor(const TcsRuleVerdict *rules, TcsChoice *choice)
 
 /*
  * What was chosen is not there without a wait: lower it if the emergency valve is
- * open.  Returns whether it has.
+ * open.  "rank" is the strength of what it asks for, which without a token can be
+ * more than the level's.  Returns whether it has.
  */
 bool
-tcs_choice_relax(TcsChoice *choice)
+tcs_choice_relax(TcsChoice *choice, int rank)
 {
 	TcsLevel	level;
 	TcsLevel	hard;
@@ -184,7 +185,7 @@ tcs_choice_relax(TcsChoice *choice)
 		hard = tcs_level_join(level, choice->hard);
 	else
 		hard = level;
-	if (tcs_level_rank(choice->level) <= tcs_level_rank(hard))
+	if (rank <= tcs_level_rank(hard))
 		return false;
 	if (hard != level && hard == TCS_LEVEL_BOUNDED && choice->floor_staleness >= 0)
 		choice->max_staleness = choice->floor_staleness;

@@ -79,7 +79,7 @@ extern void tcs_choice_make(const TcsHint *hint, const TcsRuleVerdict *rules,
 							TcsChoice *choice);
 extern const char *tcs_choice_source(TcsChoiceBy by, GucSource level_source,
 									 int rule);	/* tcs_explain.c */
-extern bool tcs_choice_relax(TcsChoice *choice);
+extern bool tcs_choice_relax(TcsChoice *choice, int rank);
 extern void tcs_choice_by_settings(void);
 extern void tcs_choice_of_plan(const PlannedStmt *plan);
 extern bool tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source);

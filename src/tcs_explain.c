@@ -215,7 +215,7 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 		!IsA(query->utilityStmt, ExplainStmt) && !tcs_utility_reads(query->utilityStmt);
 	/* on a primary hardly anything is waited for */
 	if (RecoveryInProgress() || choice->level == TCS_LEVEL_LINEARIZABLE)
-		(void) tcs_choice_relax(choice);
+		(void) tcs_choice_relax(choice, tcs_level_rank(choice->level));
 	write_level = write_level_of(query, choice->write_level, &write_rule);
 
 	values[0] = CStringGetTextDatum(tcs_level_name(exempt ? TCS_LEVEL_EVENTUAL : choice->level));

@@ -74,6 +74,9 @@ TcsVerdict
 tcs_fallback_decide(const TcsFallback *fallback, const TcsContext *context,
 					const TcsUnmet *unmet, bool can_redirect, TcsLevel *served_at)
 {
+	/* whoever wants an error for it wants nothing else */
+	if (unmet->reason == TCS_REASON_NO_TOKEN)
+		return TCS_VERDICT_REFUSE;
 	for (int i = 0; i < fallback->nsteps; i++)
 	{
 		const TcsStep *step = &fallback->steps[i];
@@ -87,7 +90,7 @@ tcs_fallback_decide(const TcsFallback *fallback, const TcsContext *context,
 				return TCS_VERDICT_REDIRECT;
 			continue;
 		}
-		if (tcs_level_rank(step->level) >= tcs_level_rank(unmet->req.level))
+		if (tcs_level_rank(step->level) >= tcs_requirement_rank(&unmet->req))
 			continue;
 		/* nobody goes below the floor of a rule */
 		if (unmet->has_floor && tcs_level_join(step->level, unmet->floor) != step->level)
@@ -130,13 +133,22 @@ describe_staleness(const TcsUnmet *unmet)
 	return psprintf("%.0f ms", (unmet->now - unmet->proof.fresh_at) / 1000.0);
 }
 
-/* Why the statement was not redirected, as a further sentence. */
+/* Why so much was asked for, as a further sentence. */
+static const char *
+describe_missing_token(const TcsUnmet *unmet)
+{
+	return unmet->req.as_strong ?
+		" The session was handed no token, so this is read as at level \"strong\"." : "";
+}
+
+/* The same, and why the statement was not redirected. */
 static const char *
 describe_redirect(const TcsUnmet *unmet)
 {
 	if (unmet->redirect_failure == NULL)
-		return "";
-	return psprintf(" The statement was not redirected: %s.", unmet->redirect_failure);
+		return describe_missing_token(unmet);
+	return psprintf("%s The statement was not redirected: %s.",
+					describe_missing_token(unmet), unmet->redirect_failure);
 }
 
 /* What is behind: the token's position, or the primary's answer. */
@@ -337,6 +349,8 @@ sqlstate_of(const TcsUnmet *unmet)
 			return ERRCODE_T_R_DEADLOCK_DETECTED;
 		case TCS_REASON_NO_QUORUM:
 			return ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+		case TCS_REASON_NO_TOKEN:
+			return ERRCODE_TCS_NO_TOKEN;
 		case TCS_REASON_UNCONFIRMED:
 		case TCS_REASON_UNKNOWN:
 		case TCS_REASON_NONE:
@@ -375,6 +389,11 @@ report_reason(const TcsUnmet *unmet)
 			return errhint("On each server that may be primary, name more than half of the cluster in synchronous_standby_names, without the server itself (\"ANY 1 (b, c)\" on a), or allow level \"strong\" in tcs.fallback.");
 		case TCS_REASON_UNCONFIRMED:
 			return report_unconfirmed(unmet);
+		case TCS_REASON_NO_TOKEN:
+			errmsg("a read at level \"%s\" needs a session token on a standby",
+				   tcs_level_name(unmet->req.level));
+			errdetail("The session was handed none, and tcs.without_token is \"error\".");
+			return errhint("Hand in the token of the last write with SET tcs.session_token, or read on the primary.");
 		case TCS_REASON_UNKNOWN:
 		case TCS_REASON_NONE:
 		case TCS_REASON_RELAXED:

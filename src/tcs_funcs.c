@@ -583,6 +583,12 @@ tcs_can_serve(PG_FUNCTION_ARGS)
 
 	if (!tcs_gate_token_is_reached(level))
 		PG_RETURN_BOOL(false);
+	if (tcs_gate_token_is_missing(level))
+	{
+		if (tcs_without_token == TCS_WITHOUT_TOKEN_ERROR)
+			PG_RETURN_BOOL(false);
+		level = TCS_LEVEL_STRONG;
+	}
 	if (level == TCS_LEVEL_LINEARIZABLE && !quorum_seems_usable())
 		PG_RETURN_BOOL(false);
 	if (!RecoveryInProgress())
@@ -697,8 +703,8 @@ tcs_stat_reads(PG_FUNCTION_ARGS)
 		uint64		downgraded = sum_downgraded(s);
 		uint64		not_at_once = s->waited + s->errors + downgraded + s->redirected;
 		Datum		buckets[TCS_HISTOGRAM_BUCKETS];
-		Datum		values[10];
-		bool		nulls[10] = {false};
+		Datum		values[11];
+		bool		nulls[11] = {false};
 
 		for (int i = 0; i < TCS_HISTOGRAM_BUCKETS; i++)
 			buckets[i] = Int64GetDatum((int64) s->histogram[i]);
@@ -714,6 +720,7 @@ tcs_stat_reads(PG_FUNCTION_ARGS)
 		values[7] = Int64GetDatum((int64) s->errors);
 		values[8] = Int64GetDatum((int64) s->redirected);
 		values[9] = TimestampTzGetDatum(reset_time);
+		values[10] = Int64GetDatum((int64) s->reads_without_token);
 		put_row(fcinfo, lengthof(values), values, nulls);
 	}
 	return (Datum) 0;

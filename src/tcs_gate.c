@@ -190,7 +190,7 @@ static bool
 choice_is_met(void)
 {
 	bool		token_is_met = tcs_choice.token == NULL && !IsolationUsesXactSnapshot() &&
-		(tcs_guc_token() == NULL || tcs_gate.token_settled == tcs_settings_generation);
+		tcs_gate.token_settled == tcs_settings_generation;
 
 	switch (tcs_choice.level)
 	{
@@ -299,6 +299,11 @@ tcs_gate_build_context(TcsContext *context, const TcsToken *token)
 {
 	memset(context, 0, sizeof(*context));
 	context->token = token;
+	context->token_handed = token != NULL &&
+		(token != tcs_guc_token() || tcs_guc_token_is_handed());
+	/* who opens the emergency valve knows that tokens may be missing */
+	context->without_token = tcs_choice.by == TCS_BY_RELAX ? TCS_WITHOUT_TOKEN_ACCEPT :
+		(TcsWithoutToken) tcs_without_token;
 	context->max_staleness = (int64) tcs_choice.max_staleness * 1000;
 	context->max_lag = tcs_max_lag < 0 ? -1 : (int64) tcs_max_lag * 1024;
 	context->in_recovery = RecoveryInProgress();
@@ -327,6 +332,8 @@ renew_context(TcsContext *context)
 	tcs_gate_build_context(context, old.token);
 	context->arrival = old.arrival;
 	context->is_confirmed = old.is_confirmed;
+	if (old.without_token == TCS_WITHOUT_TOKEN_ACCEPT)
+		context->without_token = old.without_token;
 }
 
 /* Note what is known of a REPEATABLE READ transaction when it first comes. */
@@ -352,6 +359,34 @@ note_transaction(const TcsContext *context)
 }
 
 /*
+ * Is this a session without a token on a standby where that is not accepted?  Then
+ * what is met by one statement says nothing of the next.
+ */
+static bool
+token_counts_as_missing(void)
+{
+	return tcs_without_token != TCS_WITHOUT_TOKEN_ACCEPT &&
+		!tcs_guc_token_is_handed() && RecoveryInProgress();
+}
+
+/* The same, for a read at this level. */
+bool
+tcs_gate_token_is_missing(TcsLevel level)
+{
+	return token_counts_as_missing() && tcs_level_is_by_token(level);
+}
+
+/* Count a read, which a hint may have handed a token. */
+static void
+count_read(TcsLevel level)
+{
+	if (tcs_choice.token != NULL)
+		tcs_stats_count_read_with_token(level);
+	else
+		tcs_stats_count_read(level);
+}
+
+/*
  * The requirement in force is met: for good, or as long as the proof is young
  * enough.  "strong" asks anew each time, and so does a bound of zero or one in
  * bytes, which moves with each answer.
@@ -359,9 +394,11 @@ note_transaction(const TcsContext *context)
 static void
 settle(const TcsRequirement *req)
 {
-	/* what is met at these levels has the whole token in it */
+	/* what is met at these levels has the whole token in it, if there is one */
 	if (tcs_choice.token == NULL && !tcs_session_report_is_pending &&
-		tcs_level_rank(req->level) >= tcs_level_rank(TCS_LEVEL_SESSION))
+		(tcs_guc_token() == NULL ||
+		 tcs_level_rank(req->level) >= tcs_level_rank(TCS_LEVEL_SESSION)) &&
+		!token_counts_as_missing())
 		tcs_gate.token_settled = tcs_settings_generation;
 	/* of a statement to come, settings may not be all that counts */
 	if (!tcs_choice.plain)
@@ -442,7 +479,7 @@ pass_relaxed(const TcsSite *site, TcsUnmet *facts)
 		return;
 	statement_relaxed = true;
 	if (site_is_read(site))
-		tcs_stats_count_read(tcs_choice.asked);
+		count_read(tcs_choice.asked);
 	tcs_stats_count_downgrade(tcs_choice.asked, facts->req.level, TCS_REASON_RELAXED);
 	tcs_relax_count();
 	facts->reason = TCS_REASON_RELAXED;
@@ -481,7 +518,7 @@ pass(const TcsSite *site, TcsUnmet *facts)
 	/* BEGIN and SET count where they have waited in place of a read */
 	if ((site_is_read(site) && !site->explain_only) || waited)
 	{
-		tcs_stats_count_read(facts->req.level);
+		count_read(facts->req.level);
 		note_last(facts, waited ? TCS_OUTCOME_WAITED : TCS_OUTCOME_AT_ONCE,
 				  facts->req.level);
 	}
@@ -494,7 +531,7 @@ note_redirected(const TcsSite *site, TcsUnmet *facts)
 	facts->now = tcs_now();
 	if (site->explain_only)
 		return;
-	tcs_stats_count_read(facts->req.level);
+	count_read(facts->req.level);
 	tcs_stats_count_redirect(facts->req.level);
 	note_last(facts, TCS_OUTCOME_REDIRECTED, facts->req.level);
 }
@@ -505,7 +542,7 @@ refuse(const TcsSite *site, TcsUnmet *facts)
 {
 	facts->now = tcs_now();
 	if (site->kind != TCS_SITE_NESTED)
-		tcs_stats_count_read(facts->req.level);
+		count_read(facts->req.level);
 	tcs_stats_count_error(facts->req.level);
 	note_last(facts, TCS_OUTCOME_ERROR, facts->req.level);
 	tcs_fallback_error(facts);
@@ -553,7 +590,7 @@ fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
 		refuse(site, facts);
 	facts->now = tcs_now();
 	if (site_is_read(site))
-		tcs_stats_count_read(facts->req.level);
+		count_read(facts->req.level);
 	tcs_stats_count_downgrade(facts->req.level, served_at, facts->reason);
 	note_last(facts, TCS_OUTCOME_DOWNGRADED, served_at);
 	tcs_fallback_warn(facts, served_at);
@@ -657,8 +694,10 @@ require_former_primary(TcsUnmet *facts, const TcsContext *context,
 static bool
 ask_for_less(TcsUnmet *facts)
 {
-	if (!facts->may_relax || !tcs_choice_relax(&tcs_choice))
+	if (!facts->may_relax ||
+		!tcs_choice_relax(&tcs_choice, tcs_requirement_rank(&facts->req)))
 		return false;
+	facts->req.as_strong = false;
 	facts->req.level = tcs_choice.level;
 	if (facts->token_only && tcs_level_rank(facts->req.level) > tcs_level_rank(TCS_LEVEL_SESSION))
 		facts->req.level = TCS_LEVEL_SESSION;
@@ -884,7 +923,7 @@ confirm_snapshot(const TcsSite *site, TcsUnmet *facts, int64 deadline)
 static bool
 can_redirect(const TcsSite *site, const TcsUnmet *facts)
 {
-	return facts->in_recovery &&
+	return facts->in_recovery && facts->req.reason != TCS_REASON_NO_TOKEN &&
 		!(site->fix_snapshot && !tcs_gate_statement_is_sole()) &&
 		tcs_fallback_has_redirect(tcs_choice.fallback) &&
 		tcs_redirect_is_possible(site);
@@ -1157,6 +1196,9 @@ tcs_gate_pass_slowly(TcsSite *site)
 		!((site_is_read(site) || site->kind == TCS_SITE_PLANNER) &&
 		  xact.used_in != tcs_swap_transaction());
 	context.fixed = fixed;
+	/* what is asked for without a token is asked of each statement */
+	if (site->token_only)
+		context.without_token = TCS_WITHOUT_TOKEN_ACCEPT;
 	/* the moment of a transaction that outlived a promotion lies before it */
 	if (IsolationUsesXactSnapshot() && TransactionStartedDuringRecovery())
 		context.in_recovery = true;
@@ -1219,7 +1261,9 @@ tcs_gate_pass_slowly(TcsSite *site)
 	 * the emergency valve open it asks for less, once.
 	 */
 	if ((!met || misplaced || facts.req.confirm) &&
-		!(site->kind == TCS_SITE_BARE && fixed) && tcs_choice_relax(&tcs_choice))
+		!(site->kind == TCS_SITE_BARE && fixed) &&
+		tcs_choice_relax(&tcs_choice, Max(tcs_level_rank(tcs_choice.level),
+										  tcs_requirement_rank(&facts.req))))
 	{
 		site->fix_snapshot = false;
 		tcs_gate_pass_slowly(site);
@@ -1330,6 +1374,7 @@ tcs_gate_token_is_reached(TcsLevel level)
 	if (tcs_level_rank(level) > tcs_level_rank(TCS_LEVEL_SESSION))
 		level = TCS_LEVEL_SESSION;
 	tcs_gate_build_context(&context, tcs_guc_token());
+	context.without_token = TCS_WITHOUT_TOKEN_ACCEPT;
 	tcs_requirement_make(level, &context, &req);
 	if (tcs_requirement_is_empty(&req))
 		return true;

@@ -24,6 +24,7 @@
 #include "tcs_guc.h"
 #include "tcs_queue.h"
 #include "tcs_readindex.h"
+#include "tcs_stats.h"
 #include "tcs_swap.h"
 #include "tcs_write.h"
 
@@ -31,6 +32,7 @@ int			tcs_read_level = TCS_LEVEL_SESSION;
 char	   *tcs_session_token = NULL;
 int			tcs_report_token = TCS_REPORT_WRITES;
 int			tcs_hints = TCS_HINTS_ON;
+int			tcs_without_token = TCS_WITHOUT_TOKEN_ACCEPT;
 int			tcs_max_staleness = 5000;
 int			tcs_max_lag = -1;
 int			tcs_max_wait = 1000;
@@ -53,12 +55,20 @@ typedef struct SourcedFallback
 	GucSource	source;
 } SourcedFallback;
 
+/* The extra of tcs.session_token. */
+typedef struct HeldToken
+{
+	TcsToken	token;
+	bool		handed;			/* the client handed it in, or one that it was
+								 * raised from */
+} HeldToken;
+
 static char *tcs_fallback = NULL;
 static char *tcs_asker = NULL;
 static char *tcs_read_index_dummy = NULL;
 static char *tcs_quorum_index_dummy = NULL;
 static char *tcs_quorum_round_dummy = NULL;
-static TcsToken *parsed_token = NULL;
+static HeldToken *held_token = NULL;
 static const TcsToken *trusted_token = NULL;	/* see tcs_guc_set_token() */
 static const SourcedFallback *parsed_fallback = NULL;
 static GucSource level_source = PGC_S_DEFAULT;
@@ -74,6 +84,13 @@ static const struct config_enum_entry report_token_options[] = {
 	{NULL, 0, false}
 };
 
+static const struct config_enum_entry without_token_options[] = {
+	{"accept", TCS_WITHOUT_TOKEN_ACCEPT, false},
+	{"strong", TCS_WITHOUT_TOKEN_STRONG, false},
+	{"error", TCS_WITHOUT_TOKEN_ERROR, false},
+	{NULL, 0, false}
+};
+
 static const struct config_enum_entry hints_options[] = {
 	{"off", TCS_HINTS_OFF, false},
 	{"on", TCS_HINTS_ON, false},
@@ -81,11 +98,21 @@ static const struct config_enum_entry hints_options[] = {
 	{NULL, 0, false}
 };
 
-/* The token that the client handed in, or NULL. */
+/* The token that the client handed in, raised by what was done since; or NULL. */
 const TcsToken *
 tcs_guc_token(void)
 {
-	return parsed_token;
+	return held_token ? &held_token->token : NULL;
+}
+
+/*
+ * Has the client handed in a token?  Not if it is only what this session has seen
+ * and done here.  '' is none, as after RESET and DISCARD ALL.
+ */
+bool
+tcs_guc_token_is_handed(void)
+{
+	return held_token != NULL && held_token->handed;
 }
 
 const TcsFallback *
@@ -163,7 +190,7 @@ tcs_guc_set_token(const TcsToken *token, const char *text)
 bool
 tcs_guc_withdraw_token(void)
 {
-	return tcs_guc_set_token(parsed_token, "");
+	return tcs_guc_set_token(&held_token->token, "");
 }
 
 /*
@@ -176,10 +203,10 @@ tcs_guc_withdraw_token(void)
 void
 tcs_guc_overwrite_token(const TcsToken *token, const char *text)
 {
-	Assert(parsed_token != NULL && strlen(tcs_session_token) == strlen(text));
+	Assert(held_token != NULL && strlen(tcs_session_token) == strlen(text));
 
 	strcpy(tcs_session_token, text);
-	*parsed_token = *token;
+	held_token->token = *token;
 }
 
 /* Set a setting until AtEOXact_GUC(), if the server has it (some went with 19). */
@@ -223,17 +250,21 @@ assign_read_level(int newval, void *extra)
 static bool
 check_session_token(char **newval, void **extra, GucSource source)
 {
-	TcsToken	token;
+	HeldToken	held = {.handed = true};
+	HeldToken  *stored;
 
 	/* with our own doing, a token can be in force that is not shown */
 	if (trusted_token)
-		token = *trusted_token;
+	{
+		held.token = *trusted_token;
+		held.handed = tcs_guc_token_is_handed();
+	}
 	else if (*newval == NULL || **newval == '\0')
 	{
 		*extra = NULL;
 		return true;
 	}
-	else if (!tcs_token_parse(*newval, &token))
+	else if (!tcs_token_parse(*newval, &held.token))
 	{
 		GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
 		/* core's message would repeat the whole text, however long */
@@ -246,17 +277,25 @@ check_session_token(char **newval, void **extra, GucSource source)
 		return false;
 	}
 
-	*extra = tcs_guc_malloc_compat(sizeof(TcsToken));
-	if (*extra == NULL)
+	stored = tcs_guc_malloc_compat(sizeof(HeldToken));
+	if (stored == NULL)
 		return false;
-	memcpy(*extra, &token, sizeof(TcsToken));
+	*stored = held;
+	*extra = stored;
 	return true;
 }
 
 static void
 assign_session_token(const char *newval, void *extra)
 {
-	parsed_token = (TcsToken *) extra;
+	held_token = (HeldToken *) extra;
+	tcs_stats_set_token_handed(tcs_guc_token_is_handed());
+	tcs_settings_generation++;
+}
+
+static void
+assign_without_token(int newval, void *extra)
+{
 	tcs_settings_generation++;
 }
 
@@ -366,6 +405,13 @@ define_client_settings(void)
 							   &tcs_session_token, "", PGC_USERSET,
 							   GUC_REPORT | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE,
 							   check_session_token, assign_session_token, NULL);
+
+	DefineCustomEnumVariable("tcs.without_token",
+							 "Sets what a session without a token reads on a standby.",
+							 "At levels that go by the session token: \"accept\" asks for nothing, \"strong\" reads as at that level, \"error\" refuses.",
+							 &tcs_without_token, TCS_WITHOUT_TOKEN_ACCEPT,
+							 without_token_options, PGC_USERSET, 0,
+							 NULL, assign_without_token, NULL);
 
 	DefineCustomEnumVariable("tcs.report_token",
 							 "Sets when the server reports a new session token to the client.",

@@ -27,10 +27,22 @@ typedef enum TcsHints
 	TCS_HINTS_ALL
 } TcsHints;
 
+/*
+ * What a read of a standby does at a level that goes by the token, in a session
+ * that was handed none.
+ */
+typedef enum TcsWithoutToken
+{
+	TCS_WITHOUT_TOKEN_ACCEPT,
+	TCS_WITHOUT_TOKEN_STRONG,
+	TCS_WITHOUT_TOKEN_ERROR
+} TcsWithoutToken;
+
 extern TCS_LOCAL int tcs_read_level;
 extern char *tcs_session_token;
 extern TCS_LOCAL int tcs_report_token;
 extern TCS_LOCAL int tcs_hints;
+extern int	tcs_without_token;
 extern int	tcs_max_staleness;	/* ms */
 extern int	tcs_max_lag;		/* kB, -1: off */
 extern int	tcs_max_wait;		/* ms, -1: for ever */
@@ -55,6 +67,7 @@ extern TCS_LOCAL uint64 tcs_settings_generation;
 extern TCS_LOCAL uint64 tcs_choice_generation;
 
 extern const TcsToken *tcs_guc_token(void);
+extern bool tcs_guc_token_is_handed(void);
 extern const TcsFallback *tcs_guc_fallback(void);
 extern GucSource tcs_guc_level_source(void);
 extern GucSource tcs_guc_max_staleness_source(void);

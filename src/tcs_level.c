@@ -84,6 +84,16 @@ tcs_level_rank(TcsLevel level)
 	return 5;
 }
 
+/* Is it a level at which the session's token alone says what has to be seen? */
+bool
+tcs_level_is_by_token(TcsLevel level)
+{
+	int			rank = tcs_level_rank(level);
+
+	return rank > tcs_level_rank(TCS_LEVEL_EVENTUAL) &&
+		rank <= tcs_level_rank(TCS_LEVEL_SESSION);
+}
+
 /*
  * The weakest level that promises what either does.  Of two that promise the same,
  * the first, but for "snapshot", which is also a promise to the transaction.

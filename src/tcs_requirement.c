@@ -150,6 +150,28 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 }
 
 /*
+ * The session was handed no token, so at a level that goes by it nothing tells
+ * what the client has written or seen elsewhere.
+ */
+static void
+require_without_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
+{
+	if (context->token_handed || !tcs_level_is_by_token(level))
+		return;
+	switch (context->without_token)
+	{
+		case TCS_WITHOUT_TOKEN_ACCEPT:
+			break;
+		case TCS_WITHOUT_TOKEN_STRONG:
+			req->as_strong = true;
+			break;
+		case TCS_WITHOUT_TOKEN_ERROR:
+			req->reason = TCS_REASON_NO_TOKEN;
+			break;
+	}
+}
+
+/*
  * The lag bound as a position: that far behind the newest answer.
  *
  * Called again by the gate once an answer has come, if there was none.
@@ -198,7 +220,8 @@ tcs_requirement_make(TcsLevel level, const TcsContext *context,
 		return;
 	}
 
-	if (level == TCS_LEVEL_STRONG || level == TCS_LEVEL_LINEARIZABLE)
+	require_without_token(level, context, req);
+	if (level == TCS_LEVEL_STRONG || level == TCS_LEVEL_LINEARIZABLE || req->as_strong)
 		req->fresh_after = Max(context->arrival, 1);
 	else if (level == TCS_LEVEL_BOUNDED)
 	{
@@ -206,6 +229,14 @@ tcs_requirement_make(TcsLevel level, const TcsContext *context,
 		tcs_requirement_add_lag(req, context->have_newest, &context->newest,
 								context->max_lag, context->at);
 	}
+}
+
+/* Its strength, as of levels; see tcs_level_rank(). */
+int
+tcs_requirement_rank(const TcsRequirement *req)
+{
+	return tcs_level_rank(req->as_strong || req->reason == TCS_REASON_NO_TOKEN ?
+						  TCS_LEVEL_STRONG : req->level);
 }
 
 /* Does it ask for nothing at all? */

@@ -8,6 +8,7 @@
 #ifndef TCS_REQUIREMENT_H
 #define TCS_REQUIREMENT_H
 
+#include "tcs_guc.h"
 #include "tcs_history.h"
 #include "tcs_token.h"
 
@@ -16,6 +17,8 @@ typedef struct TcsContext
 {
 	/* the client's side */
 	const TcsToken *token;		/* or NULL */
+	bool		token_handed;	/* by the client, for the session or this read */
+	TcsWithoutToken without_token;
 	int64		max_staleness;	/* us */
 	int64		max_lag;		/* bytes, -1: off */
 
@@ -52,6 +55,7 @@ typedef struct TcsRequirement
 	TcsPosition token_at;		/* the whole of what the token names */
 	TimeLineID	made_on;		/* valid as long as the node is on this */
 	int64		fresh_after;	/* 0: none */
+	bool		as_strong;		/* for want of a token */
 	bool		confirm;		/* a quorum has to confirm what is shown */
 	TcsPosition target;			/* that a wait for fresh_after chose; for show */
 	bool		need_newest;	/* a lag bound, and no answer to count from */
@@ -62,6 +66,7 @@ extern void tcs_requirement_make(TcsLevel level, const TcsContext *context,
 extern void tcs_requirement_add_lag(TcsRequirement *req, bool have_newest,
 									const TcsAnswer *newest, int64 max_lag,
 									TcsPosition at);
+extern int	tcs_requirement_rank(const TcsRequirement *req);
 extern bool tcs_requirement_is_empty(const TcsRequirement *req);
 extern TcsPosition tcs_requirement_position(const TcsRequirement *req);
 extern bool tcs_requirement_met(const TcsRequirement *req,

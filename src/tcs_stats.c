@@ -33,7 +33,8 @@
 /* Counters of one process: whole cache lines, one writer. */
 typedef union TcsReadCounters
 {
-	pg_atomic_uint64 reads[TCS_LEVEL_COUNT];
+	/* in sessions that were handed a token; and in others */
+	pg_atomic_uint64 reads[2][TCS_LEVEL_COUNT];
 	char		pad[2 * PG_CACHE_LINE_SIZE];
 } TcsReadCounters;
 
@@ -62,6 +63,8 @@ typedef struct TcsStats
 
 static TcsStats *stats = NULL;
 static LWLock *stats_lock = NULL;
+static TcsReadCounters *my_counters = NULL;
+static bool token_handed = false;
 pg_atomic_uint64 *tcs_my_reads = NULL;
 
 Size
@@ -95,7 +98,10 @@ tcs_stats_shmem_init(void *ptr, bool found)
 			for (int j = 0; j < TCS_REASON_COUNT; j++)
 				pg_atomic_init_u64(&rare->downgraded[i][j], 0);
 		for (int i = 0; i < MaxBackends; i++)
-			pg_atomic_init_u64(&stats->process[i].reads[level], 0);
+		{
+			pg_atomic_init_u64(&stats->process[i].reads[0][level], 0);
+			pg_atomic_init_u64(&stats->process[i].reads[1][level], 0);
+		}
 	}
 	pg_atomic_init_u64(&stats->late_reports, 0);
 	stats->reset_time = GetCurrentTimestamp();
@@ -109,8 +115,30 @@ tcs_stats_attach(void)
 
 	if (procno < 0 || procno >= MaxBackends)
 		return false;
-	tcs_my_reads = stats->process[procno].reads;
+	my_counters = &stats->process[procno];
+	tcs_stats_set_token_handed(token_handed);
 	return true;
+}
+
+/*
+ * Tell with or without a token the reads to come are.  What is counted where is
+ * decided here, so that a read need not ask.
+ */
+void
+tcs_stats_set_token_handed(bool handed)
+{
+	token_handed = handed;
+	if (my_counters != NULL)
+		tcs_my_reads = my_counters->reads[handed ? 0 : 1];
+}
+
+/* Count a read whose token is its own, as a hint's is. */
+void
+tcs_stats_count_read_with_token(TcsLevel level)
+{
+	pg_atomic_uint64 *counter = &my_counters->reads[0][level];
+
+	pg_atomic_write_u64(counter, pg_atomic_read_u64(counter) + 1);
 }
 
 void
@@ -182,7 +210,11 @@ sum_up(TcsLevelStats sums[TCS_LEVEL_COUNT])
 			for (int j = 0; j < TCS_REASON_COUNT; j++)
 				sum->downgraded[i][j] = pg_atomic_read_u64(&rare->downgraded[i][j]);
 		for (int i = 0; i < MaxBackends; i++)
-			sum->reads += pg_atomic_read_u64(&stats->process[i].reads[level]);
+		{
+			sum->reads += pg_atomic_read_u64(&stats->process[i].reads[0][level]);
+			sum->reads_without_token += pg_atomic_read_u64(&stats->process[i].reads[1][level]);
+		}
+		sum->reads += sum->reads_without_token;
 	}
 }
 
@@ -241,6 +273,8 @@ tcs_reason_name(TcsReason reason)
 			return "not confirmed by a quorum";
 		case TCS_REASON_RELAXED:
 			return "relaxed";
+		case TCS_REASON_NO_TOKEN:
+			return "no session token";
 		case TCS_REASON_COUNT:
 			break;
 	}

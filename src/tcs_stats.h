@@ -21,6 +21,8 @@
 typedef struct TcsLevelStats
 {
 	uint64		reads;
+	uint64		reads_without_token;	/* of them, in sessions that were handed
+										 * none */
 	uint64		waited;			/* of them, served after a wait */
 	uint64		histogram[TCS_HISTOGRAM_BUCKETS];
 	uint64		timed_out;		/* waits that ended at their deadline */
@@ -29,7 +31,10 @@ typedef struct TcsLevelStats
 	uint64		downgraded[TCS_LEVEL_COUNT][TCS_REASON_COUNT];
 } TcsLevelStats;
 
-/* Reads of this process per level; see tcs_stats.c for who writes it. */
+/*
+ * Reads of this process per level, of those with a token or of those without, as
+ * the session is.  See tcs_stats.c for who writes it.
+ */
 extern TCS_LOCAL pg_atomic_uint64 *tcs_my_reads;
 
 /* Count a read that is about to be served or refused.  Hot path. */
@@ -43,6 +48,8 @@ tcs_stats_count_read(TcsLevel level)
 }
 
 extern bool tcs_stats_attach(void);
+extern void tcs_stats_set_token_handed(bool handed);
+extern void tcs_stats_count_read_with_token(TcsLevel level);
 extern void tcs_stats_count_wait(TcsLevel level, int64 waited_us);
 extern void tcs_stats_count_timeout(TcsLevel level);
 extern void tcs_stats_count_downgrade(TcsLevel level, TcsLevel served_at,

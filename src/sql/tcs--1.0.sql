@@ -141,7 +141,8 @@ CREATE FUNCTION stat_reads_data(
 	OUT downgraded bigint,
 	OUT errors bigint,
 	OUT redirected bigint,
-	OUT stats_reset timestamptz)
+	OUT stats_reset timestamptz,
+	OUT reads_without_token bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tcs_stat_reads'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
@@ -156,7 +157,7 @@ AS 'MODULE_PATHNAME', 'tcs_stat_downgrades'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
 CREATE VIEW stat_reads AS
-SELECT s.level, s.reads, s.served_at_once, s.waited, s.wait_histogram,
+SELECT s.level, s.reads, s.reads_without_token, s.served_at_once, s.waited, s.wait_histogram,
 	   s.timed_out, s.downgraded,
 	   (SELECT coalesce(pg_catalog.jsonb_object_agg(d.served_at OPERATOR(pg_catalog.||) ': '::text OPERATOR(pg_catalog.||) d.reason, d.reads), '{}')
 		  FROM tcs.stat_downgrades_data() d
