@@ -37,7 +37,8 @@ typedef struct TcsSite
 	TcsSiteKind kind;
 	QueryDesc  *query_desc;		/* QUERY and NESTED */
 	int			eflags;			/* QUERY */
-	Node	   *utility;		/* UTILITY; its text and parameters: */
+	Node	   *utility;		/* UTILITY; its plan, text and parameters: */
+	const PlannedStmt *plan;
 	const char *source;
 	ParamListInfo params;
 	bool		explain_only;	/* UTILITY: EXPLAIN that does not run it */

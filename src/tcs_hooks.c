@@ -43,8 +43,10 @@
 #include "tcs_readindex.h"
 #include "tcs_redirect.h"
 #include "tcs_remote.h"
+#include "tcs_roundtrip.h"
 #include "tcs_session.h"
 #include "tcs_swap.h"
+#include "tcs_told.h"
 #include "tcs_write.h"
 
 static ExecutorStart_hook_type prev_ExecutorStart = NULL;
@@ -507,10 +509,8 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 
 /* May planning read, and has what it reads to be waited for? */
 static bool
-may_have_to_wait(Query *query, const char *source, bool plain)
+may_have_to_wait(Query *query, const char *source)
 {
-	if (tcs_gate_settings_are_met() && plain)
-		return false;
 	/* most queries are sooner judged than searched for functions */
 	if (tcs_choice_of_simple_query(query, source) && tcs_gate_is_satisfied())
 		return false;
@@ -533,13 +533,17 @@ before_planning(Query *query, const char *source, bool plain)
 		return false;
 	if (tcs_exempt_query(query))
 		return true;
-	if (ActivePortal == NULL && !tcs_remote_is_begun() &&
-		may_have_to_wait(query, source, plain))
+	if (ActivePortal == NULL && !(tcs_gate_settings_are_met() && plain))
 	{
-		site.kind = TCS_SITE_PLANNER;
-		/* locks of parse analysis are held, and the query stays as it is */
-		site.holding = true;
-		tcs_gate_pass_slowly(&site);
+		if (!tcs_remote_is_begun() && may_have_to_wait(query, source))
+		{
+			site.kind = TCS_SITE_PLANNER;
+			/* locks of parse analysis are held, and the query stays as it is */
+			site.holding = true;
+			tcs_gate_pass_slowly(&site);
+		}
+		if (tcs_redirect_server[0] != '\0')
+			tcs_told_want();
 	}
 
 	/*
@@ -564,16 +568,22 @@ tcs_planner(TCS_PLANNER_ARGS)
 		before_planning(parse, query_string, plain);
 	const bool	marked = !plain && !exempt && !ahead &&
 		attachment == TCS_ATTACHED && tcs_enabled;
+	const bool	watched = unlikely(tcs_told_is_wanted);
 	List	   *functions = marked ? tcs_choice_functions(parse) : NIL;
 	TcsFrame	frame;
+	ErrorContextCallback callback;
 	PlannedStmt *plan;
 
 	/* what planning runs is planned to be run */
 	tcs_rules_plan_ahead = false;
 	frame.armed = NULL;
 	tcs_frame_push(&frame, TCS_FRAME_PLANNER);
+	if (watched)
+		tcs_told_watch_planning(&callback);
 	plan = prev_planner ? prev_planner(TCS_PLANNER_PASS) :
 		standard_planner(TCS_PLANNER_PASS);
+	if (watched)
+		tcs_told_planned(&callback);
 	tcs_frame_pop(&frame);
 
 	if (exempt)
@@ -704,6 +714,7 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 		uint64		known = SharedInvalidMessageCounter;
 
 		site.utility = statement;
+		site.plan = pstmt;
 		site.source = source;
 		site.params = params;
 		site.holding = utility_holds_locks(statement);
@@ -933,6 +944,8 @@ tcs_xact_callback(XactEvent event, void *arg)
 	}
 	else if (event == XACT_EVENT_PRE_PREPARE)
 		tcs_write_before_commit(event);
+	else if (event == XACT_EVENT_ABORT)
+		tcs_roundtrip_is_running = false;
 	tcs_session_at_xact_event(event);
 }
 
@@ -940,6 +953,8 @@ static void
 tcs_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 					 SubTransactionId parentSubid, void *arg)
 {
+	if (unlikely(tcs_roundtrip_is_running))
+		return;
 	if (unlikely(tcs_remote_is_connected) &&
 		(event == SUBXACT_EVENT_ABORT_SUB || event == SUBXACT_EVENT_COMMIT_SUB))
 		tcs_remote_subtransaction_ended(GetCurrentTransactionNestLevel(),

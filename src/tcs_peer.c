@@ -28,6 +28,7 @@
 #include "tcs_compat.h"
 #include "tcs_guc.h"
 #include "tcs_peer.h"
+#include "tcs_told.h"
 
 /* How long the server may take to skip what follows on an error, in us. */
 #define TCS_SKIP_US		1000000
@@ -143,11 +144,12 @@ show_notices(void)
 		ErrorData  *edata = linitial(notices);
 
 		notices = list_delete_first(notices);
-		ereport(edata->elevel,
-				(errcode(edata->sqlerrcode),
-				 errmsg_internal("%s", edata->message),
-				 edata->detail ? errdetail_internal("%s", edata->detail) : 0,
-				 edata->hint ? errhint("%s", edata->hint) : 0));
+		if (!tcs_told_is_repeated(edata->sqlerrcode, edata->message))
+			ereport(edata->elevel,
+					(errcode(edata->sqlerrcode),
+					 errmsg_internal("%s", edata->message),
+					 edata->detail ? errdetail_internal("%s", edata->detail) : 0,
+					 edata->hint ? errhint("%s", edata->hint) : 0));
 		FreeErrorData(edata);
 	}
 }
@@ -165,6 +167,7 @@ void
 tcs_peer_forget_messages(void)
 {
 	tcs_peer_forget_error();
+	tcs_told_forget();
 	while (notices != NIL)
 	{
 		FreeErrorData(linitial(notices));

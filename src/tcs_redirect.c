@@ -38,6 +38,7 @@
 #include "tcs_session.h"
 #include "tcs_statement.h"
 #include "tcs_swap.h"
+#include "tcs_told.h"
 
 /* What waits for the query of a utility statement; lives as long as that. */
 struct TcsArmed
@@ -89,7 +90,7 @@ capture(const TcsSite *site)
 	if (site->kind == TCS_SITE_QUERY)
 		statement = tcs_statement_of_query(site->query_desc);
 	else
-		statement = tcs_statement_of_utility(site->utility, site->source, site->params);
+		statement = tcs_statement_of_utility(site->plan, site->source, site->params);
 	PopActiveSnapshot();
 	if (site->locks_released)
 		tcs_swap_release_locks(site);
@@ -106,6 +107,13 @@ describe_reason(const TcsUnmet *unmet)
 					unmet->waited_us / 1000.0,
 					unmet->hopeless ? ": " : "",
 					unmet->hopeless ? unmet->hopeless : "");
+}
+
+/* The client has had notices that the primary is going to repeat. */
+static void
+expect_notices(const TcsStatement *statement)
+{
+	tcs_told_expect(tcs_remote_has_prepared(statement) ? NIL : statement->told);
 }
 
 /* Put the plan in place, or have it put there. */
@@ -129,6 +137,7 @@ install(TcsSite *site, TcsStatement *statement, const char *why, bool sent)
 	site->armed->server = tcs_redirect_server;
 	site->armed->why = why;
 	site->armed->is_cursor = IsA(site->utility, DeclareCursorStmt);
+	tcs_told_want();
 }
 
 /*
@@ -156,6 +165,8 @@ tcs_redirect_try(TcsSite *site, const TcsContext *context, TcsUnmet *unmet,
 		begin.level = unmet->req.level;
 		begin.token = context->token;
 		begin.whole = IsolationUsesXactSnapshot();
+		if (site->kind == TCS_SITE_QUERY)
+			expect_notices(statement);
 		/* with a whole transaction, savepoints come between */
 		if (site->kind == TCS_SITE_QUERY && !begin.whole)
 		{
@@ -198,7 +209,10 @@ tcs_redirect_in_whole(TcsSite *site)
 		if (why_not == NULL)
 		{
 			if (site->kind == TCS_SITE_QUERY)
+			{
+				expect_notices(statement);
 				tcs_remote_send(statement, site->query_desc->params);
+			}
 			install(site, statement, "its transaction was redirected",
 					site->kind == TCS_SITE_QUERY);
 			return;
@@ -233,6 +247,7 @@ static PlannedStmt *
 take_armed_plan(TcsArmed *armed, PlannedStmt *local, bool buffered)
 {
 	armed->used = true;
+	expect_notices(armed->statement);
 	return tcs_scan_make_plan(local, armed->statement, armed->server, armed->why,
 							  false, buffered);
 }

@@ -147,6 +147,13 @@ tcs_remote_is_begun(void)
 	return in_whole;
 }
 
+/* Was a statement analysed there before? */
+bool
+tcs_remote_has_prepared(const TcsStatement *statement)
+{
+	return statement->number != 0 && bms_is_member(statement->number, remote.prepared);
+}
+
 
 /* ---- sending ---- */
 

@@ -45,6 +45,7 @@ typedef struct TcsReader
 
 extern bool tcs_remote_begin(TcsRemoteBegin *begin, int64 deadline);
 extern bool tcs_remote_is_begun(void);
+extern bool tcs_remote_has_prepared(const TcsStatement *statement);
 extern void tcs_remote_send(const TcsStatement *statement, ParamListInfo params);
 extern void tcs_remote_attach(TcsReader *reader);
 extern void tcs_remote_detach(TcsReader *reader);

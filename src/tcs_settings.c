@@ -139,7 +139,8 @@ value_in(const char *name, const char *data, int len)
 	{
 		const char *value = p + strlen(p) + 1;
 
-		if (strcmp(p, name) == 0)
+		/* case does not count, and need not be the same on both nodes */
+		if (pg_strcasecmp(p, name) == 0)
 			return value;
 		p = value + strlen(value) + 1;
 	}
@@ -222,6 +223,37 @@ tcs_settings_apply(const char *data, int len)
 }
 
 /*
+ * Does a setting have the value that it was given?  Its text may be another one:
+ * what belongs to a library that was not loaded on the standby is kept there as it
+ * was written, and here in the words of its owner.
+ */
+static bool
+has_value(const char *name, const char *value)
+{
+	const char *present = GetConfigOption(name, true, false);
+	const char *canonical;
+	bool		same;
+	int			level;
+
+	if (present == NULL || strcmp(present, value) == 0)
+		return present != NULL;
+	/* numbers are shown in a buffer of the function */
+	present = pstrdup(present);
+	level = NewGUCNestLevel();
+	if (set_config_option(name, value, superuser() ? PGC_SUSET : PGC_USERSET,
+						  PGC_S_SESSION, GUC_ACTION_SAVE, true, DEBUG5, false) <= 0)
+	{
+		/* its owner has put its default in place */
+		AtEOXact_GUC(false, level);
+		return true;
+	}
+	canonical = GetConfigOption(name, true, false);
+	same = canonical && strcmp(present, canonical) == 0;
+	AtEOXact_GUC(false, level);
+	return same;
+}
+
+/*
  * Has the redirected statement changed a setting?  0A000 if so: the change
  * would be lost.
  */
@@ -237,14 +269,12 @@ tcs_settings_require_unchanged(void)
 	{
 		const char *name = settings[i]->name;
 		const char *carried;
-		const char *present;
 
 		if (likely(settings[i]->stack == NULL) ||
 			strncmp(name, "transaction_", 12) == 0 || is_always_set(name))
 			continue;
 		carried = value_in(name, applied, applied_len);
-		present = GetConfigOption(name, true, false);
-		if (carried && present && strcmp(carried, present) == 0)
+		if (carried && has_value(name, carried))
 			continue;
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

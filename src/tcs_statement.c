@@ -21,6 +21,10 @@
  *	  Constants are written as postgres_fdw and pg_dump write them, so that they
  *	  are read the same under any settings.
  *
+ *	  A text is only sent if it means what the query means (tcs_roundtrip.c).  If it
+ *	  does not, the client's own text may.  That one depends on the settings of the
+ *	  session, and is not kept.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -49,7 +53,9 @@
 #include "tcs_exempt.h"
 #include "tcs_guc.h"
 #include "tcs_portable.h"
+#include "tcs_roundtrip.h"
 #include "tcs_statement.h"
+#include "tcs_told.h"
 
 /* How many prepared statements are kept at most. */
 #define TCS_KEPT_MAX	1000
@@ -72,6 +78,15 @@ static MemoryContext kept_context = NULL;
 static uint64 kept_at = 0;		/* SharedInvalidMessageCounter */
 static uint32 last_number = 0;
 
+/* The text of one statement out of that of its message. */
+static const char *
+own_text(const char *source, int location, int len)
+{
+	if (location >= 0 && len > 0)
+		return pnstrdup(source + location, len);
+	return location > 0 ? source + location : source;
+}
+
 /*
  * Parse the text of one statement, as it stands in its message.  *source is
  * the message, and on return the statement's own text.
@@ -79,10 +94,7 @@ static uint32 last_number = 0;
 List *
 tcs_statement_parse(const PlannedStmt *plan, const char **source)
 {
-	if (plan->stmt_location >= 0 && plan->stmt_len > 0)
-		*source = pnstrdup(*source + plan->stmt_location, plan->stmt_len);
-	else if (plan->stmt_location > 0)
-		*source = pstrdup(*source + plan->stmt_location);
+	*source = own_text(*source, plan->stmt_location, plan->stmt_len);
 	return pg_parse_query(*source);
 }
 
@@ -111,6 +123,10 @@ rename_columns(Query *query)
 {
 	ListCell   *lc;
 
+	/* VALUES has no such clauses, and is written as a list only with its names */
+	if (list_length(query->rtable) == 1 &&
+		linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_VALUES)
+		return;
 	foreach(lc, query->targetList)
 	{
 		TargetEntry *target = lfirst_node(TargetEntry, lc);
@@ -199,10 +215,32 @@ describe_columns(Query *query, TcsStatement *statement, bool *any_text)
 }
 
 /*
- * Make an analysed query ready to be sent.  What it points to is used up.
+ * Find a text that means what the query means: one that is made for it, or else
+ * the client's own.  The query is used up.
  */
 static void
-prepare_query(Query *query, TcsStatement *statement)
+find_text(Query *query, const char *source, TcsStatement *statement)
+{
+	Query	   *original;
+
+	rename_columns(query);
+	/* writing it down may change it */
+	original = copyObject(query);
+	statement->sql = write_query(query);
+	if (tcs_roundtrip_check(original, statement->sql, &statement->told))
+		return;
+	statement->sql = tcs_roundtrip_source(original, source, &statement->told);
+	statement->is_source = true;
+	if (statement->sql == NULL)
+		statement->why_not = "no text of it is sure to mean the same on the primary";
+}
+
+/*
+ * Make an analysed query ready to be sent; "source" is the text of its statement.
+ * The query is used up.
+ */
+static void
+prepare_query(Query *query, const char *source, TcsStatement *statement)
 {
 	bool		any_text;
 
@@ -213,13 +251,13 @@ prepare_query(Query *query, TcsStatement *statement)
 		return;
 	}
 	statement->why_not = describe_columns(query, statement, &any_text);
-	if (statement->why_not)
-		return;
-	rename_columns(query);
-	statement->sql = write_query(query);
-	if (any_text)
+	if (statement->why_not == NULL)
+		statement->why_not = tcs_portable_query(copyObject(query),
+												&statement->runs_user_code);
+	if (statement->why_not == NULL)
+		find_text(query, source, statement);
+	if (statement->why_not == NULL && any_text)
 		statement->sql = wrap(statement->sql, statement);
-	statement->why_not = tcs_portable_query(query, &statement->runs_user_code);
 }
 
 /*
@@ -363,6 +401,7 @@ keep(const PreparedStatement *prepared, const TcsStatement *statement)
 
 	*copy = *statement;
 	copy->sql = pstrdup(statement->sql);
+	copy->told = tcs_told_copy(statement->told);
 	copy->columns = palloc(Max(statement->ncolumns, 1) * sizeof(TcsColumn));
 	memcpy(copy->columns, statement->columns, statement->ncolumns * sizeof(TcsColumn));
 	entry->prepared_at = prepared->prepare_time;
@@ -397,9 +436,14 @@ of_prepared(const char *name)
 		statement->why_not = "it is empty";
 		return statement;
 	}
-	prepare_query(of_plan_source(plansource), statement);
+	prepare_query(of_plan_source(plansource),
+				  own_text(plansource->query_string,
+						   plansource->raw_parse_tree->stmt_location,
+						   plansource->raw_parse_tree->stmt_len),
+				  statement);
 	/* what was told meanwhile may have come too late for a name looked up */
-	if (statement->why_not == NULL && known == SharedInvalidMessageCounter)
+	if (statement->why_not == NULL && known == SharedInvalidMessageCounter &&
+		!statement->is_source)
 		return keep(prepared, statement);
 	return statement;
 }
@@ -422,7 +466,7 @@ tcs_statement_of_query(const QueryDesc *query_desc)
 	types = tcs_statement_param_types(query_desc->params, &ntypes);
 	raw = parse_again(query_desc->plannedstmt, &source);
 	if (raw)
-		prepare_query(analyze_again(raw, source, types, ntypes), statement);
+		prepare_query(analyze_again(raw, source, types, ntypes), source, statement);
 	else
 		statement->why_not = "its text is not one statement";
 	return statement;
@@ -505,9 +549,11 @@ tcs_utility_can_go(Node *utility)
 
 /* The query of a utility statement that is about to run. */
 TcsStatement *
-tcs_statement_of_utility(Node *utility, const char *source, ParamListInfo params)
+tcs_statement_of_utility(const PlannedStmt *plan, const char *source, ParamListInfo params)
 {
 	TcsStatement *statement = palloc0(sizeof(TcsStatement));
+	Node	   *utility = plan->utilityStmt;
+	const char *own = own_text(source, plan->stmt_location, plan->stmt_len);
 	ExecuteStmt *execute = tcs_utility_execute(utility);
 
 	if (!tcs_utility_can_go(utility))
@@ -520,14 +566,14 @@ tcs_statement_of_utility(Node *utility, const char *source, ParamListInfo params
 
 		raw->stmt = copyObject(((CopyStmt *) utility)->query);
 		raw->stmt_location = -1;
-		prepare_query(parse_analyze_fixedparams(raw, source, NULL, 0, NULL), statement);
+		prepare_query(analyze_again(raw, source, NULL, 0), own, statement);
 	}
 	else
 	{
 		Node	   *query = IsA(utility, ExplainStmt) ?
 		((ExplainStmt *) utility)->query : ((DeclareCursorStmt *) utility)->query;
 
-		prepare_query(copyObject(castNode(Query, query)), statement);
+		prepare_query(copyObject(castNode(Query, query)), own, statement);
 	}
 	return statement;
 }

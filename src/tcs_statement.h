@@ -26,6 +26,9 @@ typedef struct TcsStatement
 	int			ncolumns;
 	TcsColumn  *columns;
 	bool		runs_user_code; /* which may change settings */
+	bool		is_source;		/* the text is the client's own */
+	List	   *told;			/* notices of its analysis; the client has had
+								 * them */
 
 	/* of a prepared statement, which is prepared on the primary as well */
 	uint32		number;			/* 0: it is none */
@@ -34,7 +37,7 @@ typedef struct TcsStatement
 extern List *tcs_statement_parse(const PlannedStmt *plan, const char **source);
 extern Oid *tcs_statement_param_types(ParamListInfo params, int *n);
 extern TcsStatement *tcs_statement_of_query(const QueryDesc *query_desc);
-extern TcsStatement *tcs_statement_of_utility(Node *utility, const char *source,
+extern TcsStatement *tcs_statement_of_utility(const PlannedStmt *plan, const char *source,
 											  ParamListInfo params);
 extern bool tcs_utility_can_go(Node *utility);
 extern ExecuteStmt *tcs_utility_execute(Node *utility);

@@ -12,31 +12,16 @@
 use strict;
 use warnings;
 
-# A client that also keeps what it was told about columns and parameters.
-package DescribedClient;    ## no critic (ProhibitMultiplePackages)
-
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
-use TcsWire;
-
-our @ISA = ('TcsWire');     ## no critic (ProhibitExplicitISA)
-
-sub _aside
-{
-	my ($self, $type, $body) = @_;
-
-	push @{ $self->{described} }, "$type " . unpack('H*', $body)
-	  if $type =~ /^[TtnH1-3]$/;
-	return $self->SUPER::_aside($type, $body);
-}
-
-package main;    ## no critic (ProhibitMultiplePackages)
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 use TcsTest;
+use TcsTranscript;
+use TcsWire;
 
 my ($primary, $standby) = new_pair(init => { extra => [ "--encoding=UTF8", "--locale=C" ] });
 my $version = server_version($primary);
@@ -161,8 +146,8 @@ INSERT INTO fine VALUES ('abc', 1.5, 'x', '1010', '2024-01-02 03:04:05.678',
 	'10:11:12.34', '2 days 01:02:03.45', '{ab,cd}');
 INSERT INTO of_x VALUES ('joe', 'of joe'), ('ann', 'of ann')});
 
-my $on_primary = DescribedClient->new($primary);
-my $on_standby = DescribedClient->new($standby);
+my $on_primary = TcsTranscript->new($primary);
+my $on_standby = TcsTranscript->new($standby);
 my $look = TcsWire->new($standby, options => '-c tcs.read_level=eventual');
 
 foreach my $client ($on_standby, $early)
@@ -174,47 +159,6 @@ foreach my $client ($on_standby, $early)
 sub redirected
 {
 	return $look->ok_query('SELECT sum(redirected) FROM tcs.stat_reads_data()');
-}
-
-# All that a client is told: columns, rows, tags, errors, notices.
-sub transcript
-{
-	my ($client, $send) = @_;
-	my @told;
-
-	$client->{described} = [];
-	$client->{notices} = [];
-	ref $send ? $send->($client) : $client->simple($send);
-	my @results = $client->results;
-
-	push @told, @{ $client->{described} };
-	push @told, map { _said('notice', $_) } $client->notices;
-	foreach my $result (@results)
-	{
-		push @told, map { _row_text($_) } @{ $result->{rows} };
-		push @told, "copied: $result->{copy}" if $result->{copy};
-		push @told,
-			$result->{state} ne '00000' ? _said('error', $result->{error})
-		  : $result->{suspended} ? 'suspended'
-		  :                        $result->{tag};
-	}
-	return join("\n", @told, 'status ' . ($client->status // 'lost'));
-}
-
-sub _said
-{
-	my ($what, $fields) = @_;
-
-	return join(' | ', $what, map { "$_: $fields->{$_}" }
-		  grep { defined $fields->{$_} } qw(S C M D H s t c d n));
-}
-
-sub _row_text
-{
-	my ($row) = @_;
-
-	return join('|',
-		map { !defined $_ ? 'NULL' : /[^\x20-\x7e]/ ? '0x' . unpack('H*', $_) : $_ } @$row);
 }
 
 # The same on both nodes, and redirected (or not, with redirect => 0).
@@ -250,20 +194,6 @@ sub both
 	$on_primary->ok_query($sql);
 	$on_standby->ok_query($sql);
 	return;
-}
-
-# Bind with a result format (0 text, 1 binary); parameters that are references
-# are binary.
-sub bind_as
-{
-	my ($client, $portal, $statement, $format, @params) = @_;
-
-	return $client->_message('B',
-		"$portal\0$statement\0"
-		  . pack('n*', scalar @params, map { ref $_ ? 1 : 0 } @params)
-		  . pack('n', scalar @params)
-		  . TcsWire::_values(map { ref $_ ? $$_ : $_ } @params)
-		  . pack('nn', 1, $format));
 }
 
 
@@ -811,7 +741,7 @@ same('after statement_timeout', 'SELECT v FROM t WHERE id = 1');
 # What was in force at the start of the session.
 {
 	my @options = (options => q{-c DateStyle=German -c app.x=ann -c extra_float_digits=-3 -c search_path=other,public});
-	my @clients = map { DescribedClient->new($_, @options) } $primary, $standby;
+	my @clients = map { TcsTranscript->new($_, @options) } $primary, $standby;
 
 	$clients[1]->ok_query("SET tcs.session_token = '$token'; SET tcs.redirect_after = 0");
 	my @told = map { transcript($_, q{SELECT day, amount, amount::text, day::text, current_setting('app.x'), t.v FROM measure, t WHERE t.id = 1}) } @clients;
