@@ -41,6 +41,7 @@
 
 #include "tcs_exempt.h"
 #include "tcs_portable.h"
+#include "tcs_receive.h"
 #include "tcs_settings.h"
 
 /* Volatile functions of core that may run elsewhere. */
@@ -313,7 +314,8 @@ transfer_of(Oid type)
 	else if (form->typtype == TYPTYPE_COMPOSITE)
 		result = transfer_of_attributes(form->typrelid);
 	else if (form->typtype == TYPTYPE_RANGE)
-		result = transfer_of(get_range_subtype(type));
+		result = tcs_receive_is_special(get_range_subtype(type)) ? TCS_TRANSFER_TEXT :
+			transfer_of(get_range_subtype(type));
 	else if (form->typtype == TYPTYPE_MULTIRANGE)
 		result = transfer_of(get_multirange_range(type));
 	else if (OidIsValid(form->typelem) && form->typlen == -1 &&

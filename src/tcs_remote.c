@@ -68,8 +68,10 @@
 #include "tcs_fresh.h"
 #include "tcs_guc.h"
 #include "tcs_portable.h"
+#include "tcs_receive.h"
 #include "tcs_remote.h"
 #include "tcs_settings.h"
+#include "tcs_told.h"
 
 #define TCS_SQL_BEGIN	"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 #define TCS_SQL_CALL	"SELECT tcs.redirect_begin($1, $2, $3, $4, $5, $6)"
@@ -231,7 +233,8 @@ encode_param(const ParamExternData *param, const char **value, int *length, int 
 		*value = NULL;
 		return;
 	}
-	if (tcs_portable_type(param->ptype) == TCS_TRANSFER_BINARY ||
+	if ((tcs_portable_type(param->ptype) == TCS_TRANSFER_BINARY &&
+		 !tcs_receive_needs_text(param->ptype, param->value)) ||
 		tcs_portable_is_name(param->ptype))
 	{
 		bytea	   *bytes;
@@ -245,6 +248,8 @@ encode_param(const ParamExternData *param, const char **value, int *length, int 
 	}
 	getTypeOutputInfo(param->ptype, &function, &is_varlena);
 	*value = OidOutputFunctionCall(function, param->value);
+	if (tcs_receive_is_special(param->ptype))
+		tcs_told_expect_of_input(param->ptype, *value);
 }
 
 /* The client's statement; its rows are to come in binary. */

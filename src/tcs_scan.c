@@ -33,6 +33,7 @@
 
 #include "tcs_compat.h"
 #include "tcs_portable.h"
+#include "tcs_receive.h"
 #include "tcs_remote.h"
 #include "tcs_scan.h"
 
@@ -58,6 +59,7 @@ typedef struct TcsScan
 
 	FmgrInfo   *functions;		/* of input or of receiving, per column */
 	Oid		   *ioparams;
+	bool	   *special;		/* see tcs_receive.c */
 
 	PGresult   *result;			/* belongs to the connection */
 	int			next_row;
@@ -243,6 +245,7 @@ look_up_functions(TcsScan *state, TupleDesc desc, List *as_text)
 	statement->columns = palloc0(Max(desc->natts, 1) * sizeof(TcsColumn));
 	state->functions = palloc0(Max(desc->natts, 1) * sizeof(FmgrInfo));
 	state->ioparams = palloc0(Max(desc->natts, 1) * sizeof(Oid));
+	state->special = palloc0(Max(desc->natts, 1) * sizeof(bool));
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
@@ -257,6 +260,7 @@ look_up_functions(TcsScan *state, TupleDesc desc, List *as_text)
 		else
 			getTypeBinaryInputInfo(column->type, &function, &state->ioparams[i]);
 		fmgr_info(function, &state->functions[i]);
+		state->special[i] = !column->as_text && tcs_receive_is_special(column->type);
 	}
 }
 
@@ -343,6 +347,8 @@ make_value(TcsScan *state, int column)
 	buf.len = PQgetlength(state->result, state->next_row, column);
 	buf.maxlen = buf.len + 1;
 	buf.cursor = 0;
+	if (unlikely(state->special[column]))
+		return tcs_receive(&buf, promised->type, promised->typmod);
 	return ReceiveFunctionCall(&state->functions[column], &buf,
 							   state->ioparams[column], promised->typmod);
 }

@@ -19,6 +19,9 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "fmgr.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "tcs_guc.h"
@@ -196,16 +199,43 @@ tcs_told_expect(const List *by_text)
 	MemoryContext old;
 
 	expected = NIL;
+	reset_context(expected_context);
 	/* a plan of the plan cache may have been made long ago */
 	if (planned_in != GetCurrentStatementStartTimestamp())
 		by_planning = NIL;
 	if (by_planning == NIL && by_text == NIL)
 		return;
-	reset_context(expected_context);
 	old = MemoryContextSwitchTo(get_context(&expected_context));
 	expected = list_concat(tcs_told_copy(by_text), tcs_told_copy(by_planning));
 	MemoryContextSwitchTo(old);
 	by_planning = NIL;
+}
+
+/* A parameter is sent as text: what is said about it was said here before. */
+void
+tcs_told_expect_of_input(Oid type, const char *text)
+{
+	MemoryContext old = CurrentMemoryContext;
+	int			level = NewGUCNestLevel();
+	List	   *said = NIL;
+	Oid			function;
+	Oid			ioparam;
+
+	getTypeInputInfo(type, &function, &ioparam);
+	tcs_told_silently_begin();
+	PG_TRY();
+	{
+		(void) OidInputFunctionCall(function, unconstify(char *, text), ioparam, -1);
+	}
+	PG_FINALLY();
+	{
+		said = tcs_told_silently_end();
+	}
+	PG_END_TRY();
+	AtEOXact_GUC(true, level);
+	MemoryContextSwitchTo(get_context(&expected_context));
+	expected = list_concat(expected, tcs_told_copy(said));
+	MemoryContextSwitchTo(old);
 }
 
 /* The transaction has ended. */

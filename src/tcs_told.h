@@ -22,6 +22,7 @@ extern void tcs_told_watch_planning(ErrorContextCallback *callback);
 extern void tcs_told_planned(ErrorContextCallback *callback);
 
 extern void tcs_told_expect(const List *by_text);
+extern void tcs_told_expect_of_input(Oid type, const char *text);
 extern void tcs_told_forget(void);
 extern bool tcs_told_is_repeated(int sqlerrcode, const char *message);
 

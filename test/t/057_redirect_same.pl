@@ -30,6 +30,8 @@ CREATE TABLE b (i int, x text, k int);
 CREATE TABLE nothing ();
 INSERT INTO nothing DEFAULT VALUES;
 CREATE TYPE pair AS (a int, b tsquery);
+CREATE TABLE queries (i int, gone int, q tsquery, p pair);
+ALTER TABLE queries DROP gone;
 CREATE DOMAIN words AS tsquery;
 CREATE TYPE tsqueryrange AS RANGE (subtype = tsquery);
 CREATE FUNCTION note(int) RETURNS int LANGUAGE plpgsql IMMUTABLE
@@ -45,7 +47,8 @@ wait_for_replay($primary, $standby);
 pause_replay($standby);
 
 my $token = write_token($primary,
-	q{INSERT INTO a VALUES (1, 'one'), (2, 'two'); INSERT INTO b VALUES (1, 'uno', -1), (2, NULL, -2)});
+	q{INSERT INTO a VALUES (1, 'one'), (2, 'two'); INSERT INTO b VALUES (1, 'uno', -1), (2, NULL, -2);
+	INSERT INTO queries VALUES (1, '', (1, '')), (2, 'a&(b&c)', (2, NULL)), (3, NULL, NULL)});
 my $on_primary = TcsTranscript->new($primary);
 my $on_standby = TcsTranscript->new($standby);
 my $look = TcsWire->new($standby, options => '-c tcs.read_level=eventual');
@@ -180,6 +183,31 @@ $texts{'OVERLAPS'} = q{SELECT (date '2024-01-01', interval '2 days') OVERLAPS (d
 $texts{'CASE'} =~ s/, \(i, x\) OVERLAPS \(i, x\) IS NULL//;
 
 same_always($_, $texts{$_}) foreach sort keys %texts;
+
+##
+## Values that their types do not take back
+##
+
+my %values = (
+	'an empty tsquery' => q{SELECT websearch_to_tsquery('english', 'the'), i FROM a ORDER BY i},
+	'empty ones in an array' => q{SELECT ARRAY[''::tsquery, 'x', NULL], ARRAY[['a & (b & c)', ''], [NULL, '']]::tsquery[], '[3:4]={"",a}'::tsquery[], '{}'::tsquery[] FROM a},
+	'an empty one in a row' => q{SELECT ROW(i, '')::pair, ROW(i, NULL)::pair, ARRAY[ROW(1, '')::pair, ROW(2, 'x|(y|z)')::pair, NULL] FROM a ORDER BY i},
+	'an empty one in a domain' => q{SELECT ''::words, ARRAY[''::words], 'a'::words FROM a},
+	'one in a range' => q{SELECT tsqueryrange('a', 'b|c'), tsqueryrange('a', 'a'), tsqueryrange(NULL, 'x') FROM a},
+	'rows of a table' => 'SELECT q, q.* FROM queries q ORDER BY q.i',
+);
+
+same_always($_, $values{$_}) foreach sort keys %values;
+
+foreach my $value ('', 'a | (b | c)')
+{
+	same("a parameter '$value'",
+		sub { bind_as($_[0]->parse('', q{SELECT $1::tsquery, $1 = 'a|(b|c)', $1 = '', i FROM a ORDER BY i}), '', '', 1, $value)->execute('')->sync });
+	same("a parameter '$value' of EXECUTE",
+		"PREPARE p (tsquery) AS SELECT \$1, i FROM a; EXECUTE p('$value'); DEALLOCATE p");
+	same("a parameter '$value' in an array",
+		sub { bind_as($_[0]->parse('', 'SELECT $1::tsquery[], $1, i FROM a ORDER BY i'), '', '', 1, qq({"$value",x,NULL}))->execute('')->sync });
+}
 
 ##
 ## What planning says, and settings in other words

@@ -1,0 +1,216 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_receive.c
+ *	  Values whose types cannot read what they have sent.
+ *
+ * NOTES
+ *	  tsquery is the one such type of core: an empty value is sent, and refused
+ *	  when it is received.  Its text is no way out, as it loses parentheses, which
+ *	  comparisons see, and as reading an empty one sends a notice.  So we take
+ *	  values of it, and the arrays and rows that have it in them, out of their
+ *	  binary form here, and leave to the types all that they can do.
+ *
+ *	  What comes is from another server: it is checked as the types would.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "libpq/pqformat.h"
+#include "miscadmin.h"
+#include "tsearch/ts_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
+
+#include "tcs_receive.h"
+
+/* Has a row type such a value in it? */
+static bool
+has_special_attribute(Oid type)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
+	bool		result = false;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (!TupleDescAttr(desc, i)->attisdropped &&
+			tcs_receive_is_special(TupleDescAttr(desc, i)->atttypid))
+			result = true;
+	}
+	ReleaseTupleDesc(desc);
+	return result;
+}
+
+/* Must a value of this type be received here? */
+bool
+tcs_receive_is_special(Oid type)
+{
+	Oid			element;
+
+	check_stack_depth();
+	type = getBaseType(type);
+	if (type == TSQUERYOID)
+		return true;
+	element = get_element_type(type);
+	if (OidIsValid(element))
+		return tcs_receive_is_special(element);
+	return get_typtype(type) == TYPTYPE_COMPOSITE && has_special_attribute(type);
+}
+
+static void
+refuse_value(Oid type)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+			 errmsg("malformed value of type %s from the redirect server", format_type_be(type))));
+}
+
+/* A value within another one, with its length before it. */
+static Datum
+receive_part(StringInfo buf, Oid type, int32 typmod, bool *isnull)
+{
+	int			len = pq_getmsgint(buf, 4);
+	StringInfoData part;
+	Datum		result;
+	char		next;
+
+	*isnull = len == -1;
+	if (*isnull)
+		return (Datum) 0;
+	if (len < 0 || len > buf->len - buf->cursor)
+		refuse_value(type);
+
+	/* functions expect a zero behind it */
+	part.data = &buf->data[buf->cursor];
+	part.len = len;
+	part.maxlen = len + 1;
+	part.cursor = 0;
+	buf->cursor += len;
+	next = buf->data[buf->cursor];
+	buf->data[buf->cursor] = '\0';
+	result = tcs_receive(&part, type, typmod);
+	buf->data[buf->cursor] = next;
+	return result;
+}
+
+static Datum
+receive_array(StringInfo buf, Oid type, Oid element, int32 typmod)
+{
+	int			ndim = pq_getmsgint(buf, 4);
+	int			nitems;
+	int			dims[MAXDIM];
+	int			bounds[MAXDIM];
+	Datum	   *values;
+	bool	   *nulls;
+	int16		typlen;
+	bool		typbyval;
+	char		typalign;
+
+	(void) pq_getmsgint(buf, 4);	/* whether there are NULLs */
+	if (ndim < 0 || ndim > MAXDIM || pq_getmsgint(buf, sizeof(Oid)) != element)
+		refuse_value(type);
+	for (int i = 0; i < ndim; i++)
+	{
+		dims[i] = pq_getmsgint(buf, 4);
+		bounds[i] = pq_getmsgint(buf, 4);
+	}
+	nitems = ArrayGetNItems(ndim, dims);
+	ArrayCheckBounds(ndim, dims, bounds);
+	/* each has its length at least */
+	if (nitems > (buf->len - buf->cursor) / 4)
+		refuse_value(type);
+	if (nitems == 0)
+		return PointerGetDatum(construct_empty_array(element));
+
+	values = palloc(nitems * sizeof(Datum));
+	nulls = palloc(nitems * sizeof(bool));
+	for (int i = 0; i < nitems; i++)
+		values[i] = receive_part(buf, element, typmod, &nulls[i]);
+	get_typlenbyvalalign(element, &typlen, &typbyval, &typalign);
+	return PointerGetDatum(construct_md_array(values, nulls, ndim, dims, bounds, element,
+											  typlen, typbyval, typalign));
+}
+
+static Datum
+receive_row(StringInfo buf, Oid type, int32 typmod)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc_copy(type, typmod);
+	Datum	   *values = palloc0(Max(desc->natts, 1) * sizeof(Datum));
+	bool	   *nulls = palloc(Max(desc->natts, 1) * sizeof(bool));
+	int			ncolumns = pq_getmsgint(buf, 4);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		nulls[i] = true;
+		if (attribute->attisdropped)
+			continue;
+		if (ncolumns-- <= 0 || pq_getmsgint(buf, sizeof(Oid)) != attribute->atttypid)
+			refuse_value(type);
+		values[i] = receive_part(buf, attribute->atttypid, attribute->atttypmod, &nulls[i]);
+	}
+	if (ncolumns != 0)
+		refuse_value(type);
+	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+}
+
+static Datum
+receive_empty_tsquery(void)
+{
+	TSQuery		query = palloc0(HDRSIZETQ);
+
+	SET_VARSIZE(query, HDRSIZETQ);
+	return TSQueryGetDatum(query);
+}
+
+/* A value out of its binary form, which is all of the buffer. */
+Datum
+tcs_receive(StringInfo buf, Oid type, int32 typmod)
+{
+	Oid			element;
+	Oid			function;
+	Oid			ioparam;
+	Datum		result;
+
+	check_stack_depth();
+	type = getBaseTypeAndTypmod(type, &typmod);
+	if (type == TSQUERYOID && buf->len == 4 && pq_getmsgint(buf, 4) == 0)
+		return receive_empty_tsquery();
+	buf->cursor = 0;
+	if (type == TSQUERYOID || !tcs_receive_is_special(type))
+	{
+		getTypeBinaryInputInfo(type, &function, &ioparam);
+		return OidReceiveFunctionCall(function, buf, ioparam, typmod);
+	}
+	element = get_element_type(type);
+	result = OidIsValid(element) ? receive_array(buf, type, element, typmod) :
+		receive_row(buf, type, typmod);
+	if (buf->cursor != buf->len)
+		refuse_value(type);
+	return result;
+}
+
+/*
+ * Has a value to be sent as text, since its type on the other server would not
+ * read its binary form?  In the text of arrays and rows, what is empty stands in
+ * quotes.
+ */
+bool
+tcs_receive_needs_text(Oid type, Datum value)
+{
+	Oid			function;
+	bool		is_varlena;
+
+	if (!tcs_receive_is_special(type))
+		return false;
+	if (getBaseType(type) == TSQUERYOID)
+		return DatumGetTSQuery(value)->size == 0;
+	getTypeOutputInfo(type, &function, &is_varlena);
+	return strstr(OidOutputFunctionCall(function, value), "\"\"") != NULL;
+}

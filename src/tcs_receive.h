@@ -1,0 +1,17 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_receive.h
+ *	  Values whose types cannot read what they have sent.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_RECEIVE_H
+#define TCS_RECEIVE_H
+
+#include "lib/stringinfo.h"
+
+extern bool tcs_receive_is_special(Oid type);
+extern Datum tcs_receive(StringInfo buf, Oid type, int32 typmod);
+extern bool tcs_receive_needs_text(Oid type, Datum value);
+
+#endif							/* TCS_RECEIVE_H */
