@@ -8,15 +8,17 @@
 #   make test T=test/t/010_x.pl     one TAP test (or REGRESS=, ISOLATION=, CONSISTENCY=)
 #   make torture SECONDS=3600       the consistency checker with faults, for an hour;
 #                           SEED=, MIX="lag cut", LEVELS="strong session", VERBOSE=1
+#   make check-core         PostgreSQL's own tests with tcs on every node (an hour);
+#                           PG=, SUITES=, MODES=, see test/core/README.md
 #   make demo               a throwaway primary with two standbys, narrated
 #   make bench              the benchmark
 #   make lint               checks of the sources
 #
-# test, torture, demo and bench install what is missing and run without a pg_config;
+# test, torture, check-core, demo and bench install what is missing and run without a pg_config;
 # so PGXS is read only for the other targets.
 
 tcs_here := $(dir $(lastword $(MAKEFILE_LIST)))
-tcs_scripts := test torture demo bench lint help
+tcs_scripts := test torture check-core demo bench lint help
 
 # Version of the library = default_version of the control file.
 TCS_VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(tcs_here)tcs.control)
@@ -75,7 +77,7 @@ endif
 
 # What was set on the command line, for the scripts.
 tcs_env = $(foreach v,PG PG_CONFIG WERROR T REGRESS ISOLATION CONSISTENCY JOBS KEEP \
-	SECONDS SEED MIX LEVELS VERBOSE,$(if \
+	SECONDS SEED MIX LEVELS VERBOSE SUITES MODES FILES CORE_SOURCE,$(if \
 	$(filter command environment,$(firstword $(origin $(v)))),$(v)='$($(v))'))
 
 .PHONY: $(tcs_scripts)
@@ -85,6 +87,9 @@ test:
 
 torture:
 	@$(tcs_env) $(tcs_here)test/consistency/run
+
+check-core:
+	@$(tcs_env) $(tcs_here)test/core/run
 
 demo:
 	@$(tcs_env) $(tcs_here)demo/demo
