@@ -60,6 +60,7 @@
 #include "tcs_fallback.h"
 #include "tcs_fdw.h"
 #include "tcs_gate.h"
+#include "tcs_nesting.h"
 #include "tcs_queue.h"
 #include "tcs_quorum.h"
 #include "tcs_readindex.h"
@@ -574,6 +575,8 @@ fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
 	 */
 	if (site->explain_only)
 		return;
+	if (site->kind == TCS_SITE_PLANNER)
+		tcs_gate.planning_gave_up = true;
 	if (site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER)
 	{
 		if (waits_briefly(site, facts))
@@ -1165,6 +1168,40 @@ tcs_gate_fix_isolation(void)
 	xact.by_level = true;
 }
 
+/* Has the statement that is planned at present, or was last, come here for that? */
+static bool
+planning_came_here(void)
+{
+	return tcs_gate.planned_in == GetCurrentStatementStartTimestamp();
+}
+
+/*
+ * The moment from which on freshness is asked for: that of the transaction, or
+ * of the client's statement if this is below it.
+ */
+static int64
+arrival_of(const TcsSite *site, const TcsContext *context)
+{
+	if (IsolationUsesXactSnapshot())
+		return xact.arrival;
+	if (site->kind != TCS_SITE_NESTED || site->resumed)
+		return context->arrival;
+	if (tcs_frames_begin_with(TCS_FRAME_PLANNER))
+		return planning_came_here() ? tcs_gate.planning_arrival : context->arrival;
+	if (tcs_gate.at_once_level < 0 && tcs_gate.arrival != 0)
+		return tcs_gate.arrival;
+	return context->arrival;
+}
+
+/* Note that planning comes here, for what it runs and for the statement to come. */
+static void
+note_planning(int64 arrival)
+{
+	tcs_gate.planned_in = GetCurrentStatementStartTimestamp();
+	tcs_gate.planning_arrival = arrival;
+	tcs_gate.planning_gave_up = false;
+}
+
 /*
  * A statement comes to the gate, and what was proved before does not do.
  */
@@ -1206,12 +1243,11 @@ tcs_gate_pass_slowly(TcsSite *site)
 	if (IsolationUsesXactSnapshot())
 	{
 		note_transaction(&context);
-		context.arrival = xact.arrival;
 		context.acknowledged = xact.acknowledged;
 	}
-	else if (site->kind == TCS_SITE_NESTED && !site->resumed &&
-			 tcs_gate.at_once_level < 0 && tcs_gate.arrival != 0)
-		context.arrival = tcs_gate.arrival;
+	context.arrival = arrival_of(site, &context);
+	if (site->kind == TCS_SITE_PLANNER)
+		note_planning(context.arrival);
 	if (site_is_read(site))
 	{
 		tcs_gate.at_once_level = -1;
@@ -1246,6 +1282,12 @@ tcs_gate_pass_slowly(TcsSite *site)
 	tcs_requirement_make(level, &context, &facts.req);
 	met = tcs_requirement_is_empty(&facts.req) ||
 		tcs_requirement_met(&facts.req, &facts.proof);
+	if (site->kind == TCS_SITE_QUERY && planning_came_here() && tcs_gate.planning_gave_up)
+	{
+		/* its plan can have what was read meanwhile in it, as constants */
+		met = false;
+		tcs_swap_distrust_plan();
+	}
 	misplaced = level == TCS_LEVEL_SNAPSHOT && !IsolationUsesXactSnapshot() &&
 		!may_fix_snapshot(site, &context);
 	/* a quorum can confirm what it shows, not that it misses nothing */

@@ -103,6 +103,14 @@ typedef struct TcsGate
 	int64		at_once_at;		/* for a bound */
 	bool		at_once_proof_kept; /* in last.proof, as proof was renewed */
 	int64		arrival;
+
+	/*
+	 * The planning of a statement of the client, if that had to come here; else
+	 * planned_in is 0, or the start of an earlier message of the client.
+	 */
+	TimestampTz planned_in;
+	int64		planning_arrival;
+	bool		planning_gave_up;	/* it went on with what there was */
 	TcsLastRead last;
 } TcsGate;
 

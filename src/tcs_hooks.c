@@ -531,6 +531,7 @@ before_planning(Query *query, const char *source, bool plain)
 
 	if (!gate_is_open_here())
 		return false;
+	tcs_gate.planned_in = 0;
 	if (tcs_exempt_query(query))
 		return true;
 	if (ActivePortal == NULL && !(tcs_gate_settings_are_met() && plain))

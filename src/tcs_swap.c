@@ -136,6 +136,14 @@ tcs_swap_note_planning(void)
 	planned_at = SharedInvalidMessageCounter;
 }
 
+/* The statement that comes to the gate is to be planned anew. */
+void
+tcs_swap_distrust_plan(void)
+{
+	planned_in = GetCurrentStatementStartTimestamp();
+	planned_at = PG_UINT64_MAX;
+}
+
 /* After an error: the plan may go away. */
 void
 tcs_swap_stop_watching(void)

@@ -24,5 +24,6 @@ extern void tcs_swap_retake_locks(const TcsSite *site);
 extern bool tcs_swap_try_locks(const TcsSite *site);
 extern void tcs_swap_stop_watching(void);
 extern void tcs_swap_note_planning(void);
+extern void tcs_swap_distrust_plan(void);
 
 #endif							/* TCS_SWAP_H */
