@@ -12,8 +12,14 @@
  *	  Two transports.  Without tcs.primary_conninfo the standby's own
  *	  primary_conninfo is used, as a physical replication connection: the role
  *	  and the pg_hba.conf line that streaming has suffice, and SHOW of a setting
- *	  carries the answer.  With it, an ordinary connection calls
- *	  tcs.read_index().
+ *	  carries the answer.  With it, an ordinary connection asks for the setting.
+ *
+ *	  An ordinary connection leads into a database, the owner of which may be
+ *	  anybody.  No function there is trusted by its name, and none is called but
+ *	  those of pg_catalog.  The owner could also give a setting of any name a value,
+ *	  where the library is not loaded.  Such a placeholder is hidden from
+ *	  pg_settings; so what is not hidden shows that the library is there, and keeps
+ *	  all settings that begin with its name to itself.
  *
  *	  Either may name several hosts.  Then libpq looks for the one that is no
  *	  standby; but a deposed primary that still runs is none either, so after an
@@ -34,11 +40,17 @@
 static const char *const ask_replication[] = {
 	"SHOW tcs.read_index", "SHOW tcs.quorum_index", "SHOW tcs.quorum_round"
 };
+#define TCS_ASK_SQL(setting) \
+	"SELECT CASE WHEN NOT ('NO_SHOW_ALL' OPERATOR(pg_catalog.=) ANY" \
+	" (pg_catalog.pg_settings_get_flags('tcs.enabled')))" \
+	" THEN pg_catalog.current_setting('" setting "') END"
+
 static const char *const ask_sql[] = {
-	"SELECT answer FROM tcs.read_index()",
-	"SELECT answer FROM tcs.quorum_index(false)",
-	"SELECT answer FROM tcs.quorum_index(true)"
+	TCS_ASK_SQL("tcs.read_index"), TCS_ASK_SQL("tcs.quorum_index"), TCS_ASK_SQL("tcs.quorum_round")
 };
+
+#define TCS_NO_LIBRARY \
+	"the primary runs without tcs: add it to shared_preload_libraries there"
 
 static PGconn *conn = NULL;
 static TcsConnState state = TCS_CONN_CLOSED;
@@ -91,11 +103,8 @@ copy_conn_error(char *reason)
 	else if (strstr(message, "server is in hot standby mode") ||
 			 strstr(message, "session is read-only"))
 		cure = " (set tcs.primary_conninfo to all nodes that can be the primary)";
-	else if (strstr(message, "function tcs.read_index() does not exist") ||
-			 strstr(message, "schema \"tcs\" does not exist"))
-		cure = " (CREATE EXTENSION tcs in that database of the primary)";
 	else if (strstr(message, "unrecognized configuration parameter"))
-		cure = " (the primary runs without tcs: add it to shared_preload_libraries there)";
+		cure = " (" TCS_NO_LIBRARY ")";
 	snprintf(reason, TCS_REASON_LEN, "%.*s%s",
 			 (int) (TCS_REASON_LEN - 1 - strlen(cure)), message, cure);
 }
@@ -201,8 +210,8 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 		values[n++] = option->val;
 	}
 	/* the server splits options at blanks that no backslash escapes */
-	snprintf(server_options, sizeof(server_options), "%s -c tcs.asker=%s\\ %d",
-			 own_options, TCS_VERSION, TCS_TOKEN_VERSION);
+	snprintf(server_options, sizeof(server_options), "-c tcs.asker=%s\\ %d %s",
+			 TCS_VERSION, TCS_TOKEN_VERSION, own_options);
 	keywords[n] = "options";
 	values[n++] = server_options;
 	if (several_hosts)
@@ -369,6 +378,11 @@ advance_asked(bool *answered, TcsAnswerText *answer, char *reason)
 		ok = PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1;
 		if (!ok)
 			copy_conn_error(reason);
+		else if (PQnfields(result) == 1 && PQgetisnull(result, 0, 0))
+		{
+			ok = false;
+			strlcpy(reason, TCS_NO_LIBRARY, TCS_REASON_LEN);
+		}
 		else if (!tcs_readindex_parse(PQgetvalue(result, 0, 0), answer))
 		{
 			ok = false;

@@ -45,12 +45,14 @@
 
 #include <inttypes.h>
 
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "common/ip.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
+#include "utils/acl.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -218,6 +220,12 @@ register_asker(void)
 		name += strlen(TCS_ASKER_PREFIX);
 
 	(void) sscanf(tcs_guc_asker(), "%15s %d", library, &token_version);
+	/* it is shown in databases of any encoding */
+	for (char *p = library; *p != '\0'; p++)
+	{
+		if (IS_HIGHBIT_SET(*p))
+			*p = '?';
+	}
 	if (MyBackendType == B_WAL_SENDER)
 		tcs_walsender_sleep_on_compat();
 
@@ -375,8 +383,10 @@ tcs_readindex_answer(TcsQuestion question)
 }
 
 /*
- * The show hooks answer walsenders only.  For everybody else the settings are
- * empty, so that nobody can make the server write WAL by looking at them.
+ * The show hooks answer standbys only: walsenders, and connections that said at their
+ * start that they ask.  For everybody else the settings are empty, so that nobody
+ * makes the server write WAL by looking at them, as pg_settings does before it leaves
+ * them out.
  */
 static const char *
 show_answer(TcsQuestion question)
@@ -385,7 +395,16 @@ show_answer(TcsQuestion question)
 	char	   *text;
 
 	if (MyBackendType != B_WAL_SENDER)
-		return "";
+	{
+		if (tcs_guc_asker()[0] == '\0' || !IsTransactionState())
+			return "";
+		/* a setting of the database may have made it another role */
+		if (!superuser_arg(GetSessionUserId()) && !has_rolreplication(GetSessionUserId()))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to ask for the read index"),
+					 errdetail("Only roles with the REPLICATION attribute may ask for the read index.")));
+	}
 	text = tcs_readindex_answer(question);
 
 	strlcpy(answer, text, sizeof(answer));

@@ -362,8 +362,7 @@ my %wrong = (
 	  'password authentication failed for user',
 	"host=$host port=$port dbname=postgres user=asker" => 'no password supplied',
 	"host=$host port=$port dbname=postgres user=nobody" =>
-	  'permission denied for function',
-	"host=$host port=$port dbname=template1 user=hog" => 'CREATE EXTENSION',
+	  'permission denied to ask for the read index',
 	"host=$host port=$port dbname=missing user=hog" => 'database "missing" does not exist',
 	"host=127.0.0.1 port=1 dbname=postgres user=asker password=open-sesame-1" => 'refused',
 	"host=$host port=$port password=half-sesame-3 nonsense" => 'cannot be parsed');
@@ -375,9 +374,9 @@ foreach my $conninfo (sort keys %wrong)
 }
 check_session('a wrong tcs.primary_conninfo');
 
-# Right: the role needs REPLICATION, the database the extension.
+# Right: the role needs REPLICATION.  The database needs nothing.
 configure($standby,
-	"tcs.primary_conninfo = 'host=$host port=$port dbname=postgres user=asker password=open-sesame-1'");
+	"tcs.primary_conninfo = 'host=$host port=$port dbname=template1 user=asker password=open-sesame-1'");
 check_recovery('tcs.primary_conninfo');
 is( $primary->safe_psql(
 		'postgres',

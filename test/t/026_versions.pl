@@ -11,6 +11,10 @@
 use strict;
 use warnings;
 
+use IO::Select;
+use IO::Socket::INET;
+use IO::Socket::UNIX;
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -20,6 +24,7 @@ use lib "$FindBin::RealBin/../perl";
 use TcsTest;
 use TcsWire;
 
+my $proxy;
 my ($primary, $standby) = new_pair();
 my $read = 'SELECT v FROM t';
 
@@ -123,34 +128,111 @@ EOSQL
 ## Answers of another version
 ##
 
-# A database whose tcs.read_index() answers as a primary of another version
-# would: the true answer, changed.
-$primary->safe_psql(
-	'later',
-	q{CREATE SCHEMA IF NOT EXISTS tcs;
-	  CREATE TABLE how (pattern text, replacement text);
-	  INSERT INTO how VALUES ('$', '');
-	  CREATE FUNCTION true_answer(OUT lsn pg_lsn, OUT timeline int,
-		OUT system_identifier bigint, OUT answer text)
-	  AS '$libdir/tcs', 'tcs_read_index' LANGUAGE C;
-	  CREATE FUNCTION tcs.read_index(OUT answer text) LANGUAGE sql AS $$
-		SELECT regexp_replace(a.answer, h.pattern, h.replacement)
-		  FROM public.true_answer() a, public.how h
-	  $$});
-my ($host, $port) = ($primary->host, $primary->port);
-
-$standby->append_conf('postgresql.conf',
-	"tcs.primary_conninfo = 'host=$host port=$port dbname=later'");
-$standby->reload;
+# A proxy makes of the true answers what a primary of another version would say:
+# it replaces text in them as a file says.
+my $how = PostgreSQL::Test::Utils::tempdir() . '/how';
 
 sub answers_are
 {
 	my ($pattern, $replacement) = @_;
 
-	$primary->safe_psql('later',
-		"UPDATE how SET pattern = '$pattern', replacement = '$replacement'");
+	append_to_file("$how.new", "$pattern\n$replacement\n");
+	rename "$how.new", $how or die $!;
 	return;
 }
+
+# One message of the server with the text in it changed, if it is an answer.
+sub changed
+{
+	my ($type, $body) = @_;
+	my ($columns, $len) = unpack 'n N', $body;
+
+	if ($type eq 'D' && $columns == 1)
+	{
+		my $answer = substr $body, 6;
+		my ($pattern, $replacement) = split /\n/, slurp_file($how);
+
+		$replacement = '' unless defined $replacement;
+		$answer =~ s/$pattern/$replacement =~ s{\\1}{$1}r/e if $answer =~ /^1 (primary|standby) /;
+		$body = pack 'n N a*', 1, length $answer, $answer;
+	}
+	return $type . pack('N', length($body) + 4) . $body;
+}
+
+# Runs the proxy in a process of its own; returns its port.
+sub start_proxy
+{
+	my ($node) = @_;
+	my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 5) or die $!;
+
+	$proxy = fork;
+	die $! unless defined $proxy;
+	return $listen->sockport if $proxy;
+
+	my $all = IO::Select->new($listen);
+	my (%peer, %is_server, %buffer);
+
+	while (my @ready = $all->can_read)
+	{
+		foreach my $from (@ready)
+		{
+			if ($from == $listen)
+			{
+				my $client = $listen->accept or next;
+				my $server = IO::Socket::UNIX->new(Peer => $node->host . '/.s.PGSQL.' . $node->port);
+
+				next unless $server;
+				$peer{$client} = $server;
+				$peer{$server} = $client;
+				$is_server{$server} = 1;
+				$buffer{$server} = '';
+				$all->add($client, $server);
+			}
+			elsif (!exists $peer{$from})
+			{
+				# its peer has gone in this round
+			}
+			elsif (!sysread $from, my $data, 65536)
+			{
+				my $other = delete $peer{$from};
+
+				delete $peer{$other};
+				$all->remove($from, $other);
+				close $_ foreach $from, $other;
+			}
+			elsif (!$is_server{$from})
+			{
+				syswrite $peer{$from}, $data;
+			}
+			else
+			{
+				$buffer{$from} .= $data;
+				while (length $buffer{$from} > 4)
+				{
+					my ($type, $len) = unpack 'a N', $buffer{$from};
+
+					last if length $buffer{$from} < $len + 1;
+					syswrite $peer{$from}, changed($type, substr $buffer{$from}, 5, $len - 4);
+					substr $buffer{$from}, 0, $len + 1, '';
+				}
+			}
+		}
+	}
+	POSIX::_exit(0);
+}
+
+END
+{
+	kill 'KILL', $proxy if $proxy;
+}
+
+answers_are('$', '');
+my $port = start_proxy($primary);
+my $user = $primary->safe_psql('postgres', 'SELECT current_user');
+
+$standby->append_conf('postgresql.conf',
+	"tcs.primary_conninfo = 'host=127.0.0.1 port=$port dbname=later user=$user sslmode=disable gssencmode=disable'");
+$standby->reload;
 
 sub is_served
 {
