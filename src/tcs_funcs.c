@@ -11,6 +11,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
@@ -136,13 +137,20 @@ require_known_version(const TcsToken *token)
 				 errhint("Upgrade tcs on this node.")));
 }
 
-/* Milliseconds of an interval argument, which must not be negative. */
+/*
+ * Microseconds of an interval argument, which must not be negative.  What does not
+ * fit, such as 17's infinity, is as good as for ever.
+ */
 static int64
-interval_argument_us(Interval *interval, const char *name)
+interval_argument_us(const Interval *interval, const char *name)
 {
-	int64		us = interval->time +
-	((int64) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
+	/* days cannot overflow: each part is of 32 bits */
+	int64		days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
+	int64		us;
 
+	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &us) ||
+		pg_add_s64_overflow(us, interval->time, &us))
+		us = days < 0 ? PG_INT64_MIN : PG_INT64_MAX;
 	if (us < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -365,7 +373,7 @@ tcs_wait_for(PG_FUNCTION_ARGS)
 	{
 		int64		us = interval_argument_us(PG_GETARG_INTERVAL_P(1), "max_wait");
 
-		max_wait = (int) Min((us + 999) / 1000, PG_INT32_MAX);
+		max_wait = (int) Min(us / 1000 + (us % 1000 != 0), PG_INT32_MAX);
 		if (tcs_max_wait_limit >= 0)
 			max_wait = Min(max_wait, tcs_max_wait_limit);
 	}

@@ -21,8 +21,11 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "common/string.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
@@ -60,6 +63,7 @@ typedef struct TcsRelax
 	/* protected by the LWLock tcs_relax */
 	TimestampTz began_at;
 	TimestampTz ends_at;
+	int			encoding;		/* of the database that the texts are from */
 	char		reason[TCS_RELAX_REASON_LEN];
 	char		role[NAMEDATALEN];
 } TcsRelax;
@@ -202,6 +206,7 @@ tcs_relax(PG_FUNCTION_ARGS)
 	pg_atomic_write_u64(&relax->served, 0);
 	relax->began_at = GetCurrentTimestamp();
 	relax->ends_at = relax->began_at + length;
+	relax->encoding = GetDatabaseEncoding();
 	strlcpy(relax->reason, reason, sizeof(relax->reason));
 	strlcpy(relax->role, user, NAMEDATALEN);
 	pg_atomic_write_u32(&relax->level, level);
@@ -235,6 +240,49 @@ tcs_relax_end(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(was_in_force);
 }
 
+/*
+ * A text that may come from a database of another encoding, in that of this one.
+ * What cannot be said here becomes a question mark: whoever looks for the reason
+ * must not get an error.
+ */
+static char *
+text_from(const char *text, int encoding)
+{
+	int			here = GetDatabaseEncoding();
+	int			len = strlen(text);
+	Oid			conversion;
+	StringInfoData buf;
+	unsigned char *converted;
+
+	if (encoding == here || here == PG_SQL_ASCII || pg_is_ascii(text))
+		return pstrdup(text);
+	conversion = encoding == PG_SQL_ASCII ? InvalidOid :
+		FindDefaultConversionProc(encoding, here);
+	converted = palloc(len * MAX_CONVERSION_GROWTH + 1);
+	initStringInfo(&buf);
+	for (const char *p = text; *p != '\0';)
+	{
+		if (OidIsValid(conversion))
+		{
+			converted[0] = '\0';
+			p += pg_do_encoding_conversion_buf(conversion, encoding, here,
+											   (unsigned char *) p, text + len - p,
+											   converted, len * MAX_CONVERSION_GROWTH + 1, true);
+			appendStringInfoString(&buf, (char *) converted);
+		}
+		else if (!IS_HIGHBIT_SET(*p))
+		{
+			appendStringInfoChar(&buf, *p++);
+			continue;
+		}
+		if (*p == '\0')
+			break;
+		appendStringInfoChar(&buf, '?');
+		p += Min(Max(pg_encoding_mblen(encoding, p), 1), text + len - p);
+	}
+	return buf.data;
+}
+
 /* relaxed(): one row; level is null if it is not in force. */
 Datum
 tcs_relaxed(PG_FUNCTION_ARGS)
@@ -256,8 +304,8 @@ tcs_relaxed(PG_FUNCTION_ARGS)
 	values[0] = in_force ? CStringGetTextDatum(tcs_level_name(level)) : (Datum) 0;
 	values[1] = TimestampTzGetDatum(copy.began_at);
 	values[2] = TimestampTzGetDatum(copy.ends_at);
-	values[3] = CStringGetTextDatum(copy.reason);
-	values[4] = CStringGetTextDatum(copy.role);
+	values[3] = CStringGetTextDatum(text_from(copy.reason, copy.encoding));
+	values[4] = CStringGetTextDatum(text_from(copy.role, copy.encoding));
 	values[5] = Int64GetDatum((int64) pg_atomic_read_u64(&relax->served));
 	nulls[5] = false;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));

@@ -21,6 +21,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/guc_tables.h"
 #include "utils/memutils.h"
@@ -160,6 +161,17 @@ is_list_of_pairs(const char *data, int len)
 	return zeros % 2 == 0 && (len == 0 || data[len - 1] == '\0');
 }
 
+/*
+ * Throws 22021 if there is anything in it that is no text in the encoding of this
+ * database.  SET gets text that was checked on its way in; this comes as bytes.
+ */
+static void
+require_valid_text(const char *data, int len)
+{
+	for (const char *p = data; p < data + len; p += strlen(p) + 1)
+		(void) pg_verifymbstr(p, strlen(p), false);
+}
+
 static bool
 is_always_set(const char *name)
 {
@@ -200,6 +212,7 @@ tcs_settings_apply(const char *data, int len)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROTOCOL_VIOLATION),
 				 errmsg("malformed settings of a redirected statement")));
+	require_valid_text(data, len);
 	for (int i = 0; i < lengthof(always_set); i++)
 		apply_setting(always_set[i][0], always_set[i][1]);
 
