@@ -10,6 +10,8 @@
 #define TCS_COMPAT_H
 
 #include "access/transam.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
 #include "optimizer/planner.h"
 #include "replication/syncrep.h"
 #include "replication/walreceiver.h"
@@ -20,10 +22,12 @@
 #include "storage/sinvaladt.h"
 #include "storage/spin.h"
 #include "tcop/tcopprot.h"
+#include "utils/acl.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/wait_event.h"
 
 /* 18 moved the printing of properties */
@@ -365,6 +369,28 @@ tcs_wait_event_compat(const char *name)
 	return WaitEventExtensionNew(name);
 #else
 	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* Does a role own a relation?  16 has one function for all kinds of objects. */
+static inline bool
+tcs_owns_relation_compat(Oid relid, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, role);
+#else
+	return pg_class_ownercheck(relid, role);
+#endif
+}
+
+/* The sequence of an identity column; 17 takes the relation. */
+static inline Oid
+tcs_identity_sequence_compat(Relation rel, AttrNumber attnum)
+{
+#if PG_VERSION_NUM >= 170000
+	return getIdentitySequence(rel, attnum, false);
+#else
+	return getIdentitySequence(RelationGetRelid(rel), attnum, false);
 #endif
 }
 

@@ -34,6 +34,8 @@
 
 #include "tcs_compat.h"
 #include "tcs_exempt.h"
+#include "tcs_own.h"
+#include "tcs_rules.h"
 
 /* Cache id of the mark; syscaches are numbered from zero. */
 #define TCS_EXEMPT_CACHE_ID		(-7463)
@@ -53,47 +55,26 @@ static const Oid harmless_functions[] = {
 	F_SET_CONFIG, F_INET_CLIENT_ADDR, F_INET_CLIENT_PORT, F_INET_SERVER_ADDR,
 	F_INET_SERVER_PORT, F_PG_CURRENT_WAL_LSN, F_PG_CURRENT_WAL_INSERT_LSN,
 	F_PG_CURRENT_WAL_FLUSH_LSN, F_PG_BLOCKING_PIDS, F_PG_LOCK_STATUS,
-	F_PG_SHOW_ALL_SETTINGS, F_GEN_RANDOM_UUID,
+	F_PG_SHOW_ALL_SETTINGS, F_PG_SETTINGS_GET_FLAGS, F_GEN_RANDOM_UUID,
 	/* to show the above; what they convert is looked at by itself */
 	F_TEXTANYCAT, F_ANYTEXTCAT, F_CONCAT, F_CONCAT_WS, F_FORMAT_TEXT,
 	F_FORMAT_TEXT_ANY, F_TO_JSON, F_TO_JSONB, F_ROW_TO_JSON_RECORD,
 	F_TO_CHAR_TIMESTAMPTZ_TEXT, F_TO_CHAR_INTERVAL_TEXT,
 };
 
-/* Is this name of ours, or of the statistics that a node keeps of itself? */
-static bool
-is_node_local_name(const char *schema, const char *name, const char *prefix)
-{
-	if (strcmp(schema, "tcs") == 0)
-		return true;
-	return strcmp(schema, "pg_catalog") == 0 &&
-		strncmp(name, prefix, strlen(prefix)) == 0;
-}
-
+/* Is it a view of ours, or of the statistics that a node keeps of itself? */
 static bool
 is_node_local_view(Oid relid)
 {
-	char	   *schema = get_namespace_name(get_rel_namespace(relid));
-	char	   *name = get_rel_name(relid);
+	char	   *name;
 
-	if (schema == NULL || name == NULL)
-		return false;
-	/* nobody else can make views there, but be sure about our own schema */
-	if (strcmp(schema, "pg_catalog") == 0 && relid >= FirstNormalObjectId)
-		return false;
-	return is_node_local_name(schema, name, "pg_stat_") &&
-		!(strcmp(schema, "pg_catalog") == 0 &&
-		  (strstr(name, "_tables") || strstr(name, "_indexes") ||
-		   strstr(name, "user_functions") || strstr(name, "subscription")));
-}
-
-/* Is it a function of this extension? */
-bool
-tcs_is_own_function(Oid funcid)
-{
-	char	   *schema = get_namespace_name(get_func_namespace(funcid));
-
-	return schema != NULL && strcmp(schema, "tcs") == 0;
+	if (relid >= FirstNormalObjectId)
+		return tcs_is_own(RelationRelationId, relid);
+	name = get_rel_name(relid);
+	return name != NULL && get_rel_namespace(relid) == PG_CATALOG_NAMESPACE &&
+		strncmp(name, "pg_stat_", 8) == 0 &&
+		!(strstr(name, "_tables") || strstr(name, "_indexes") ||
+		  strstr(name, "user_functions") || strstr(name, "subscription"));
 }
 
 /* check_functions_in_node() callback: true for what may read stale data. */
@@ -187,6 +168,8 @@ shown_type(Node *node)
 	}
 }
 
+static bool reads_walker(Node *node, void *context);
+
 /* The view that was expanded into a subquery, or InvalidOid. */
 static Oid
 view_of_subquery(const RangeTblEntry *rte)
@@ -203,12 +186,31 @@ view_of_subquery(const RangeTblEntry *rte)
 		first->relid : InvalidOid;
 }
 
+/*
+ * The same of the arguments of a function of ours: what is given to it is not shown.
+ * So tcs.drop_rule('account') is exempt, although it has a name as a constant.
+ */
+static bool
+argument_reads_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+		return reads_walker(node, context);
+	if (check_functions_in_node(node, may_read, context))
+		return true;
+	return expression_tree_walker(node, argument_reads_walker, context);
+}
+
 /* Does an expression or a subquery read anything that may be stale? */
 static bool
 reads_walker(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
+	if (IsA(node, FuncExpr) && tcs_is_own_function(((FuncExpr *) node)->funcid))
+		return expression_tree_walker((Node *) ((FuncExpr *) node)->args,
+									  argument_reads_walker, context);
 	if (check_functions_in_node(node, may_read, context) ||
 		type_is_shown_by_reading(shown_type(node)))
 		return true;
@@ -269,6 +271,59 @@ tcs_exempt_query(Query *query)
 			return false;
 	}
 	return !reads_walker((Node *) query, NULL);
+}
+
+/* Does a query use anything but the tables, views and functions of the extension? */
+static bool
+uses_others_walker(Node *node, bool *own)
+{
+	ListCell   *lc;
+
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, may_read, NULL))
+		return true;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, uses_others_walker, own);
+	foreach(lc, ((Query *) node)->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_RELATION)
+		{
+			if (!tcs_rules_own_table(rte->relid))
+				return true;
+			*own = true;
+		}
+		else if (rte->rtekind == RTE_SUBQUERY)
+		{
+			if (!tcs_rules_own_view(view_of_subquery(rte)))
+			{
+				if (uses_others_walker((Node *) rte->subquery, own))
+					return true;
+			}
+			else
+				*own = true;
+		}
+		else if (range_table_entry_walker(rte, uses_others_walker, own, 0))
+			return true;
+	}
+	return query_tree_walker((Query *) node, uses_others_walker, own, QTW_IGNORE_RANGE_TABLE);
+}
+
+/*
+ * Is it about the rules alone: a statement on the tables that they are kept in?
+ *
+ * Such a one is never kept waiting.  Otherwise a rule that cannot be met could not be
+ * looked at, nor deleted.  Only for when there are rules.
+ */
+bool
+tcs_exempt_administration(Query *query)
+{
+	bool		own = false;
+
+	return query->commandType != CMD_UTILITY && tcs_rules_exist() &&
+		!uses_others_walker((Node *) query, &own) && own;
 }
 
 /* Does an expression that was analysed read anything that could be stale? */

@@ -12,12 +12,12 @@
 #include "nodes/plannodes.h"
 
 extern bool tcs_exempt_query(Query *query);
+extern bool tcs_exempt_administration(Query *query);
 extern bool tcs_exempt_function(Oid funcid);
 extern bool tcs_expression_reads(Node *expr);
 extern void tcs_exempt_mark(PlannedStmt *plan);
 extern bool tcs_exempt_plan(const PlannedStmt *plan);
 extern bool tcs_query_may_evaluate_reads(Query *query);
-extern bool tcs_is_own_function(Oid funcid);
 extern bool tcs_type_is_name(Oid type);
 
 #endif							/* TCS_EXEMPT_H */

@@ -17,6 +17,7 @@
 #include "access/xlog.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_trigger.h"
 #include "commands/defrem.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -40,10 +41,12 @@
 #include "tcs_gate.h"
 #include "tcs_hooks.h"
 #include "tcs_nesting.h"
+#include "tcs_own.h"
 #include "tcs_readindex.h"
 #include "tcs_redirect.h"
 #include "tcs_remote.h"
 #include "tcs_roundtrip.h"
+#include "tcs_rule_table.h"
 #include "tcs_session.h"
 #include "tcs_swap.h"
 #include "tcs_told.h"
@@ -500,6 +503,8 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 
 	if (unlikely(access == OAT_DROP && classId == AuthIdRelationId))
 		tcs_rules_role_dropped(objectId);
+	if (unlikely(access == OAT_POST_CREATE && classId == TriggerRelationId))
+		tcs_rules_trigger_created(objectId);
 	/* all functions that a statement calls come here, too */
 	if (access == OAT_FUNCTION_EXECUTE &&
 		unlikely(ActivePortal == NULL ||
@@ -532,7 +537,7 @@ before_planning(Query *query, const char *source, bool plain)
 	if (!gate_is_open_here())
 		return false;
 	tcs_gate.planned_in = 0;
-	if (tcs_exempt_query(query))
+	if (tcs_exempt_query(query) || (!plain && tcs_exempt_administration(query)))
 		return true;
 	if (ActivePortal == NULL && !(tcs_gate_settings_are_met() && plain))
 	{

@@ -40,6 +40,7 @@
 #include "utils/syscache.h"
 
 #include "tcs_exempt.h"
+#include "tcs_own.h"
 #include "tcs_portable.h"
 #include "tcs_receive.h"
 #include "tcs_settings.h"

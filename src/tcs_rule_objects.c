@@ -417,8 +417,8 @@ collect_relations(List *relids, TcsRuleItems *items)
 		Oid			relid = lfirst_oid(lc);
 		TcsKnownRelation *relation;
 
-		/* catalogs have no rules, and do not count as without */
-		if (relid < FirstNormalObjectId)
+		/* catalogs and our tables have no rules, and do not count as without */
+		if (relid < FirstNormalObjectId || tcs_rules_own_table(relid))
 			continue;
 		relation = tcs_rules_look_up(relid);
 		all = list_append_unique_oid(all, relid);
@@ -459,7 +459,7 @@ collect_sole_entry(const List *rtable, TcsRuleItems *items)
 		return false;
 	rte = linitial_node(RangeTblEntry, rtable);
 	return rte->rtekind == RTE_RELATION && rte->relid >= FirstNormalObjectId &&
-		collect_sole(rte->relid, items);
+		!tcs_rules_own_table(rte->relid) && collect_sole(rte->relid, items);
 }
 
 /*
@@ -695,7 +695,8 @@ tcs_rules_collect_write(Oid relid, TcsRuleItems *items)
 	TcsKnownRelation *relation;
 	ListCell   *lc;
 
-	if (relid < FirstNormalObjectId || (!tcs_rules.have_write && tcs_rules.ngroups == 0))
+	if (relid < FirstNormalObjectId || (!tcs_rules.have_write && tcs_rules.ngroups == 0) ||
+		tcs_rules_own_table(relid))
 		return;
 	relation = tcs_rules_look_up(relid);
 	if (write_matters(relation))

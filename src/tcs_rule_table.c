@@ -1,566 +1,632 @@
 /*-------------------------------------------------------------------------
  *
  * tcs_rule_table.c
- *	  The tables that rules are kept in: what goes in, and when it goes.
+ *	  The tables that rules are kept in: how they are opened, read and changed,
+ *	  and when rows go with what they are for.
  *
  * NOTES
- *	  Rules are checked by a trigger on the table, so that a restored dump and
- *	  an INSERT by hand are checked as tcs.set_rule() is.
+ *	  The tables are found by pg_depend and opened by number.  Before a row is
+ *	  touched, the table must have the columns that the SQL script gave it.
+ *
+ *	  Rows are changed as core changes its catalogs, and not by SQL.  So no
+ *	  trigger, rule, policy or constraint that somebody else has put on a table
+ *	  runs with the rights of whoever caused the change: often a superuser who
+ *	  only dropped a table or a role.
  *
  *	  A relation or a role is kept as its number, so renaming does not matter.
  *	  A schema or a function is kept by name, since pg_upgrade moves no table
  *	  that has their numbers; an event trigger changes the name when they are
  *	  renamed, by the numbers that are kept beside it, with a mark of the cluster
  *	  and database that they are of.  After pg_upgrade, or a restore without
- *	  triggers, they are looked up anew before the next rename.  What is dropped takes its
- *	  rules with it: by event trigger, and for roles, for which there is none, by
- *	  a look before the drop, in the database that it is made in.  Rules for roles
- *	  that are gone apply to nobody, and are not shown.
+ *	  triggers, they are looked up anew before the next rename.  What is dropped
+ *	  takes its rules with it: by event trigger, and for roles, for which there is
+ *	  none, by a look before the drop, in the database that it is made in.  Rules
+ *	  for roles that are gone apply to nobody, and are not shown.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/genam.h"
-#include <math.h>
-
 #include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_namespace.h"
-#include "catalog/pg_authid.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
-#include "commands/dbcommands.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
-#include "commands/extension.h"
-#include "commands/trigger.h"
-#include "executor/spi.h"
+#include "executor/executor.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "nodes/parsenodes.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
-#include "utils/timestamp.h"
 #include "utils/regproc.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/tuplestore.h"
 
 #include "tcs_compat.h"
-#include "tcs_level.h"
+#include "tcs_own.h"
+#include "tcs_rule_table.h"
 #include "tcs_rules.h"
-#include "tcs_write.h"
 
-PG_FUNCTION_INFO_V1(tcs_rule_check);
-PG_FUNCTION_INFO_V1(tcs_group_check);
-PG_FUNCTION_INFO_V1(tcs_rules_changed);
-PG_FUNCTION_INFO_V1(tcs_milliseconds);
-PG_FUNCTION_INFO_V1(tcs_require_database);
-PG_FUNCTION_INFO_V1(tcs_require_dropped);
 PG_FUNCTION_INFO_V1(tcs_rules_on_drop);
 PG_FUNCTION_INFO_V1(tcs_rules_on_rename);
 
-/* ---- the check of a row ---- */
-
-/* The row of a trigger, by names of columns. */
-typedef struct Row
+typedef struct Column
 {
-	HeapTuple	tuple;
-	TupleDesc	desc;
-} Row;
+	const char *name;
+	Oid			type;
+} Column;
 
-/* Text of a column, or NULL. */
-static char *
-text_of(const Row *row, const char *column)
+static const Column rule_columns[Natts_rule] = {
+	{"id", INT4OID}, {"relation", REGCLASSOID}, {"function", TEXTOID},
+	{"schema", NAMEOID}, {"role", REGROLEOID}, {"application_name", TEXTOID},
+	{"operation", TEXTOID}, {"level", TEXTOID}, {"max_staleness", INT4OID},
+	{"max_wait", INT4OID}, {"fallback", TEXTOID}, {"floor", TEXTOID},
+	{"hard", BOOLOID}, {"reason", TEXTOID}, {"schema_oid", OIDOID},
+	{"function_oid", OIDOID}, {"oids_of", TEXTOID}, {"set_by", NAMEOID},
+	{"set_at", TIMESTAMPTZOID},
+};
+
+static const Column group_columns[Natts_group] = {
+	{"relation", REGCLASSOID}, {"name", TEXTOID},
+};
+
+
+/* ---- opening ---- */
+
+/* The number of a table, or InvalidOid if the extension is not here. */
+Oid
+tcs_rule_table_oid(TcsRuleTable table)
 {
-	return SPI_getvalue(row->tuple, row->desc, SPI_fnumber(row->desc, column));
-}
-
-static Datum
-value_of(const Row *row, const char *column, bool *isnull)
-{
-	return heap_getattr(row->tuple, SPI_fnumber(row->desc, column), row->desc, isnull);
-}
-
-static void
-set_value(Row *row, const char *column, Datum value)
-{
-	int			attnum = SPI_fnumber(row->desc, column);
-	bool		isnull = false;
-
-	row->tuple = heap_modify_tuple_by_cols(row->tuple, row->desc, 1, &attnum, &value, &isnull);
-}
-
-static void
-bad_rule(const char *message, const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s", message),
-			 detail ? errdetail("%s", detail) : 0));
-}
-
-/* Can rules speak of a relation of this kind?  Throws if not. */
-static void
-require_relation(Oid relid)
-{
-	char		kind = get_rel_relkind(relid);
-
-	if (kind == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
-	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE &&
-		kind != RELKIND_VIEW && kind != RELKIND_MATVIEW && kind != RELKIND_FOREIGN_TABLE)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for \"%s\"", get_rel_name(relid)),
-				 errdetail("Rules are for tables, views, materialized views and foreign tables.")));
-	if (relid < FirstNormalObjectId)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for system catalog \"%s\"", get_rel_name(relid))));
-	/* it goes with its session, and nobody is told */
-	if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for temporary table \"%s\"", get_rel_name(relid))));
-}
-
-/* The same of a schema and of a function. */
-static Oid
-require_schema(const char *name)
-{
-	Oid			schema = get_namespace_oid(name, false);
-
-	if ((schema < FirstNormalObjectId && schema != PG_PUBLIC_NAMESPACE) ||
-		isAnyTempNamespace(schema))
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for schema \"%s\"", name),
-				 errdetail("System catalogs and temporary tables have no rules.")));
-	return schema;
-}
-
-static Oid
-require_function(const char *signature)
-{
-	Oid			function = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
-																CStringGetDatum(signature)));
-
-	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function with OID %u does not exist", function)));
-	if (function < FirstNormalObjectId)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for function %s of the system", signature)));
-	return function;
-}
-
-/* What the numbers of schemas and functions are of: cluster and database. */
-static char *
-origin_of_oids(void)
-{
-	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
-}
-
-/* Name and number of schema and function, so that both are right. */
-static void
-resolve_objects(Row *row)
-{
-	char	   *schema = text_of(row, "schema");
-	char	   *function = text_of(row, "function");
-	bool		isnull;
-	Datum		relation = value_of(row, "relation", &isnull);
-	Datum		role;
-
-	if ((isnull ? 0 : 1) + (schema ? 1 : 0) + (function ? 1 : 0) > 1)
-		bad_rule("a rule is for one of relation, schema and function",
-				 "Make a rule for each.");
-	if (!isnull)
-		require_relation(DatumGetObjectId(relation));
-	role = value_of(row, "role", &isnull);
-	if (!isnull)
-		(void) GetUserNameFromId(DatumGetObjectId(role), false);
-	if (schema)
-		set_value(row, "schema_oid",
-				  ObjectIdGetDatum(require_schema(schema)));
-	if (function)
-	{
-		Oid			oid = require_function(function);
-
-		set_value(row, "function_oid", ObjectIdGetDatum(oid));
-		set_value(row, "function",
-				  CStringGetTextDatum(format_procedure_qualified(oid)));
-	}
-	set_value(row, "oids_of", CStringGetTextDatum(origin_of_oids()));
+	return tcs_own_relation(table == TCS_TABLE_RULE ? "rule" : "rule_group");
 }
 
 /*
- * A LIKE pattern is matched when sessions read, and must not fail then: does it
- * end in a backslash that escapes nothing?
+ * What is wrong with a table, or NULL.
+ *
+ * Its owner can change it in any way.  More columns at the end may be those of a
+ * later version; they stay null in what is written here.
  */
-static bool
-ends_in_escape(const char *pattern)
+static const char *
+table_problem(Relation rel, TcsRuleTable table)
 {
-	int			n = 0;
+	const Column *columns = table == TCS_TABLE_RULE ? rule_columns : group_columns;
+	int			ncolumns = table == TCS_TABLE_RULE ? Natts_rule : Natts_group;
+	TupleDesc	desc = RelationGetDescr(rel);
 
-	for (int len = strlen(pattern); n < len && pattern[len - n - 1] == '\\';)
-		n++;
-	return n % 2 == 1;
-}
-
-/* The read level of a column; false if there is none. */
-static bool
-read_level_of(const Row *row, const char *column, TcsLevel *level)
-{
-	char	   *name = text_of(row, column);
-
-	if (name == NULL)
-		return false;
-	if (!tcs_level_by_name(name, level))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not a read level", name),
-				 errhint("Valid levels: %s.", tcs_level_names_hint())));
-	if (*level == TCS_LEVEL_SNAPSHOT)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a rule cannot ask for level \"snapshot\""),
-				 errdetail("One snapshot for all statements is a property of a transaction, which has begun before its statements are known."),
-				 errhint("Use \"session\", and ALTER ROLE ... SET tcs.read_level = snapshot for whole transactions.")));
-	return true;
-}
-
-static void
-check_read_rule(const Row *row)
-{
-	TcsLevel	level;
-	TcsLevel	floor;
-	bool		has_level = read_level_of(row, "level", &level);
-	bool		has_floor = read_level_of(row, "floor", &floor);
-	char	   *fallback = text_of(row, "fallback");
-	char	   *hard = text_of(row, "hard");
-
-	if (!has_level && !has_floor)
-		bad_rule("a rule needs a level or a floor", NULL);
-	if (has_floor && floor == TCS_LEVEL_BOUNDED && text_of(row, "max_staleness") == NULL)
-		bad_rule("a floor \"bounded\" needs max_staleness", NULL);
-	if (has_level && has_floor && tcs_level_join(level, floor) != level)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("floor \"%s\" is above level \"%s\" of the rule",
-						tcs_level_name(floor), tcs_level_name(level)),
-				 errhint("Raise the level to the floor at least.")));
-	if (hard && strcmp(hard, "t") == 0 && !has_floor)
-		bad_rule("only a rule with a floor can be hard", NULL);
-	if (fallback)
+	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relispartition)
+		return "It is not an ordinary table.";
+	if (rel->rd_rel->relam != HEAP_TABLE_AM_OID)
+		return "It has another access method than \"heap\".";
+	for (int i = 0; i < ncolumns; i++)
 	{
-		TcsFallback parsed;
-		const char *bad_step;
-		int			bad_len;
-
-		if (!tcs_fallback_parse(fallback, &parsed, &bad_step, &bad_len))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid fallback \"%s\"", fallback),
-					 errdetail("\"%.*s\" is not a step.", bad_len, bad_step),
-					 errhint("Valid steps: redirect, error, %s.", tcs_level_names_hint())));
+		if (i >= desc->natts || TupleDescAttr(desc, i)->attisdropped ||
+			strcmp(NameStr(TupleDescAttr(desc, i)->attname), columns[i].name) != 0 ||
+			TupleDescAttr(desc, i)->atttypid != columns[i].type)
+			return psprintf("Column %d should be \"%s\" of type %s.", i + 1,
+							columns[i].name, format_type_be(columns[i].type));
 	}
-}
-
-static void
-check_write_rule(const Row *row)
-{
-	char	   *name = text_of(row, "level");
-	TcsWriteLevel level;
-	static const char *const read_only[] = {"floor", "fallback", "max_staleness", "max_wait"};
-
-	if (name == NULL)
-		bad_rule("a rule for writes needs a level", NULL);
-	if (!tcs_write_level_by_name(name, &level) || level == TCS_WRITE_DEFAULT)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not a write level", name),
-				 errhint("Valid levels: eventual, session, quorum, strong.")));
-	for (int i = 0; i < lengthof(read_only); i++)
+	for (int i = ncolumns; i < desc->natts; i++)
 	{
-		if (text_of(row, read_only[i]))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("a rule for writes has no %s", read_only[i]),
-					 errdetail("Its level is the least that a commit gets.")));
+		if (!TupleDescAttr(desc, i)->attisdropped &&
+			(TupleDescAttr(desc, i)->attnotnull || TupleDescAttr(desc, i)->attgenerated))
+			return psprintf("Column \"%s\", which is not the extension's, cannot be left null.",
+							NameStr(TupleDescAttr(desc, i)->attname));
 	}
+	return NULL;
 }
 
-static void
-check_numbers(const Row *row)
+/* Open a table by number; NULL if it is gone by now. */
+static Relation
+open_table(TcsRuleTable table, LOCKMODE lockmode, const char **problem)
 {
-	bool		isnull;
-	Datum		value = value_of(row, "max_staleness", &isnull);
+	Oid			relid = tcs_rule_table_oid(table);
+	Relation	rel;
 
-	if (!isnull && DatumGetInt32(value) < 0)
-		bad_rule("max_staleness must not be negative", NULL);
-	value = value_of(row, "max_wait", &isnull);
-	if (!isnull && DatumGetInt32(value) < -1)
-		bad_rule("max_wait must not be negative",
-				 "-1 ms waits for ever, 0 does not wait.");
+	*problem = NULL;
+	if (!OidIsValid(relid))
+		return NULL;
+	rel = try_relation_open(relid, lockmode);
+	if (rel != NULL)
+		*problem = table_problem(rel, table);
+	return rel;
 }
 
-static Row
-row_of_trigger(FunctionCallInfo fcinfo)
+/* Open a table; NULL if the extension is not here, and an error if it is damaged. */
+Relation
+tcs_rule_table_open(TcsRuleTable table, LOCKMODE lockmode)
 {
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Row			row;
+	const char *problem;
+	Relation	rel = open_table(table, lockmode, &problem);
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
-		elog(ERROR, "must be called as a trigger before INSERT or UPDATE of a row");
-	row.desc = RelationGetDescr(trigger->tg_relation);
-	row.tuple = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
-		trigger->tg_newtuple : trigger->tg_trigtuple;
-	return row;
-}
-
-/* BEFORE INSERT OR UPDATE of tcs.rule, each row. */
-Datum
-tcs_rule_check(PG_FUNCTION_ARGS)
-{
-	Row			row = row_of_trigger(fcinfo);
-	char	   *operation = text_of(&row, "operation");
-	char	   *application = text_of(&row, "application_name");
-
-	resolve_objects(&row);
-	check_numbers(&row);
-	if (application && application[0] == '\0')
-		bad_rule("the pattern for application_name must not be empty",
-				 "\"%\" matches every name.");
-	if (application && strlen(application) > 256)
-		bad_rule("the pattern for application_name is too long",
-				 "It may have 256 bytes.");
-	if (application && ends_in_escape(application))
-		bad_rule("the pattern for application_name must not end with a backslash",
-				 "A backslash makes the next character stand for itself.");
-	if (operation && strcmp(operation, "read") == 0)
-		check_read_rule(&row);
-	else if (operation && strcmp(operation, "write") == 0)
-		check_write_rule(&row);
-	else
+	if (problem != NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not an operation", operation ? operation : ""),
-				 errhint("Valid operations: read, write.")));
-	return PointerGetDatum(row.tuple);
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not as extension tcs has made it",
+						RelationGetRelationName(rel)),
+				 errdetail("%s", problem),
+				 errhint("Undo the change, or use DROP EXTENSION tcs and CREATE EXTENSION tcs.")));
+	return rel;
 }
 
-/* The unique index says so as well, but in numbers, and also between sessions. */
-static void
-require_in_no_group(const TriggerData *trigger, Oid relid)
+/*
+ * The same for what goes on without rules: a table that is damaged is NULL, too.
+ * Otherwise nobody could mend it, since that is DDL.
+ */
+Relation
+tcs_rule_table_try_open(TcsRuleTable table, LOCKMODE lockmode)
 {
-	Relation	rel = trigger->tg_relation;
-	SysScanDesc scan;
+	const char *problem;
+	Relation	rel = open_table(table, lockmode, &problem);
+
+	if (problem == NULL)
+		return rel;
+	relation_close(rel, lockmode);
+	return NULL;
+}
+
+
+/* ---- reading and changing ---- */
+
+/* All rows, as they are now, as copies. */
+List *
+tcs_rule_table_rows(Relation rel)
+{
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	List	   *rows = NIL;
 	HeapTuple	tuple;
 
-	if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
-		return;
-	InvalidateCatalogSnapshot();
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Row			row = {.desc = RelationGetDescr(rel),.tuple = tuple};
-		bool		isnull;
-
-		if (DatumGetObjectId(value_of(&row, "relation", &isnull)) == relid)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNIQUE_VIOLATION),
-					 errmsg("\"%s\" is in group \"%s\" already",
-							get_rel_name(relid), text_of(&row, "name")),
-					 errdetail("A relation is in one group at most."),
-					 errhint("Use tcs.drop_group(), or name all members of both in one group.")));
-	}
+		rows = lappend(rows, heap_copytuple(tuple));
 	systable_endscan(scan);
+	return rows;
 }
 
-/* BEFORE INSERT OR UPDATE of tcs.rule_group, each row. */
-Datum
-tcs_group_check(PG_FUNCTION_ARGS)
+/* A column as palloc'd text, or NULL. */
+char *
+tcs_rule_text(Relation rel, HeapTuple tuple, int attnum)
 {
-	Row			row = row_of_trigger(fcinfo);
-	char	   *name = text_of(&row, "name");
 	bool		isnull;
-	Datum		relation = value_of(&row, "relation", &isnull);
+	Datum		value = heap_getattr(tuple, attnum, RelationGetDescr(rel), &isnull);
 
-	if (!isnull)
-	{
-		require_relation(DatumGetObjectId(relation));
-		require_in_no_group((TriggerData *) fcinfo->context, DatumGetObjectId(relation));
-	}
-	if (name && name[0] == '\0')
-		bad_rule("the name of a group must not be empty", NULL);
-	return PointerGetDatum(row.tuple);
+	if (isnull)
+		return NULL;
+	if (TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid == NAMEOID)
+		return pstrdup(NameStr(*DatumGetName(value)));
+	return TextDatumGetCString(value);
 }
 
-/*
- * AFTER each row that is changed: all processes, on all nodes,
- * forget their copy when it has committed, and has been replayed.
- */
-Datum
-tcs_rules_changed(PG_FUNCTION_ARGS)
+/* A column that has an object's number; InvalidOid if it is null. */
+Oid
+tcs_rule_oid(Relation rel, HeapTuple tuple, int attnum)
 {
-	Oid			relid;
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, attnum, RelationGetDescr(rel), &isnull);
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "must be called as a trigger");
-	relid = get_relname_relid("rule", get_namespace_oid("tcs", false));
+	return isnull ? InvalidOid : DatumGetObjectId(value);
+}
+
+/* All processes, on all nodes, forget their copy when this is committed. */
+void
+tcs_rule_table_changed(void)
+{
+	Oid			relid = tcs_rule_table_oid(TCS_TABLE_RULE);
+
 	if (OidIsValid(relid))
 		CacheInvalidateRelcacheByRelid(relid);
-	return PointerGetDatum(NULL);
 }
-
-
-/* ---- parts of the functions in SQL ---- */
-
-/* An interval in ms, as settings have it. */
-Datum
-tcs_milliseconds(PG_FUNCTION_ARGS)
-{
-	Interval   *interval = PG_GETARG_INTERVAL_P(0);
-	double		ms = (((double) interval->month * DAYS_PER_MONTH + interval->day) *
-					  USECS_PER_DAY + interval->time) / 1000.0;
-
-	if (ms < PG_INT32_MIN || ms > PG_INT32_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("interval out of range")));
-	PG_RETURN_INT32((int32) rint(ms));
-}
-
-/* Rules are kept in the database that they are for. */
-Datum
-tcs_require_database(PG_FUNCTION_ARGS)
-{
-	const char *name = PG_ARGISNULL(0) ? NULL : NameStr(*PG_GETARG_NAME(0));
-	char	   *here = get_database_name(MyDatabaseId);
-
-	if (name && strcmp(name, here) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a rule for database \"%s\" cannot be made in database \"%s\"", name, here),
-				 errhint("Connect to database \"%s\": rules are kept in the database that they are for.", name)));
-	PG_RETURN_BOOL(true);
-}
-
-/* What was dropped, or an error if that is nothing. */
-Datum
-tcs_require_dropped(PG_FUNCTION_ARGS)
-{
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no such rule or group"),
-				 errhint("See tcs.rules and tcs.groups; all criteria of a rule have to be named, or its id.")));
-	PG_RETURN_INT32(PG_GETARG_INT32(0));
-}
-
-
-/* ---- objects that change or go ---- */
 
 /*
- * Run a statement that changes the tables.  Whoever caused it may have another
- * search_path in mind.
+ * An index with an expression or a condition runs functions, and one that is
+ * deferred or excludes is checked by a trigger.  Ours are none of these.
  */
 static void
-run(const char *statement)
+require_plain_indexes(Relation rel)
 {
-	int			settings = NewGUCNestLevel();
+	ListCell   *lc;
 
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute(statement, false, 0) < 0)
-		elog(ERROR, "could not change the rules: \"%s\"", statement);
-	SPI_finish();
-	AtEOXact_GUC(true, settings);
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		bool		plain = RelationGetIndexExpressions(index) == NIL &&
+			RelationGetIndexPredicate(index) == NIL &&
+			!index->rd_index->indisexclusion && index->rd_index->indimmediate;
+
+		if (!plain)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("table \"%s\" is not as extension tcs has made it",
+							RelationGetRelationName(rel)),
+					 errdetail("Index \"%s\" has an expression or a condition, is deferrable, or excludes.",
+							   RelationGetRelationName(index)),
+					 errhint("Drop the index.")));
+		index_close(index, AccessShareLock);
+	}
 }
 
-/* Are the tables still there? */
-static bool
-have_tables(void)
+void
+tcs_rule_table_insert(Relation rel, HeapTuple tuple)
 {
-	Oid			schema = get_namespace_oid("tcs", true);
+	require_plain_indexes(rel);
+	CatalogTupleInsert(rel, tuple);
+	tcs_rule_table_changed();
+	CommandCounterIncrement();
+}
 
-	return OidIsValid(schema) && OidIsValid(get_relname_relid("rule", schema)) &&
-		OidIsValid(get_relname_relid("rule_group", schema));
+void
+tcs_rule_table_update(Relation rel, HeapTuple old, HeapTuple tuple)
+{
+	require_plain_indexes(rel);
+	CatalogTupleUpdate(rel, &old->t_self, tuple);
+	tcs_rule_table_changed();
+	CommandCounterIncrement();
+}
+
+void
+tcs_rule_table_delete(Relation rel, HeapTuple tuple)
+{
+	CatalogTupleDelete(rel, &tuple->t_self);
+	tcs_rule_table_changed();
+	CommandCounterIncrement();
+}
+
+
+/* ---- what is dropped ---- */
+
+/* Has a row lost its object? */
+typedef bool (*RowTest) (Relation rel, HeapTuple tuple, const void *what);
+
+/*
+ * Delete the rows that a test is true for.
+ *
+ * The lock that keeps other writers out is only taken if there are any.
+ */
+static void
+delete_rows(TcsRuleTable table, RowTest test, const void *what)
+{
+	static const LOCKMODE modes[] = {AccessShareLock, ShareRowExclusiveLock};
+
+	for (int i = 0; i < lengthof(modes); i++)
+	{
+		Relation	rel = tcs_rule_table_try_open(table, modes[i]);
+		int			found = 0;
+		ListCell   *lc;
+
+		if (rel == NULL)
+			return;
+		foreach(lc, tcs_rule_table_rows(rel))
+		{
+			if (!test(rel, lfirst(lc), what))
+				continue;
+			found++;
+			if (modes[i] == ShareRowExclusiveLock)
+				tcs_rule_table_delete(rel, lfirst(lc));
+		}
+		/* who has changed it keeps others out until it is committed */
+		relation_close(rel, modes[i] == AccessShareLock || found == 0 ? modes[i] : NoLock);
+		if (found == 0)
+			return;
+	}
+}
+
+/* An object that was dropped. */
+typedef struct Dropped
+{
+	Oid			class;
+	Oid			object;
+	char	   *name;			/* of a schema */
+	char	   *identity;
+} Dropped;
+
+static char *
+text_of_slot(TupleTableSlot *slot, int attnum)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attnum, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+/*
+ * What was dropped: what pg_event_trigger_dropped_objects() says.  It is called
+ * without SQL, so that nothing has to be planned, and no gate passed.
+ */
+static List *
+dropped_objects(void)
+{
+	LOCAL_FCINFO(fcinfo, 0);
+	EState	   *estate = CreateExecutorState();
+	ReturnSetInfo result = {.type = T_ReturnSetInfo};
+	FmgrInfo	function;
+	TupleTableSlot *slot;
+	List	   *dropped = NIL;
+
+	fmgr_info(F_PG_EVENT_TRIGGER_DROPPED_OBJECTS, &function);
+	result.econtext = CreateExprContext(estate);
+	result.allowedModes = (int) SFRM_Materialize;
+	InitFunctionCallInfoData(*fcinfo, &function, 0, InvalidOid, NULL, (Node *) &result);
+	(void) FunctionCallInvoke(fcinfo);
+
+	slot = MakeSingleTupleTableSlot(result.setDesc, &TTSOpsMinimalTuple);
+	while (tuplestore_gettupleslot(result.setResult, true, false, slot))
+	{
+		Dropped    *object = palloc0(sizeof(Dropped));
+		bool		isnull;
+
+		object->class = DatumGetObjectId(slot_getattr(slot, 1, &isnull));
+		object->object = DatumGetObjectId(slot_getattr(slot, 2, &isnull));
+		/* a column, and not the whole */
+		if (DatumGetInt32(slot_getattr(slot, 3, &isnull)) != 0)
+			continue;
+		if (object->class == NamespaceRelationId)
+			object->name = text_of_slot(slot, 9);
+		else if (object->class == ProcedureRelationId)
+			object->identity = text_of_slot(slot, 10);
+		else if (object->class != RelationRelationId)
+			continue;
+		dropped = lappend(dropped, object);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	tuplestore_end(result.setResult);
+	FreeExecutorState(estate);
+	return dropped;
+}
+
+static bool
+rule_is_of_dropped(Relation rel, HeapTuple tuple, const void *what)
+{
+	Oid			relation = tcs_rule_oid(rel, tuple, Anum_rule_relation);
+	char	   *schema = tcs_rule_text(rel, tuple, Anum_rule_schema);
+	char	   *function = tcs_rule_text(rel, tuple, Anum_rule_function);
+	ListCell   *lc;
+
+	foreach(lc, (const List *) what)
+	{
+		const Dropped *object = lfirst(lc);
+
+		if ((object->class == RelationRelationId && object->object == relation) ||
+			(object->name && schema && strcmp(object->name, schema) == 0) ||
+			(object->identity && function && strcmp(object->identity, function) == 0))
+			return true;
+	}
+	return false;
+}
+
+static bool
+member_is_dropped(Relation rel, HeapTuple tuple, const void *what)
+{
+	Oid			relation = tcs_rule_oid(rel, tuple, Anum_group_relation);
+	ListCell   *lc;
+
+	foreach(lc, (const List *) what)
+	{
+		const Dropped *object = lfirst(lc);
+
+		if (object->class == RelationRelationId && object->object == relation)
+			return true;
+	}
+	return false;
+}
+
+static EventTriggerData *
+require_event_trigger(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by an event trigger",
+						get_func_name(fcinfo->flinfo->fn_oid))));
+	return (EventTriggerData *) fcinfo->context;
 }
 
 /* Event trigger: what is dropped takes its rules with it. */
 Datum
 tcs_rules_on_drop(PG_FUNCTION_ARGS)
 {
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		elog(ERROR, "must be called as an event trigger");
-	if (!have_tables() || !tcs_rules_have_rows())
+	List	   *dropped;
+
+	if (strcmp(require_event_trigger(fcinfo)->event, "sql_drop") != 0 ||
+		!OidIsValid(tcs_rule_table_oid(TCS_TABLE_RULE)))
 		PG_RETURN_NULL();
-	run("DELETE FROM tcs.rule r USING pg_event_trigger_dropped_objects() d"
-		" WHERE (d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND r.relation::oid = d.objid)"
-		" OR (d.classid = 'pg_namespace'::regclass AND r.schema = d.object_name)"
-		" OR (d.classid = 'pg_proc'::regclass AND r.function = d.object_identity)");
-	run("DELETE FROM tcs.rule_group g USING pg_event_trigger_dropped_objects() d"
-		" WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND g.relation::oid = d.objid");
+	dropped = dropped_objects();
+	if (dropped != NIL)
+	{
+		delete_rows(TCS_TABLE_RULE, rule_is_of_dropped, dropped);
+		delete_rows(TCS_TABLE_GROUP, member_is_dropped, dropped);
+	}
 	PG_RETURN_NULL();
 }
 
-/*
- * Event trigger, before and after: schemas and functions may get other names.
- * Before, those whose numbers are not of this place get them; which the check of
- * the row sees to.
- */
-Datum
-tcs_rules_on_rename(PG_FUNCTION_ARGS)
+static bool
+rule_is_of_role(Relation rel, HeapTuple tuple, const void *what)
 {
-	const char *origin;
-
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		elog(ERROR, "must be called as an event trigger");
-	if (!have_tables() || !tcs_rules_have_rows())
-		PG_RETURN_NULL();
-	origin = origin_of_oids();
-	if (strcmp(((EventTriggerData *) fcinfo->context)->event, "ddl_command_start") == 0)
-	{
-		run(psprintf("UPDATE tcs.rule r SET oids_of = '%s'"
-					 " WHERE r.oids_of IS DISTINCT FROM '%s'"
-					 " AND (to_regnamespace(quote_ident(r.schema)) IS NOT NULL"
-					 " OR to_regprocedure(r.function) IS NOT NULL)", origin, origin));
-		PG_RETURN_NULL();
-	}
-	run(psprintf("UPDATE tcs.rule r SET schema = n.nspname FROM pg_namespace n"
-				 " WHERE n.oid = r.schema_oid AND n.nspname <> r.schema AND r.oids_of = '%s'",
-				 origin));
-	run(psprintf("UPDATE tcs.rule r SET function = (pg_identify_object('pg_proc'::regclass, p.oid, 0)).identity"
-				 " FROM pg_proc p WHERE p.oid = r.function_oid AND r.oids_of = '%s'"
-				 " AND (pg_identify_object('pg_proc'::regclass, p.oid, 0)).identity <> r.function",
-				 origin));
-	PG_RETURN_NULL();
+	return tcs_rule_oid(rel, tuple, Anum_rule_role) == *(const Oid *) what;
 }
 
 /* A role is about to be dropped, by somebody who need not see the rules. */
 void
 tcs_rules_role_dropped(Oid role)
 {
-	Oid			user;
-	int			context;
-	char		statement[128];
+	if (!RecoveryInProgress())
+		delete_rows(TCS_TABLE_RULE, rule_is_of_role, &role);
+}
 
-	if (RecoveryInProgress() || !have_tables() || !tcs_rules_have_rows())
-		return;
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, context | SECURITY_LOCAL_USERID_CHANGE);
-	snprintf(statement, sizeof(statement),
-			 "DELETE FROM tcs.rule WHERE role::oid = %u", role);
-	run(statement);
-	SetUserIdAndSecContext(user, context);
+
+/* ---- what is renamed ---- */
+
+/* Are the numbers that a row has of this database? */
+static bool
+has_numbers(Relation rel, HeapTuple tuple)
+{
+	char	   *origin = tcs_rule_text(rel, tuple, Anum_rule_oids_of);
+
+	return origin != NULL && strcmp(origin, tcs_rule_origin_of_oids()) == 0;
+}
+
+/* A row with another value in one column. */
+static HeapTuple
+with_value(Relation rel, HeapTuple tuple, int attnum, Datum value)
+{
+	bool		isnull = false;
+
+	return heap_modify_tuple_by_cols(tuple, RelationGetDescr(rel), 1, &attnum, &value, &isnull);
+}
+
+/* Before a rename: a row whose numbers are not of here, with those of here. */
+static HeapTuple
+row_with_numbers(Relation rel, HeapTuple tuple)
+{
+	char	   *schema = tcs_rule_text(rel, tuple, Anum_rule_schema);
+	char	   *function = tcs_rule_text(rel, tuple, Anum_rule_function);
+	Oid			schema_oid = schema ? get_namespace_oid(schema, true) : InvalidOid;
+	Oid			function_oid = function ? tcs_function_by_signature(function, InvalidOid) : InvalidOid;
+
+	if (has_numbers(rel, tuple) || !(OidIsValid(schema_oid) || OidIsValid(function_oid)))
+		return NULL;
+	if (OidIsValid(schema_oid))
+		tuple = with_value(rel, tuple, Anum_rule_schema_oid, ObjectIdGetDatum(schema_oid));
+	if (OidIsValid(function_oid))
+		tuple = with_value(rel, tuple, Anum_rule_function_oid, ObjectIdGetDatum(function_oid));
+	return with_value(rel, tuple, Anum_rule_oids_of,
+					  CStringGetTextDatum(tcs_rule_origin_of_oids()));
+}
+
+/* After a rename: a row whose schema or function has another name now. */
+static HeapTuple
+row_with_names(Relation rel, HeapTuple tuple)
+{
+	char	   *schema = tcs_rule_text(rel, tuple, Anum_rule_schema);
+	char	   *function = tcs_rule_text(rel, tuple, Anum_rule_function);
+	Oid			function_oid = tcs_rule_oid(rel, tuple, Anum_rule_function_oid);
+	char	   *name;
+
+	if (!has_numbers(rel, tuple))
+		return NULL;
+	if (schema)
+	{
+		NameData	new_name;
+
+		name = get_namespace_name(tcs_rule_oid(rel, tuple, Anum_rule_schema_oid));
+		if (name == NULL || strcmp(name, schema) == 0)
+			return NULL;
+		namestrcpy(&new_name, name);
+		return with_value(rel, tuple, Anum_rule_schema, NameGetDatum(&new_name));
+	}
+	if (function && SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function_oid)))
+	{
+		name = format_procedure_qualified(function_oid);
+		if (strcmp(name, function) != 0)
+			return with_value(rel, tuple, Anum_rule_function, CStringGetTextDatum(name));
+	}
+	return NULL;
+}
+
+/*
+ * The extension is not relocatable: clients call its functions by the name of its
+ * schema.  Under another name, whoever may create a schema could offer his own.
+ */
+static void
+refuse_other_schema(const EventTriggerData *data)
+{
+	const RenameStmt *rename = (const RenameStmt *) data->parsetree;
+
+	if (IsA(rename, RenameStmt) && rename->renameType == OBJECT_SCHEMA &&
+		get_namespace_oid(rename->subname, true) == tcs_own_schema())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("schema \"%s\" cannot be renamed because extension tcs is in it",
+						rename->subname)));
+}
+
+/*
+ * Event trigger, before and after: schemas and functions may get other names.
+ * Before, those whose numbers are not of this place get them.
+ */
+Datum
+tcs_rules_on_rename(PG_FUNCTION_ARGS)
+{
+	const EventTriggerData *data = require_event_trigger(fcinfo);
+	bool		before = strcmp(data->event, "ddl_command_start") == 0;
+	static const LOCKMODE modes[] = {AccessShareLock, ShareRowExclusiveLock};
+
+	if (!OidIsValid(tcs_rule_table_oid(TCS_TABLE_RULE)))
+		PG_RETURN_NULL();
+	if (before)
+		refuse_other_schema(data);
+	for (int i = 0; i < lengthof(modes); i++)
+	{
+		Relation	rel = tcs_rule_table_try_open(TCS_TABLE_RULE, modes[i]);
+		int			found = 0;
+		ListCell   *lc;
+
+		if (rel == NULL)
+			PG_RETURN_NULL();
+		foreach(lc, tcs_rule_table_rows(rel))
+		{
+			HeapTuple	old = lfirst(lc);
+			HeapTuple	tuple = before ? row_with_numbers(rel, old) : row_with_names(rel, old);
+
+			if (tuple == NULL)
+				continue;
+			found++;
+			if (modes[i] == ShareRowExclusiveLock)
+				tcs_rule_table_update(rel, old, tuple);
+		}
+		relation_close(rel, modes[i] == AccessShareLock || found == 0 ? modes[i] : NoLock);
+		if (found == 0)
+			break;
+	}
+	PG_RETURN_NULL();
+}
+
+
+/* ---- triggers of others ---- */
+
+/*
+ * A trigger has been made.  On a table of the extension only the owner of the table
+ * may make one.  The privilege TRIGGER, which GRANT ALL includes, would make whoever
+ * has it the author of what runs when a superuser writes to the table by hand.  So
+ * would REFERENCES, by the triggers of a foreign key.
+ */
+void
+tcs_rules_trigger_created(Oid trigger)
+{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	Oid			relid = InvalidOid;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	/* the row is of the present command */
+	scan = systable_beginscan(rel, TriggerOidIndexId, true, SnapshotSelf, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		relid = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	if (OidIsValid(relid) && !tcs_owns_relation_compat(relid, GetUserId()) &&
+		tcs_is_own(RelationRelationId, relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of relation %s", get_rel_name(relid)),
+				 errdetail("Triggers and foreign keys on tables of extension tcs are for their owner alone.")));
 }

@@ -24,6 +24,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "catalog/dependency.h"
@@ -46,34 +47,16 @@
 #include "utils/syscache.h"
 
 #include "tcs_guc.h"
+#include "tcs_own.h"
+#include "tcs_rule_table.h"
 #include "tcs_rules_copy.h"
-
-/* Columns of tcs.rule, in the order of the SQL script. */
-enum
-{
-	Anum_rule_id = 1,
-	Anum_rule_relation,
-	Anum_rule_function,
-	Anum_rule_schema,
-	Anum_rule_role,
-	Anum_rule_application_name,
-	Anum_rule_operation,
-	Anum_rule_level,
-	Anum_rule_max_staleness,
-	Anum_rule_max_wait,
-	Anum_rule_fallback,
-	Anum_rule_floor,
-	Anum_rule_hard,
-	Anum_rule_reason,
-	Anum_rule_schema_oid,
-	Anum_rule_function_oid
-};
 
 TcsRulesCopy tcs_rules = {.epoch = 1};
 
 static MemoryContext rules_context = NULL;
 static Oid	rule_relid = InvalidOid;
-static bool have_rows = false;	/* also of rules that apply to nothing */
+static Oid	group_relid = InvalidOid;
+static Oid	own_schema = InvalidOid;
 
 bool		tcs_rules_plan_ahead = false;
 bool		tcs_rules_idle = false;
@@ -154,36 +137,6 @@ tcs_rules_init(void)
 
 /* ---- the copy ---- */
 
-/* Table of that name of this extension, or InvalidOid. */
-static Oid
-own_table(const char *name)
-{
-	Oid			schema = get_namespace_oid("tcs", true);
-	Oid			relid;
-
-	if (!OidIsValid(schema))
-		return InvalidOid;
-	relid = get_relname_relid(name, schema);
-	if (!OidIsValid(relid) ||
-		getExtensionOfObject(RelationRelationId, relid) != get_extension_oid("tcs", true))
-		return InvalidOid;
-	return relid;
-}
-
-/* A column as palloc'd text, or NULL. */
-static char *
-column_text(Relation rel, HeapTuple tuple, int attnum)
-{
-	bool		isnull;
-	Datum		value = heap_getattr(tuple, attnum, RelationGetDescr(rel), &isnull);
-
-	if (isnull)
-		return NULL;
-	if (TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid == NAMEOID)
-		return pstrdup(NameStr(*DatumGetName(value)));
-	return TextDatumGetCString(value);
-}
-
 static int32
 column_number(Relation rel, HeapTuple tuple, int attnum, int32 if_null)
 {
@@ -209,8 +162,8 @@ has_signature(Oid function, const char *signature)
  * parsed: it may have a type that is gone, or a schema that the present user may
  * not use, and a rule must not make statements fail.
  */
-static Oid
-function_by_signature(const char *signature, Oid known)
+Oid
+tcs_function_by_signature(const char *signature, Oid known)
 {
 	Relation	rel;
 	SysScanDesc scan;
@@ -245,33 +198,33 @@ read_rule(Relation rel, HeapTuple tuple, TcsRule *rule)
 
 	memset(rule, 0, sizeof(*rule));
 	rule->id = column_number(rel, tuple, Anum_rule_id, 0);
-	rule->relation = (Oid) column_number(rel, tuple, Anum_rule_relation, 0);
-	rule->role = (Oid) column_number(rel, tuple, Anum_rule_role, 0);
-	text = column_text(rel, tuple, Anum_rule_function);
+	rule->relation = tcs_rule_oid(rel, tuple, Anum_rule_relation);
+	rule->role = tcs_rule_oid(rel, tuple, Anum_rule_role);
+	text = tcs_rule_text(rel, tuple, Anum_rule_function);
 	if (text && !OidIsValid(rule->function =
-							function_by_signature(text, (Oid) column_number(rel, tuple, Anum_rule_function_oid, 0))))
+							tcs_function_by_signature(text, tcs_rule_oid(rel, tuple, Anum_rule_function_oid))))
 		return false;
-	text = column_text(rel, tuple, Anum_rule_schema);
+	text = tcs_rule_text(rel, tuple, Anum_rule_schema);
 	if (text && !OidIsValid(rule->schema = get_namespace_oid(text, true)))
 		return false;
-	rule->application_name = column_text(rel, tuple, Anum_rule_application_name);
-	rule->reason = column_text(rel, tuple, Anum_rule_reason);
-	text = column_text(rel, tuple, Anum_rule_operation);
+	rule->application_name = tcs_rule_text(rel, tuple, Anum_rule_application_name);
+	rule->reason = tcs_rule_text(rel, tuple, Anum_rule_reason);
+	text = tcs_rule_text(rel, tuple, Anum_rule_operation);
 	rule->writes = text && strcmp(text, "write") == 0;
 
-	text = column_text(rel, tuple, Anum_rule_level);
+	text = tcs_rule_text(rel, tuple, Anum_rule_level);
 	rule->has_level = text != NULL;
 	if (text && !(rule->writes ? tcs_write_level_by_name(text, &rule->write_level) :
 				  tcs_level_by_name(text, &rule->level)))
 		return false;
-	text = column_text(rel, tuple, Anum_rule_floor);
+	text = tcs_rule_text(rel, tuple, Anum_rule_floor);
 	rule->has_floor = text != NULL;
 	if (text && !tcs_level_by_name(text, &rule->floor))
 		return false;
 	rule->hard = DatumGetBool(heap_getattr(tuple, Anum_rule_hard, RelationGetDescr(rel), &isnull)) && !isnull;
 	rule->max_staleness = column_number(rel, tuple, Anum_rule_max_staleness, -1);
 	rule->max_wait = column_number(rel, tuple, Anum_rule_max_wait, TCS_RULE_NO_WAIT);
-	text = column_text(rel, tuple, Anum_rule_fallback);
+	text = tcs_rule_text(rel, tuple, Anum_rule_fallback);
 	if (text)
 	{
 		const char *bad_step;
@@ -319,7 +272,6 @@ load_rules(Relation rel)
 	tcs_rules.rule = palloc(allocated * sizeof(TcsRule));
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		have_rows = true;
 		if (tcs_rules.n == allocated)
 			tcs_rules.rule = repalloc(tcs_rules.rule, (allocated *= 2) * sizeof(TcsRule));
 		if (read_rule(rel, tuple, &tcs_rules.rule[tcs_rules.n]))
@@ -344,8 +296,8 @@ load_groups(Relation rel)
 	tcs_rules.members = hash_create("tcs group members", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Oid			relid = (Oid) column_number(rel, tuple, 1, 0);
-		char	   *name = column_text(rel, tuple, 2);
+		Oid			relid = tcs_rule_oid(rel, tuple, Anum_group_relation);
+		char	   *name = tcs_rule_text(rel, tuple, Anum_group_name);
 		int			number = 0;
 		TcsRuleMember	   *member;
 		ListCell   *lc;
@@ -360,7 +312,6 @@ load_groups(Relation rel)
 			names = lappend(names, name);
 			number = list_length(names);
 		}
-		have_rows = true;
 		member = hash_search(tcs_rules.members, &relid, HASH_ENTER, NULL);
 		member->group = number;
 	}
@@ -380,8 +331,8 @@ void
 tcs_rules_load(void)
 {
 	MemoryContext oldcontext;
-	Oid			group_relid;
 	Relation	rel;
+	Relation	groups;
 
 	tcs_rules_init();
 	tcs_rules_forget_known();
@@ -390,7 +341,6 @@ tcs_rules_load(void)
 											  ALLOCSET_DEFAULT_SIZES);
 	tcs_rules.n = tcs_rules.ngroups = 0;
 	tcs_rules.members = NULL;
-	have_rows = false;
 	tcs_rules.have_session = tcs_rules.have_function = tcs_rules.have_read = tcs_rules.have_write =
 		tcs_rules.have_session_write = tcs_rules.have_application =
 		tcs_rules.have_any_function = false;
@@ -399,20 +349,26 @@ tcs_rules_load(void)
 	tcs_rules.epoch++;
 
 	tcs_rules.valid = true;
-	rule_relid = own_table("rule");
-	group_relid = own_table("rule_group");
+	rule_relid = tcs_rule_table_oid(TCS_TABLE_RULE);
+	group_relid = tcs_rule_table_oid(TCS_TABLE_GROUP);
+	own_schema = tcs_own_schema();
 	if (!OidIsValid(rule_relid) || !OidIsValid(group_relid))
 		return;
 
 	oldcontext = MemoryContextSwitchTo(rules_context);
 	PG_TRY();
 	{
-		rel = table_open(rule_relid, AccessShareLock);
-		load_rules(rel);
-		table_close(rel, AccessShareLock);
-		rel = table_open(group_relid, AccessShareLock);
-		load_groups(rel);
-		table_close(rel, AccessShareLock);
+		rel = tcs_rule_table_open(TCS_TABLE_RULE, AccessShareLock);
+		groups = tcs_rule_table_open(TCS_TABLE_GROUP, AccessShareLock);
+		if (rel != NULL && groups != NULL)
+		{
+			load_rules(rel);
+			load_groups(groups);
+		}
+		if (rel != NULL)
+			relation_close(rel, AccessShareLock);
+		if (groups != NULL)
+			relation_close(groups, AccessShareLock);
 	}
 	PG_CATCH();
 	{
@@ -437,12 +393,22 @@ tcs_rules_exist(void)
 	return tcs_rules.n > 0 || tcs_rules.ngroups > 0;
 }
 
-/* Is there anything in the tables, of use or not? */
+/*
+ * Is it a table of rules itself?  No rule speaks of these, and none may keep people
+ * from changing them.  Only for when there are rules.
+ */
 bool
-tcs_rules_have_rows(void)
+tcs_rules_own_table(Oid relid)
 {
-	(void) tcs_rules_exist();
-	return have_rows;
+	return relid == rule_relid || relid == group_relid;
+}
+
+/* The same of a view of the extension. */
+bool
+tcs_rules_own_view(Oid relid)
+{
+	return OidIsValid(own_schema) && get_rel_namespace(relid) == own_schema &&
+		tcs_is_own(RelationRelationId, relid);
 }
 
 bool

@@ -64,7 +64,6 @@ extern bool tcs_rules_plan_ahead;
 
 /* Is there any rule for this database?  Loads them if they have changed. */
 extern bool tcs_rules_exist(void);
-extern bool tcs_rules_have_rows(void);
 
 /* Is there one that goes by role or application alone? */
 extern bool tcs_rules_by_session_exist(void);
@@ -88,7 +87,8 @@ extern void tcs_rules_write_verdict(int set, TcsWriteLevel *level, int *rule);
 extern const char *tcs_rules_reason(int rule);
 extern void tcs_rules_init(void);
 
-/* tcs_rule_table.c */
-extern void tcs_rules_role_dropped(Oid role);
+extern bool tcs_rules_own_table(Oid relid);
+extern bool tcs_rules_own_view(Oid relid);
+extern Oid	tcs_function_by_signature(const char *signature, Oid known);
 
 #endif							/* TCS_RULES_H */

@@ -3,6 +3,15 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION tcs" to load this file. \quit
 
+-- see tcs_install.c; both are dropped at the end
+CREATE FUNCTION secure_schema() RETURNS void
+AS 'MODULE_PATHNAME', 'tcs_secure_schema' LANGUAGE C;
+
+CREATE FUNCTION secure_members() RETURNS void
+AS 'MODULE_PATHNAME', 'tcs_secure_members' LANGUAGE C;
+
+SELECT tcs.secure_schema();
+
 GRANT USAGE ON SCHEMA tcs TO PUBLIC;
 
 /* ---- tokens ---- */
@@ -224,8 +233,6 @@ SELECT s.application_name, s.address, false,
 COMMENT ON VIEW standbys IS
 'standbys that ask this primary for its read index, and streaming standbys that never did';
 
-GRANT SELECT ON stat_reads, standbys TO PUBLIC;
-
 /* ---- writes ---- */
 
 CREATE FUNCTION quorum(
@@ -263,8 +270,6 @@ SELECT write_level, commits, waited, cancelled_waits, refused, stats_reset
 
 COMMENT ON VIEW stat_writes IS
 'commits per write level; cancelled_waits: done here, and not confirmed by the standbys that were waited for';
-
-GRANT SELECT ON stat_writes TO PUBLIC;
 
 CREATE FUNCTION stat_writes_reset()
 RETURNS void
@@ -359,9 +364,9 @@ CREATE TABLE rule (
 COMMENT ON TABLE rule IS
 'which level what is read and written gets; see tcs.set_rule() and the view tcs.rules; times in ms';
 
-CREATE UNIQUE INDEX rule_criteria ON rule (
-	(coalesce(relation::oid, 0::oid)), (coalesce(function, '')), (coalesce(schema, ''::name)),
-	(coalesce(role::oid, 0::oid)), (coalesce(application_name, '')), operation);
+-- the criteria by which rules are told apart
+CREATE UNIQUE INDEX rule_criteria ON rule
+	(relation, function, schema, role, application_name, operation) NULLS NOT DISTINCT;
 
 CREATE TABLE rule_group (
 	relation regclass PRIMARY KEY,
@@ -372,13 +377,15 @@ COMMENT ON TABLE rule_group IS
 'relations that pull each other up; see tcs.set_group()';
 
 CREATE FUNCTION rule_check() RETURNS trigger
-AS 'MODULE_PATHNAME', 'tcs_rule_check' LANGUAGE C SET search_path = pg_catalog, pg_temp;
+AS 'MODULE_PATHNAME', 'tcs_rule_check' LANGUAGE C;
 
 CREATE FUNCTION group_check() RETURNS trigger
-AS 'MODULE_PATHNAME', 'tcs_group_check' LANGUAGE C SET search_path = pg_catalog, pg_temp;
+AS 'MODULE_PATHNAME', 'tcs_group_check' LANGUAGE C;
 
 CREATE FUNCTION rules_changed() RETURNS trigger
-AS 'MODULE_PATHNAME', 'tcs_rules_changed' LANGUAGE C SET search_path = pg_catalog, pg_temp;
+AS 'MODULE_PATHNAME', 'tcs_rules_changed' LANGUAGE C;
+
+REVOKE ALL ON FUNCTION rule_check(), group_check(), rules_changed() FROM PUBLIC;
 
 CREATE TRIGGER rule_check BEFORE INSERT OR UPDATE ON rule
 FOR EACH ROW EXECUTE FUNCTION rule_check();
@@ -405,12 +412,10 @@ ALTER TABLE rule_group ENABLE ALWAYS TRIGGER rules_changed;
 ALTER TABLE rule_group ENABLE ALWAYS TRIGGER rules_truncated;
 
 CREATE FUNCTION rules_on_drop() RETURNS event_trigger
-AS 'MODULE_PATHNAME', 'tcs_rules_on_drop'
-LANGUAGE C SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+AS 'MODULE_PATHNAME', 'tcs_rules_on_drop' LANGUAGE C;
 
 CREATE FUNCTION rules_on_rename() RETURNS event_trigger
-AS 'MODULE_PATHNAME', 'tcs_rules_on_rename'
-LANGUAGE C SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+AS 'MODULE_PATHNAME', 'tcs_rules_on_rename' LANGUAGE C;
 
 REVOKE ALL ON FUNCTION rules_on_drop(), rules_on_rename() FROM PUBLIC;
 
@@ -439,24 +444,6 @@ SELECT pg_catalog.pg_extension_config_dump('rule_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('rule_group',
 	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation::oid)');
 
--- for whoever dumps the database
-GRANT SELECT ON rule, rule_group, rule_id_seq TO PUBLIC;
-
-CREATE FUNCTION milliseconds(interval)
-RETURNS int
-AS 'MODULE_PATHNAME', 'tcs_milliseconds'
-LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-
-CREATE FUNCTION require_database(name)
-RETURNS boolean
-AS 'MODULE_PATHNAME', 'tcs_require_database'
-LANGUAGE C VOLATILE PARALLEL SAFE;
-
-CREATE FUNCTION require_dropped(int)
-RETURNS int
-AS 'MODULE_PATHNAME', 'tcs_require_dropped'
-LANGUAGE C VOLATILE PARALLEL SAFE;
-
 CREATE FUNCTION set_rule(
 	relation regclass DEFAULT NULL,
 	level text DEFAULT NULL,
@@ -473,24 +460,8 @@ CREATE FUNCTION set_rule(
 	operation text DEFAULT 'read',
 	reason text DEFAULT NULL)
 RETURNS int
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DELETE FROM tcs.rule r WHERE r.role IS NOT NULL
-   AND NOT EXISTS (SELECT FROM pg_roles a WHERE a.oid = r.role);
-INSERT INTO tcs.rule AS r (relation, level, max_staleness, max_wait, fallback, floor, hard,
-	schema, function, role, application_name, operation, reason)
-SELECT $1, $2, tcs.milliseconds($3), tcs.milliseconds($4), $5, $6, $7, $8,
-	coalesce((pg_identify_object('pg_proc'::regclass, $9, 0)).identity, $9::text), $10, $12, $13, $14
- WHERE tcs.require_database($11)
-    ON CONFLICT ((coalesce(relation::oid, 0::oid)), (coalesce(function, '')), (coalesce(schema, ''::name)),
-		(coalesce(role::oid, 0::oid)), (coalesce(application_name, '')), operation)
-	DO UPDATE SET level = excluded.level, max_staleness = excluded.max_staleness,
-		max_wait = excluded.max_wait, fallback = excluded.fallback, floor = excluded.floor,
-		hard = excluded.hard, reason = excluded.reason, set_by = excluded.set_by,
-		set_at = excluded.set_at
-RETURNING r.id
-$$;
+AS 'MODULE_PATHNAME', 'tcs_set_rule'
+LANGUAGE C VOLATILE;
 
 COMMENT ON FUNCTION set_rule(regclass, text, interval, interval, text, text, boolean, name, regprocedure, regrole, name, text, text, text) IS
 'make or replace the rule for a relation, function or schema, a role and an application; returns its id';
@@ -504,46 +475,24 @@ CREATE FUNCTION drop_rule(
 	operation text DEFAULT 'read',
 	id int DEFAULT NULL)
 RETURNS int
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-WITH gone AS (
-	DELETE FROM tcs.rule r
-	 WHERE CASE WHEN $7 IS NOT NULL THEN r.id = $7
-				AND ($1 IS NULL OR r.relation::oid = $1::oid) AND ($2 IS NULL OR r.schema = $2)
-				AND ($3 IS NULL OR r.function = (pg_identify_object('pg_proc'::regclass, $3, 0)).identity)
-				AND ($4 IS NULL OR r.role::oid = $4::oid) AND ($5 IS NULL OR r.application_name = $5)
-			ELSE r.relation::oid IS NOT DISTINCT FROM $1::oid AND r.schema IS NOT DISTINCT FROM $2
-				AND r.function IS NOT DISTINCT FROM (pg_identify_object('pg_proc'::regclass, $3, 0)).identity
-				AND r.role::oid IS NOT DISTINCT FROM $4::oid
-				AND r.application_name IS NOT DISTINCT FROM $5 AND r.operation = $6 END
-	RETURNING r.id)
-SELECT tcs.require_dropped((SELECT gone.id FROM gone))
-$$;
+AS 'MODULE_PATHNAME', 'tcs_drop_rule'
+LANGUAGE C VOLATILE;
 
 COMMENT ON FUNCTION drop_rule(regclass, name, regprocedure, regrole, text, text, int) IS
 'drop the rule with exactly these criteria, or that of an id; returns its id';
 
 CREATE FUNCTION set_group(name text, VARIADIC relations regclass[])
 RETURNS void
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DELETE FROM tcs.rule_group g WHERE g.name = $1;
-INSERT INTO tcs.rule_group (relation, name) SELECT DISTINCT r, $1 FROM unnest($2) AS r;
-$$;
+AS 'MODULE_PATHNAME', 'tcs_set_group'
+LANGUAGE C VOLATILE;
 
 COMMENT ON FUNCTION set_group(text, regclass[]) IS
 'make or replace a group of relations, each of which is read at the strongest level of all; a relation is in one group at most';
 
 CREATE FUNCTION drop_group(name text)
 RETURNS int
-LANGUAGE sql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-WITH gone AS (DELETE FROM tcs.rule_group g WHERE g.name = $1 RETURNING 1)
-SELECT tcs.require_dropped(nullif(count(*), 0)::int) FROM gone
-$$;
+AS 'MODULE_PATHNAME', 'tcs_drop_group'
+LANGUAGE C VOLATILE;
 
 COMMENT ON FUNCTION drop_group(text) IS
 'drop a group of relations; returns how many it had';
@@ -571,8 +520,6 @@ SELECT g.name, pg_catalog.array_agg(g.relation ORDER BY g.relation::text) AS rel
 
 COMMENT ON VIEW groups IS
 'groups of relations that pull each other up';
-
-GRANT SELECT ON rules, groups TO PUBLIC;
 
 CREATE FUNCTION explain_level(
 	statement text,
@@ -624,3 +571,15 @@ LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
 COMMENT ON FUNCTION relaxed() IS
 'what relax() has put in force on this node, and how many reads were served at less since it was last called';
+
+/* ---- privileges ---- */
+
+-- nobody has more than what is granted here, whatever default privileges say
+SELECT tcs.secure_members();
+DROP FUNCTION secure_schema();
+DROP FUNCTION secure_members();
+
+GRANT SELECT ON stat_reads, standbys, stat_writes, rules, groups TO PUBLIC;
+
+-- for whoever dumps the database
+GRANT SELECT ON rule, rule_group, rule_id_seq TO PUBLIC;
