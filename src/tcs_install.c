@@ -29,6 +29,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -92,7 +93,7 @@ run(const char *statement)
 static void
 revoke_from_others(const char *object, Datum acl, Oid owner, bool also_from_public)
 {
-	Acl		   *copy = DatumGetAclP(acl);
+	Acl		   *copy = DatumGetAclPCopy(acl);
 	List	   *done = NIL;
 
 	for (int i = 0; i < ACL_NUM(copy); i++)
