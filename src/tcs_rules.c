@@ -348,16 +348,14 @@ tcs_rules_load(void)
 	MemoryContextReset(rules_context);
 	tcs_rules.epoch++;
 
+	/* a change that comes while they are looked for and read makes it false */
 	tcs_rules.valid = true;
-	rule_relid = tcs_rule_table_oid(TCS_TABLE_RULE);
-	group_relid = tcs_rule_table_oid(TCS_TABLE_GROUP);
-	own_schema = tcs_own_schema();
-	if (!OidIsValid(rule_relid) || !OidIsValid(group_relid))
-		return;
-
 	oldcontext = MemoryContextSwitchTo(rules_context);
 	PG_TRY();
 	{
+		rule_relid = tcs_rule_table_oid(TCS_TABLE_RULE);
+		group_relid = tcs_rule_table_oid(TCS_TABLE_GROUP);
+		own_schema = tcs_own_schema();
 		rel = tcs_rule_table_open(TCS_TABLE_RULE, AccessShareLock);
 		groups = tcs_rule_table_open(TCS_TABLE_GROUP, AccessShareLock);
 		if (rel != NULL && groups != NULL)
