@@ -31,6 +31,7 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_range.h"
 #include "catalog/pg_type.h"
+#include "funcapi.h"
 #include "nodes/nodeFuncs.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -86,6 +87,7 @@ typedef struct Findings
 {
 	const char *why_not;		/* the first obstacle, or NULL */
 	bool		runs_user_code;
+	bool		leaves_cursors;
 } Findings;
 
 static bool
@@ -97,6 +99,23 @@ is_one_of(const char *name, const char *const *list, int n)
 			return true;
 	}
 	return false;
+}
+
+/* Does a function take or return cursors, so that it may open some? */
+static bool
+has_cursors(HeapTuple tuple)
+{
+	Oid		   *types;
+	char	  **names;
+	char	   *modes;
+	int			n = get_func_arg_info(tuple, &types, &names, &modes);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (types[i] == REFCURSOROID || get_element_type(types[i]) == REFCURSOROID)
+			return true;
+	}
+	return ((Form_pg_proc) GETSTRUCT(tuple))->prorettype == REFCURSOROID;
 }
 
 /* check_functions_in_node() callback: true ends the walk. */
@@ -126,6 +145,7 @@ judge_function(Oid funcid, void *context)
 		return false;
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	name = NameStr(proc->proname);
+	findings->leaves_cursors |= funcid >= FirstNormalObjectId && has_cursors(tuple);
 	if (proc->pronamespace == PG_CATALOG_NAMESPACE && funcid < FirstNormalObjectId)
 	{
 		if (proc->provolatile == PROVOLATILE_VOLATILE)
@@ -218,7 +238,7 @@ portable_walker(Node *node, void *context)
  * can.  The query is used up.
  */
 const char *
-tcs_portable_query(Query *query, bool *runs_user_code)
+tcs_portable_query(Query *query, bool *runs_user_code, bool *leaves_cursors)
 {
 	Findings	findings = {0};
 	ListCell   *lc;
@@ -229,6 +249,7 @@ tcs_portable_query(Query *query, bool *runs_user_code)
 			break;
 	}
 	*runs_user_code = findings.runs_user_code;
+	*leaves_cursors = findings.leaves_cursors;
 	return findings.why_not;
 }
 

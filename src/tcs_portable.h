@@ -19,7 +19,8 @@ typedef enum TcsTransfer
 	TCS_TRANSFER_IMPOSSIBLE
 } TcsTransfer;
 
-extern const char *tcs_portable_query(Query *query, bool *runs_user_code);
+extern const char *tcs_portable_query(Query *query, bool *runs_user_code,
+									  bool *leaves_cursors);
 extern TcsTransfer tcs_portable_type(Oid type);
 extern bool tcs_portable_is_name(Oid type);
 extern Oid	tcs_portable_text_type(Oid type);

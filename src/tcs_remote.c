@@ -104,6 +104,8 @@ static struct
 	int			following;		/* commands of ours behind it */
 	bool		open;			/* a transaction whose COMMIT was not sent */
 	bool		whole;			/* which is to last as long as the local one */
+	bool		lasting;		/* or until the cursors of its statement are
+								 * brought */
 	StringInfoData settings;	/* that were sent for it */
 	bool		settings_known; /* and are in force there */
 	int			depth;			/* savepoints in it, and our own level */
@@ -296,7 +298,8 @@ send_rest(const TcsStatement *statement, ParamListInfo params)
 			return false;
 		remote.following++;
 	}
-	if (!remote.whole)
+	remote.lasting = statement->leaves_cursors && !remote.whole;
+	if (!remote.whole && !remote.lasting)
 	{
 		if (!tcs_peer_command("commit", TCS_SQL_COMMIT))
 			return false;
@@ -822,7 +825,7 @@ finish_statement(void)
 		tcs_peer_raise();
 	tcs_peer.syncs--;
 	tcs_peer.running = false;
-	remote.open = remote.whole;
+	remote.open = remote.whole || remote.lasting;
 }
 
 /*
@@ -857,6 +860,96 @@ tcs_remote_next(TcsReader *reader)
 		tcs_peer_raise();
 	return tcs_peer.result;
 }
+
+/* ---- more of a statement's transaction ---- */
+
+void
+tcs_remote_refuse_answer(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROTOCOL_VIOLATION),
+			 errmsg("unexpected answer from the redirect server \"%s\"", tcs_peer.server)));
+}
+
+/* Fetch the next result of a command of ours; NULL behind the last. */
+static PGresult *
+next_result(void)
+{
+	tcs_peer_fetch_or_throw();
+	switch (PQresultStatus(tcs_peer.result))
+	{
+		case PGRES_COMMAND_OK:
+		case PGRES_TUPLES_OK:
+			return tcs_peer.result;
+		default:
+			if (tcs_peer.result != NULL && !tcs_is_rows_compat(PQresultStatus(tcs_peer.result)))
+				tcs_remote_refuse_answer();
+			return tcs_peer.result;
+	}
+}
+
+/* The sync behind it. */
+static void
+finish_command(void)
+{
+	tcs_peer_fetch_or_throw();
+	if (PQresultStatus(tcs_peer.result) != PGRES_PIPELINE_SYNC)
+		tcs_remote_refuse_answer();
+	tcs_peer.syncs--;
+	tcs_peer.running = false;
+}
+
+/* Begin a command of ours that may fail as the client's statement may. */
+static void
+start_command(bool sent, const char *sql)
+{
+	tcs_peer.running = true;
+	tcs_peer.sql = sql;
+	if (!sent || !tcs_peer_sync())
+	{
+		tcs_peer_forget_error();
+		tcs_peer_raise();
+	}
+}
+
+/* Have a look at the columns of a portal there. */
+void
+tcs_remote_describe(const char *portal, void (*take) (PGresult *result, void *arg), void *arg)
+{
+	PGresult   *result;
+
+	start_command(PQsendDescribePortal(tcs_peer.conn, portal), "");
+	while ((result = next_result()) != NULL)
+		take(result, arg);
+	finish_command();
+}
+
+/* Run a command in the transaction; "take", if not NULL, gets its rows. */
+void
+tcs_remote_run(const char *sql, int format,
+			   void (*take) (PGresult *result, void *arg), void *arg)
+{
+	PGresult   *result;
+
+	start_command(PQsendQueryParams(tcs_peer.conn, sql, 0, NULL, NULL, NULL, NULL, format), sql);
+	(void) tcs_rows_mode_compat(tcs_peer.conn, TCS_CHUNK_ROWS);
+	while ((result = next_result()) != NULL)
+	{
+		if (take)
+			take(result, arg);
+	}
+	finish_command();
+}
+
+/* The transaction of a statement is needed no more. */
+void
+tcs_remote_release(void)
+{
+	if (remote.lasting && remote.open)
+		(void) send_commit();
+	remote.lasting = false;
+}
+
 
 /* ---- the end of transactions ---- */
 

@@ -32,6 +32,7 @@
 #include "utils/tuplestore.h"
 
 #include "tcs_compat.h"
+#include "tcs_cursors.h"
 #include "tcs_portable.h"
 #include "tcs_receive.h"
 #include "tcs_remote.h"
@@ -45,6 +46,7 @@ enum
 	PRIVATE_WHY,				/* String */
 	PRIVATE_NUMBER,				/* Integer */
 	PRIVATE_USER_CODE,			/* Integer */
+	PRIVATE_CURSORS,			/* Integer */
 	PRIVATE_SENT,				/* Integer: was it sent when the plan was
 								 * made? */
 	PRIVATE_AS_TEXT				/* IntList: per column */
@@ -188,6 +190,7 @@ tcs_scan_make_plan(const PlannedStmt *local, const TcsStatement *statement,
 									  makeString(pstrdup(why)),
 									  makeInteger((int) statement->number),
 									  makeInteger(statement->runs_user_code));
+	scan->custom_private = lappend(scan->custom_private, makeInteger(statement->leaves_cursors));
 	scan->custom_private = lappend(scan->custom_private, makeInteger(sent));
 	scan->custom_private = lappend(scan->custom_private, as_text);
 
@@ -276,6 +279,7 @@ begin_scan(CustomScanState *css, EState *estate, int eflags)
 	state->statement.sql = private_string(private, PRIVATE_SQL);
 	state->statement.number = (uint32) private_int(private, PRIVATE_NUMBER);
 	state->statement.runs_user_code = private_int(private, PRIVATE_USER_CODE) != 0;
+	state->statement.leaves_cursors = private_int(private, PRIVATE_CURSORS) != 0;
 	look_up_functions(state, css->ss.ss_ScanTupleSlot->tts_tupleDescriptor,
 					  list_nth(private, PRIVATE_AS_TEXT));
 	state->row_context = AllocSetContextCreate(estate->es_query_cxt, "tcs row",
@@ -322,7 +326,12 @@ next_row(TcsScan *state)
 		state->result = NULL;
 		state->result = tcs_remote_next(&state->reader);
 		if (state->result == NULL)
+		{
+			if (unlikely(state->statement.leaves_cursors))
+				tcs_cursors_bring();
+			state->statement.leaves_cursors = false;
 			return false;
+		}
 		state->next_row = 0;
 		if (!state->checked)
 			check_columns(state);

@@ -253,7 +253,8 @@ prepare_query(Query *query, const char *source, TcsStatement *statement)
 	statement->why_not = describe_columns(query, statement, &any_text);
 	if (statement->why_not == NULL)
 		statement->why_not = tcs_portable_query(copyObject(query),
-												&statement->runs_user_code);
+												&statement->runs_user_code,
+												&statement->leaves_cursors);
 	if (statement->why_not == NULL)
 		find_text(query, source, statement);
 	if (statement->why_not == NULL && any_text)

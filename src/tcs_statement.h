@@ -26,6 +26,7 @@ typedef struct TcsStatement
 	int			ncolumns;
 	TcsColumn  *columns;
 	bool		runs_user_code; /* which may change settings */
+	bool		leaves_cursors; /* which the client may fetch from */
 	bool		is_source;		/* the text is the client's own */
 	List	   *told;			/* notices of its analysis; the client has had
 								 * them */

@@ -38,6 +38,17 @@ CREATE FUNCTION note(int) RETURNS int LANGUAGE plpgsql IMMUTABLE
 	AS $$BEGIN RAISE NOTICE 'number %', $1; RETURN $1; END$$;
 CREATE FUNCTION warn(int) RETURNS int LANGUAGE plpgsql IMMUTABLE
 	AS $$BEGIN RAISE WARNING 'number %', $1 USING DETAIL = 'its detail'; RETURN $1; END$$;
+CREATE FUNCTION opens(c refcursor, n int) RETURNS refcursor LANGUAGE plpgsql AS $$
+BEGIN
+	OPEN c SCROLL FOR SELECT g, x, websearch_to_tsquery('english', 'the') AS q, ARRAY[x] AS xs, xmlparse(content x) AS doc
+		FROM generate_series(1, n) g, public.a ORDER BY g, i;
+	RETURN c;
+END$$;
+CREATE FUNCTION opens_all(OUT c refcursor) RETURNS SETOF refcursor LANGUAGE plpgsql AS $$
+BEGIN
+	c := 'one'; OPEN c NO SCROLL FOR SELECT x FROM public.a; RETURN NEXT;
+	c := 'The "other"'; OPEN c FOR EXECUTE 'SELECT i AS "I", NULL FROM public.b WHERE false'; RETURN NEXT;
+END$$;
 CREATE FUNCTION sets(name text, value text) RETURNS text LANGUAGE plpgsql
 	AS $$BEGIN RETURN set_config(name, value, false); END$$;
 CREATE FUNCTION nothing_much() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
@@ -208,6 +219,47 @@ foreach my $value ('', 'a | (b | c)')
 	same("a parameter '$value' in an array",
 		sub { bind_as($_[0]->parse('', 'SELECT $1::tsquery[], $1, i FROM a ORDER BY i'), '', '', 1, qq({"$value",x,NULL}))->execute('')->sync });
 }
+
+##
+## Cursors that functions return
+##
+
+my $fetch = 'FETCH 1 FROM c; FETCH BACKWARD 1 FROM c; FETCH 3 FROM c; MOVE ABSOLUTE 2 IN c; FETCH RELATIVE 1 FROM c; FETCH ALL FROM c; FETCH LAST FROM c';
+
+foreach my $begin ('BEGIN', 'BEGIN ISOLATION LEVEL REPEATABLE READ')
+{
+	same("$begin: a cursor", "$begin; SELECT opens('c', 3) FROM a WHERE i = 1; $fetch; SELECT x FROM a; FETCH FIRST FROM c; CLOSE c; COMMIT");
+	same("$begin: a cursor of a function in FROM", "$begin; SELECT * FROM opens('c', 3), a WHERE i = 1; $fetch; COMMIT");
+	same("$begin: two cursors", qq{$begin; SELECT opens_all(), i FROM a WHERE i = 1; FETCH ALL FROM one; FETCH ALL FROM "The ""other"""; COMMIT});
+	same("$begin: opened again", "$begin; SELECT opens('c', 3) FROM a WHERE i = 1; CLOSE c; SELECT opens('c', 1) FROM a WHERE i = 1; FETCH ALL FROM c; COMMIT");
+	same("$begin: a cursor of EXECUTE", "$begin; PREPARE p AS SELECT opens('c', 2) FROM a WHERE i = 1; EXECUTE p; $fetch; CLOSE c; EXECUTE p; FETCH ALL FROM c; COMMIT; DEALLOCATE p");
+	same("$begin: a large cursor", "$begin; SET LOCAL work_mem = '64kB'; SELECT opens('c', 5000) FROM a WHERE i = 1; MOVE 9990 IN c; FETCH ALL FROM c; COMMIT");
+	same("$begin: before a savepoint", "$begin; SELECT opens('c', 2) FROM a WHERE i = 1; SAVEPOINT s; FETCH 1 FROM c; ROLLBACK TO s; FETCH 1 FROM c; COMMIT");
+	same("$begin: by the extended protocol",
+		sub {
+			$_[0]->simple($begin);
+			$_[0]->results;
+			bind_as($_[0]->parse('', q{SELECT opens('c', 2) FROM a WHERE i = 1}), '', '', 1)->execute('');
+			bind_as($_[0]->parse('', 'FETCH 2 FROM c'), '', '', 1)->describe('P', '')->execute('');
+			bind_as($_[0]->parse('', 'FETCH ALL FROM c'), '', '', 0)->describe('P', '')->execute('')->sync;
+		});
+}
+same('without a block', q{SELECT opens('c', 3) FROM a WHERE i = 1});
+same('in one message', q{SELECT opens('c', 3) FROM a WHERE i = 1; FETCH 3 FROM c});
+
+foreach my $sql (
+	q{SELECT opens('c', 2) FROM a WHERE i = 1; SAVEPOINT s; CLOSE c; SELECT opens('c', 1) FROM a WHERE i = 1; ROLLBACK TO s; FETCH 1 FROM c},
+	q{SAVEPOINT s; SELECT opens('c', 2) FROM a WHERE i = 1; ROLLBACK TO s; FETCH 1 FROM c})
+{
+	my ($expected, $got) = map { transcript($_, "BEGIN; $sql") } $on_primary, $on_standby;
+
+	is($got, $expected, "an error of cursors: $sql");
+	both('ROLLBACK');
+}
+
+like(transcript($on_standby, q{BEGIN; SELECT opens('c', 2) FROM a WHERE i = 1; SELECT opens('c', 2) FROM a WHERE i = 1}),
+	qr/C: 42P03 .*cursor "c" already in use/, 'a cursor that is there already');
+both('ROLLBACK');
 
 ##
 ## What planning says, and settings in other words
