@@ -19,9 +19,18 @@
  *	  spinlock, and its commit does not wait for synchronous standbys unless it
  *	  got an xid after all.
  *
- *	  A transaction that commits by another one's doing (COMMIT PREPARED by an
- *	  apply worker) is under way without a bound.  It shows in the snapshot: an
- *	  xid that the snapshot takes for running and the commit log for committed.
+ *	  An apply worker runs COMMIT PREPARED where no hook of ours sees it, so that
+ *	  commit has no bound.  Its transaction is found among the prepared ones: it
+ *	  is still in the ProcArray, and the commit log has it as committed.  Between
+ *	  the commit record and the commit log, the worker delays checkpoints, which
+ *	  its PGPROC shows.  We look there first: a worker that does not delay them
+ *	  any more has updated the commit log.
+ *
+ *	  A reader looks first, and takes its snapshot second.  What has left the
+ *	  ProcArray by the time of the look is visible to every later snapshot, and
+ *	  what was written after S was made is not asked for.  A look after the
+ *	  snapshot proves nothing.  A commit can end between the two, and if its xid
+ *	  is not below the snapshot's xmax, no part of the snapshot names it.
  *
  *	  Memory ordering: the bound must be visible before the commit record is.
  *	  The record becomes visible to others through XLogInsert(), which takes and
@@ -33,11 +42,13 @@
 #include "postgres.h"
 
 #include "access/transam.h"
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 
 #include "tcs_commits.h"
 #include "tcs_compat.h"
@@ -91,12 +102,60 @@ tcs_commits_leave(void)
 		pg_atomic_write_u64(&commit_bounds[procno], 0);
 }
 
-/* May a commit record below "upto" belong to a transaction not yet visible? */
+/* Does a process without a bound write a commit record, or something like it? */
+static bool
+is_written_unannounced(void)
+{
+	for (int i = 0; i < MaxBackends; i++)
+	{
+		volatile PGPROC *proc = &ProcGlobal->allProcs[i];
+
+		if ((proc->delayChkptFlags & DELAY_CHKPT_START) != 0 &&
+			pg_atomic_read_u64(&commit_bounds[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Is a prepared transaction being committed by a process that has no bound?
+ *
+ * A dummy PGPROC keeps its last xid when it is given back, so the xid alone
+ * does not tell whether the transaction is still there.
+ */
+static bool
+prepared_under_way(void)
+{
+	bool		looked = false;
+
+	for (int i = 0; i < max_prepared_xacts; i++)
+	{
+		TransactionId xid = ((volatile PGPROC *) &PreparedXactProcs[i])->xid;
+
+		if (!TransactionIdIsValid(xid) || !TransactionIdIsInProgress(xid))
+			continue;
+		if (!looked && is_written_unannounced())
+			return true;
+		looked = true;
+		/* the flag of a process is cleared after the commit log is written */
+		pg_memory_barrier();
+		if (TransactionIdDidCommit(xid))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * May a commit record below "upto" belong to a transaction that a snapshot
+ * taken now would not show?
+ */
 bool
 tcs_commits_under_way(XLogRecPtr upto)
 {
 	int			me = tcs_my_proc_number_compat();
 
+	if (upto == InvalidXLogRecPtr)
+		return false;
 	for (int i = 0; i < MaxBackends; i++)
 	{
 		XLogRecPtr	bound;
@@ -107,17 +166,5 @@ tcs_commits_under_way(XLogRecPtr upto)
 		if (bound != 0 && bound < upto)
 			return true;
 	}
-	return false;
-}
-
-/* Does the snapshot take a transaction for running that has committed? */
-bool
-tcs_commits_missed_by(Snapshot snapshot)
-{
-	for (uint32 i = 0; i < snapshot->xcnt; i++)
-	{
-		if (TransactionIdDidCommit(snapshot->xip[i]))
-			return true;
-	}
-	return false;
+	return prepared_under_way();
 }

@@ -15,7 +15,6 @@
 extern void tcs_commits_enter(void);
 extern void tcs_commits_leave(void);
 extern bool tcs_commits_under_way(XLogRecPtr upto);
-extern bool tcs_commits_missed_by(Snapshot snapshot);
 
 extern Size tcs_commits_shmem_size(void);
 extern void tcs_commits_shmem_init(void *ptr, bool found);

@@ -350,6 +350,29 @@ tcs_standbys_defined_compat(void)
 #define tcs_search_path_is_current_compat(path) OverrideSearchPathMatchesCurrent(path)
 #endif
 
+/*
+ * The lock after the given one in a partition of this process's locks, or the
+ * first; NULL if there is none.
+ */
+static inline PROCLOCK *
+tcs_next_proclock_compat(int partition, PROCLOCK *held)
+{
+#if PG_VERSION_NUM >= 160000
+	dlist_head *list = &MyProc->myProcLocks[partition];
+
+	if (held != NULL)
+		return dlist_has_next(list, &held->procLink) ?
+			dlist_container(PROCLOCK, procLink, dlist_next_node(list, &held->procLink)) : NULL;
+	return dlist_is_empty(list) ? NULL :
+		dlist_container(PROCLOCK, procLink, dlist_head_node(list));
+#else
+	SHM_QUEUE  *list = &MyProc->myProcLocks[partition];
+
+	return (PROCLOCK *) SHMQueueNext(list, held ? &held->procLink : list,
+									 offsetof(PROCLOCK, procLink));
+#endif
+}
+
 /* A set of events that lasts as long as the process. */
 static inline WaitEventSet *
 tcs_create_wait_event_set_compat(int nevents)

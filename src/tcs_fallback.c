@@ -244,8 +244,11 @@ report_lost(const TcsUnmet *unmet)
 {
 	const TcsRequirement *req = &unmet->req;
 
-	errmsg("what the session token names is not part of this server's history");
-	if (req->apart)
+	errmsg(req->detail ? "what the session token names is not part of the primary's history" :
+		   "what the session token names is not part of this server's history");
+	if (req->detail)
+		errdetail_internal("%s", req->detail);
+	else if (req->apart)
 		errdetail("The token names timeline %u, and the session has also written or read on another history: one of the two was lost in a failover.",
 				  req->needed.tli);
 	else if (req->fork.tli != 0)

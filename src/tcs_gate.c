@@ -105,6 +105,14 @@ static struct
  */
 static LocalTransactionId redirected_in;
 
+/* What was waited for before the snapshot of a redirected transaction. */
+static struct
+{
+	LocalTransactionId lxid;	/* which one; 0: none */
+	TcsRedirected wanted;
+	bool		met;
+}			awaited;
+
 /* Has a quorum confirmed what the last statement that came here shows? */
 static bool statement_confirmed = false;
 
@@ -751,17 +759,6 @@ wait_for(TcsContext *context, TcsUnmet *facts, bool holding, int64 deadline,
 }
 
 /*
- * On a primary, the new snapshot can still miss a commit that no process has
- * announced (see tcs_commits.c).
- */
-static bool
-snapshot_misses_commits(const TcsSite *site, const TcsUnmet *facts)
-{
-	return !facts->in_recovery && site->kind != TCS_SITE_BARE &&
-		tcs_commits_missed_by(GetActiveSnapshot());
-}
-
-/*
  * Promotion ended the wait: what is asked of a primary is another thing.  Its
  * snapshot is newer than the promotion, so all that was replayed is in it.
  *
@@ -973,8 +970,11 @@ wait_or_redirect(TcsSite *site, TcsContext *context, TcsUnmet *facts,
 		if (tcs_redirect_try(site, context, facts, deadline_after(tcs_redirect_timeout)))
 			return TCS_WAIT_REDIRECTED;
 	}
-	if (result == TCS_WAIT_BLOCKING || facts->req.reason != TCS_REASON_NONE)
+	if (result == TCS_WAIT_BLOCKING)
 		return result;
+	/* it is refused, for a reason that the primary may have told */
+	if (facts->req.reason != TCS_REASON_NONE)
+		return TCS_WAIT_TIMEOUT;
 	/* nothing that we have looked up may hold replay back */
 	InvalidateCatalogSnapshot();
 	tcs_swap_leave_conflicts();
@@ -1011,7 +1011,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 	int64		deadline = deadline_after(site->explain_only ? tcs_redirect_after :
 										  tcs_choice.max_wait);
 	TcsWaitResult result;
-	bool		missed;
+	bool		holding;
 	bool		again = gave_up.lxid == tcs_swap_transaction() &&
 	gave_up.generation == tcs_settings_generation;
 
@@ -1024,62 +1024,45 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 	if (again || facts->req.reason != TCS_REASON_NONE)
 		deadline = 0;
 
-	do
+	tcs_swap_drop_snapshot(site);
+	holding = site->holding || HaveRegisteredOrActiveSnapshot() ||
+		(site->kind != TCS_SITE_BARE && !sole);
+
+	/* if the first look is enough, nothing need be given back */
+	site->locks_released = false;
+	if (facts->in_recovery)
 	{
-		bool		holding;
-
-		tcs_swap_drop_snapshot(site);
-		holding = site->holding || HaveRegisteredOrActiveSnapshot() ||
-			(site->kind != TCS_SITE_BARE && !sole);
-
-		/* if the first look is enough, nothing need be given back */
-		site->locks_released = false;
-		if (facts->in_recovery)
+		tcs_fresh_prove(NULL, &facts->proof);
+		if (!tcs_requirement_met(&facts->req, &facts->proof))
 		{
-			tcs_fresh_prove(NULL, &facts->proof);
-			if (!tcs_requirement_met(&facts->req, &facts->proof))
-			{
-				site->locks_released = !holding && site->kind == TCS_SITE_QUERY;
-				if (site->locks_released)
-					tcs_swap_release_locks(site);
-				if (site->kind != TCS_SITE_BARE)
-					tcs_swap_leave_conflicts();
-			}
+			site->locks_released = !holding && site->kind == TCS_SITE_QUERY;
+			if (site->locks_released)
+				tcs_swap_release_locks(site);
+			if (site->kind != TCS_SITE_BARE)
+				tcs_swap_leave_conflicts();
 		}
-		result = wait_or_redirect(site, context, facts, may_redirect, holding, deadline);
-		if (ended_in_vain(result))
-		{
-			TcsLevel	served_at;
+	}
+	result = wait_or_redirect(site, context, facts, may_redirect, holding, deadline);
+	if (ended_in_vain(result))
+	{
+		TcsLevel	served_at;
 
-			/*
-			 * Refuse before locks are taken again: replay may have stopped
-			 * while it holds one of them.
-			 */
-			facts->reason = again && gave_up.reason == TCS_REASON_BLOCKING ?
-				TCS_REASON_BLOCKING : reason_for(facts, result);
-			note_quorum(facts);
-			if (site_is_read(site) && !site->explain_only &&
-				tcs_fallback_decide(tcs_choice.fallback, context, facts, false,
-									&served_at) == TCS_VERDICT_REFUSE)
-				refuse(site, facts);
-		}
-		if (site->locks_released && !site->redirected && site->kind == TCS_SITE_QUERY)
-			tcs_swap_retake_locks(site);
+		/*
+		 * Refuse before locks are taken again: replay may have stopped
+		 * while it holds one of them.
+		 */
+		facts->reason = again && gave_up.reason == TCS_REASON_BLOCKING ?
+			TCS_REASON_BLOCKING : reason_for(facts, result);
+		note_quorum(facts);
+		if (site_is_read(site) && !site->explain_only &&
+			tcs_fallback_decide(tcs_choice.fallback, context, facts, false,
+								&served_at) == TCS_VERDICT_REFUSE)
+			refuse(site, facts);
+	}
+	if (site->locks_released && !site->redirected && site->kind == TCS_SITE_QUERY)
+		tcs_swap_retake_locks(site);
 
-		tcs_swap_take_snapshot(site);
-
-		missed = result == TCS_WAIT_MET && !tcs_requirement_is_empty(&facts->req) &&
-			snapshot_misses_commits(site, facts);
-		if (missed && tcs_now() < deadline)
-			tcs_wait_briefly();
-		else if (missed)
-		{
-			result = TCS_WAIT_TIMEOUT;
-			facts->reason = TCS_REASON_BEHIND;
-			facts->proof = tcs_gate.proof;
-			break;
-		}
-	} while (missed);
+	tcs_swap_take_snapshot(site);
 
 	if (result == TCS_WAIT_REDIRECTED)
 	{
@@ -1125,6 +1108,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 		case TCS_WAIT_HOPELESS: /* wait_or_redirect() does */
 		case TCS_WAIT_REDIRECTED:	/* seen to above */
 			Assert(false);
+			fail(site, context, facts);
 			break;
 	}
 }
@@ -1427,32 +1411,68 @@ tcs_gate_token_is_reached(TcsLevel level)
 }
 
 /*
- * Does this primary have what a statement needs that a standby has sent?
+ * A standby is about to run statements here in a transaction that has no
+ * snapshot yet: wait for the commits that they need and that are under way.
  *
- * The snapshot it will use is the active one.  Throws what a read here would be
- * refused with; TC001 also if a commit has come between that snapshot and this
- * look, which a second attempt does away with.
+ * Look first, snapshot second (see tcs_commits.c): once redirect_begin() runs,
+ * the transaction has its snapshot, and no look tells what that has missed.
+ * What is refused for another reason is refused there, with its number.
  */
 void
-tcs_gate_check_redirected(TcsLevel level, const TcsToken *token)
+tcs_gate_await_redirected(const TcsRedirected *wanted)
 {
+	TcsContext	context;
+	TcsRequirement req;
+	TcsWaitResult result = TCS_WAIT_MET;
+
+	Assert(IsolationUsesXactSnapshot() && !FirstSnapshotSet);
+	awaited.lxid = InvalidLocalTransactionId;
+	tcs_gate_build_context(&context, wanted->have_token ? &wanted->token : NULL);
+	tcs_requirement_make(wanted->level, &context, &req);
+	if (!context.in_recovery && req.reason == TCS_REASON_NONE)
+	{
+		/* who relaxes reads has done so on the standby */
+		do
+			result = tcs_wait_for_commits(req.needed.lsn, deadline_after(Max(wanted->max_wait, 0)));
+		while (result == TCS_WAIT_RELAXED);
+	}
+	awaited.wanted = *wanted;
+	awaited.met = result == TCS_WAIT_MET;
+	awaited.lxid = tcs_swap_transaction();
+}
+
+/*
+ * Does this primary have what a statement needs that a standby has sent?
+ *
+ * The snapshot it will use is that of the transaction.  Commits that it must
+ * not miss were waited for before it was taken.  Throws what a read here would
+ * be refused with; returns what was asked for.
+ */
+const TcsRedirected *
+tcs_gate_check_redirected(void)
+{
+	const TcsRedirected *wanted = &awaited.wanted;
 	TcsSite		site = {.kind = TCS_SITE_CALL};
 	TcsContext	context;
 	TcsUnmet	facts = {0};
 
+	if (awaited.lxid != tcs_swap_transaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("redirect_begin() must be called in a transaction that began with SET LOCAL %s",
+						TCS_REDIRECTED_FOR)));
 	tcs_choice_by_settings();
-	tcs_gate_build_context(&context, token);
+	tcs_gate_build_context(&context, wanted->have_token ? &wanted->token : NULL);
 	facts.now = context.arrival;
 	facts.proof.at = context.at;
-	tcs_requirement_make(level, &context, &facts.req);
+	tcs_requirement_make(wanted->level, &context, &facts.req);
 	facts.reason = facts.req.reason;
-	if (facts.reason == TCS_REASON_NONE && facts.req.needed.lsn != InvalidXLogRecPtr &&
-		(tcs_commits_under_way(facts.req.needed.lsn) ||
-		 tcs_commits_missed_by(GetActiveSnapshot())))
+	if (facts.reason == TCS_REASON_NONE && !awaited.met)
 		facts.reason = TCS_REASON_BEHIND;
 	if (facts.reason != TCS_REASON_NONE ||
 		!confirm_snapshot(&site, &facts, deadline_after(tcs_choice.max_wait)))
 		tcs_fallback_error(&facts);
+	return wanted;
 }
 
 /*

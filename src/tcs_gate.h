@@ -132,7 +132,8 @@ extern void tcs_gate_get_last(TcsLastRead *last);
 extern void tcs_gate_pass_in_worker(QueryDesc *query_desc);
 extern bool tcs_gate_token_is_missing(TcsLevel level);
 extern bool tcs_gate_token_is_reached(TcsLevel level);
-extern void tcs_gate_check_redirected(TcsLevel level, const TcsToken *token);
+extern void tcs_gate_await_redirected(const TcsRedirected *wanted);
+extern const TcsRedirected *tcs_gate_check_redirected(void);
 extern void tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms);
 extern void tcs_gate_build_context(TcsContext *context, const TcsToken *token);
 

@@ -65,6 +65,8 @@ typedef struct HeldToken
 
 static char *tcs_fallback = NULL;
 static char *tcs_asker = NULL;
+static char *tcs_redirected_for = NULL;
+static const TcsRedirected *parsed_redirected = NULL;
 static char *tcs_read_index_dummy = NULL;
 static char *tcs_quorum_index_dummy = NULL;
 static char *tcs_quorum_round_dummy = NULL;
@@ -119,6 +121,13 @@ const TcsFallback *
 tcs_guc_fallback(void)
 {
 	return &parsed_fallback->fallback;
+}
+
+/* What a standby asks of this transaction, or NULL. */
+const TcsRedirected *
+tcs_guc_redirected(void)
+{
+	return parsed_redirected;
 }
 
 /* Where the level in force comes from. */
@@ -338,6 +347,35 @@ assign_fallback(const char *newval, void *extra)
 	tcs_choice_generation++;
 }
 
+static bool
+check_redirected_for(char **newval, void **extra, GucSource source)
+{
+	TcsRedirected redirected;
+	char		level[32];
+	char		token[TCS_TOKEN_MAXLEN + 2] = "";
+
+	if (*newval == NULL || **newval == '\0')
+		return true;
+	memset(&redirected, 0, sizeof(redirected));
+	if (sscanf(*newval, "%31s %d %126s", level, &redirected.max_wait, token) < 2 ||
+		!tcs_level_by_name(level, &redirected.level))
+		return false;
+	redirected.have_token = token[0] != '\0';
+	if (redirected.have_token && !tcs_token_parse(token, &redirected.token))
+		return false;
+	*extra = tcs_guc_malloc_compat(sizeof(TcsRedirected));
+	if (*extra == NULL)
+		return false;
+	memcpy(*extra, &redirected, sizeof(TcsRedirected));
+	return true;
+}
+
+static void
+assign_redirected_for(const char *newval, void *extra)
+{
+	parsed_redirected = (const TcsRedirected *) extra;
+}
+
 static void
 assign_max_lag(int newval, void *extra)
 {
@@ -532,6 +570,13 @@ define_internal_settings(void)
 							   &tcs_asker, "", PGC_BACKEND,
 							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE,
 							   NULL, NULL, NULL);
+
+	DefineCustomStringVariable(TCS_REDIRECTED_FOR,
+							   "Names what a standby needs of the transaction that it begins here.",
+							   NULL,
+							   &tcs_redirected_for, "", PGC_USERSET,
+							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE | GUC_NO_RESET_ALL,
+							   check_redirected_for, assign_redirected_for, NULL);
 
 	DefineCustomStringVariable("tcs.read_index",
 							   "Shows the read index to a standby that asks over a replication connection.",

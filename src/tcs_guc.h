@@ -56,6 +56,18 @@ extern int	tcs_redirect_idle_timeout;	/* ms, 0: never */
 extern int	tcs_max_redirect_connections;
 extern TCS_LOCAL bool tcs_enabled;
 
+/* What a standby asks of a transaction here, before its snapshot is taken. */
+typedef struct TcsRedirected
+{
+	TcsLevel	level;
+	int			max_wait;		/* ms */
+	bool		have_token;
+	TcsToken	token;
+} TcsRedirected;
+
+/* Name of the setting by which it asks, as "level ms" or "level ms token". */
+#define TCS_REDIRECTED_FOR	"tcs.redirected_for"
+
 /*
  * Changes whenever a setting that decides about a read may have changed.  The
  * gate remembers the number at which it was last satisfied, so that a read
@@ -69,6 +81,7 @@ extern TCS_LOCAL uint64 tcs_choice_generation;
 extern const TcsToken *tcs_guc_token(void);
 extern bool tcs_guc_token_is_handed(void);
 extern const TcsFallback *tcs_guc_fallback(void);
+extern const TcsRedirected *tcs_guc_redirected(void);
 extern GucSource tcs_guc_level_source(void);
 extern GucSource tcs_guc_max_staleness_source(void);
 extern GucSource tcs_guc_max_wait_source(void);

@@ -40,6 +40,7 @@
 #include "tcs_fdw.h"
 #include "tcs_gate.h"
 #include "tcs_hooks.h"
+#include "tcs_leftover.h"
 #include "tcs_nesting.h"
 #include "tcs_own.h"
 #include "tcs_readindex.h"
@@ -283,9 +284,11 @@ before_executor(QueryDesc *query_desc, int eflags)
 		return;
 	}
 	started = query_desc;
-	/* what is exempt has shown nothing of the snapshot */
+	/* what is exempt has shown nothing of the snapshot, but may show the token */
 	if (tcs_exempt_plan(query_desc->plannedstmt))
 	{
+		if (tcs_session_report_is_pending)
+			tcs_session_report_pending();
 		forget_statement();
 		return;
 	}
@@ -422,7 +425,11 @@ in_parameters(void)
 static void
 before_call(Oid function)
 {
-	if (gate_is_open_here() && ActiveSnapshotSet() && !tcs_exempt_function(function))
+	if (!gate_is_open_here())
+		return;
+	if (tcs_session_report_is_pending)
+		tcs_session_report_pending();
+	if (ActiveSnapshotSet() && !tcs_exempt_function(function))
 	{
 		TcsSite		site = {.kind = TCS_SITE_CALL};
 
@@ -814,6 +821,8 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable)
 		case TCS_AFTER_SET:
 			if (!IsTransactionBlock() || !IsolationUsesXactSnapshot() || FirstSnapshotSet)
 				return;
+			if (tcs_guc_redirected() != NULL)
+				tcs_gate_await_redirected(tcs_guc_redirected());
 			/* earlier statements of the block may have taken locks */
 			site.holding = true;
 			break;
@@ -878,6 +887,8 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		tcs_session_note_prepared();
 		tcs_commits_enter();
 	}
+	if (unlikely(tcs_leftover_is_watched))
+		tcs_leftover_refuse_utility(statement);
 	if (IsA(statement, NotifyStmt))
 		tcs_session_note_notify();
 	else if (IsA(statement, CopyStmt) && !((CopyStmt *) statement)->is_from)

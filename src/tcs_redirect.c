@@ -98,6 +98,16 @@ capture(const TcsSite *site)
 	return statement;
 }
 
+/*
+ * Has the primary that this standby asks told that it has a position?  Then it
+ * is not lost, and who says so is not that primary.
+ */
+static bool
+primary_had(const TcsContext *context, TcsPosition at)
+{
+	return context->have_newest && tcs_position_reached(at, context->newest.at);
+}
+
 /* Why a statement is redirected, for EXPLAIN. */
 static char *
 describe_reason(const TcsUnmet *unmet)
@@ -178,6 +188,11 @@ tcs_redirect_try(TcsSite *site, const TcsContext *context, TcsUnmet *unmet,
 			unmet->redirect_failure =
 				psprintf("it could not be redirected to server \"%s\": %s",
 						 tcs_redirect_server, begin.failure);
+			if (begin.lost && !primary_had(context, unmet->req.token_at))
+			{
+				unmet->req.reason = TCS_REASON_LOST;
+				unmet->req.detail = begin.lost;
+			}
 			return false;
 		}
 		tcs_session_note_redirected(&begin.seen);

@@ -8,11 +8,16 @@
  *	  pipeline,
  *
  *		BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY
- *		SELECT tcs.redirect_begin(who, where, settings ...)
+ *		SET LOCAL tcs.redirected_for = level and token
+ *		SELECT tcs.redirect_begin(where, who, settings)
  *		(flush)
  *		the statement
  *		COMMIT
  *		(Sync)
+ *
+ *	  SET waits on the primary for commits that are under way and that the token
+ *	  names.  It needs no snapshot, so the transaction takes its snapshot after
+ *	  that wait.
  *
  *	  redirect_begin() checks on the primary that it is the primary of this
  *	  cluster, this database and this user, that it has what the token names, and
@@ -74,16 +79,16 @@
 #include "tcs_told.h"
 
 #define TCS_SQL_BEGIN	"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-#define TCS_SQL_CALL	"SELECT tcs.redirect_begin($1, $2, $3, $4, $5, $6)"
+#define TCS_SQL_CALL	"SELECT tcs.redirect_begin($1, $2, $3, $4)"
 #define TCS_SQL_SETTINGS "SELECT tcs.redirect_settings($1)"
-#define TCS_SQL_CHECK	"SELECT tcs.redirect_check()"
+#define TCS_SQL_CHECK	"SELECT tcs.redirect_check(%s)"
 #define TCS_SQL_COMMIT	"COMMIT"
+
+/* Commands of ours before the statement; the last is redirect_begin(). */
+#define TCS_BEGIN_COMMANDS	3
 
 /* Rows in one result, where libpq can put several into one. */
 #define TCS_CHUNK_ROWS	16
-
-/* How often to try again when a commit came in between. */
-#define TCS_MAX_MISSED	5
 
 /* Statements prepared on one connection, before it is replaced by a new one. */
 #define TCS_MAX_PREPARED	1000
@@ -182,33 +187,46 @@ collect_settings(void)
 	return changed;
 }
 
+/*
+ * What has to be visible there before the transaction takes its snapshot.  The
+ * primary waits a bit less than we do, so that it can still say what for.
+ */
+static bool
+send_wanted(const TcsRemoteBegin *begin, int64 deadline)
+{
+	char		token[TCS_TOKEN_MAXLEN + 1] = "";
+	char		sql[TCS_TOKEN_MAXLEN + 100];
+	int64		left = Max(deadline - tcs_now(), 0) / 1000;
+
+	if (begin->token)
+		tcs_token_format(begin->token, token);
+	snprintf(sql, sizeof(sql), "SET LOCAL %s = '%s %d %s'", TCS_REDIRECTED_FOR,
+			 tcs_level_name(begin->level), (int) Min(left - left / 8, PG_INT32_MAX), token);
+	return tcs_peer_command(NULL, sql);
+}
+
 /* The call that makes the transaction on the primary what it has to be. */
 static bool
-send_call(const TcsRemoteBegin *begin)
+send_call(void)
 {
 	char		identifier[32];
-	char		token[TCS_TOKEN_MAXLEN + 1] = "";
-	const char *values[6];
-	int			lengths[6] = {0};
-	int			formats[6] = {0};
+	const char *values[4];
+	int			lengths[4] = {0};
+	int			formats[4] = {0};
 
 	(void) collect_settings();
 	snprintf(identifier, sizeof(identifier), INT64_FORMAT, (int64) GetSystemIdentifier());
-	if (begin->token)
-		tcs_token_format(begin->token, token);
-
 	values[0] = identifier;
 	values[1] = get_database_name(MyDatabaseId);
 	values[2] = GetUserNameFromId(GetSessionUserId(), false);
-	values[3] = tcs_level_name(begin->level);
-	values[4] = token;
-	values[5] = remote.settings.data;
-	lengths[5] = remote.settings.len;
-	formats[5] = 1;
+	values[3] = remote.settings.data;
+	lengths[3] = remote.settings.len;
+	formats[3] = 1;
 	if (tcs_peer.unprepared)
-		return PQsendQueryParams(tcs_peer.conn, TCS_SQL_CALL, 6, NULL, values,
-								 lengths, formats, 0);
-	return PQsendQueryPrepared(tcs_peer.conn, tcs_peer_name("call", 0), 6, values, lengths, formats, 0);
+		return PQsendQueryParams(tcs_peer.conn, TCS_SQL_CALL, lengthof(values), NULL,
+								 values, lengths, formats, 0);
+	return PQsendQueryPrepared(tcs_peer.conn, tcs_peer_name("call", 0),
+							   lengthof(values), values, lengths, formats, 0);
 }
 
 /* Settings that have changed since the transaction began there. */
@@ -294,7 +312,10 @@ send_rest(const TcsStatement *statement, ParamListInfo params)
 	remote.following = 0;
 	if (statement->runs_user_code)
 	{
-		if (!tcs_peer_command(NULL, TCS_SQL_CHECK))
+		/* its locks last as long as they would in the client's transaction */
+		if (!tcs_peer_command(NULL, psprintf(TCS_SQL_CHECK,
+											 remote.whole || !IsTransactionBlock() ?
+											 "true" : "false")))
 			return false;
 		remote.following++;
 	}
@@ -319,7 +340,7 @@ send_commit(void)
 }
 
 static bool
-send_pipeline(const TcsRemoteBegin *begin)
+send_pipeline(const TcsRemoteBegin *begin, int64 deadline)
 {
 	if (!tcs_peer_command("begin", TCS_SQL_BEGIN))
 		return false;
@@ -327,7 +348,7 @@ send_pipeline(const TcsRemoteBegin *begin)
 	remote.whole = begin->whole;
 	remote.depth = 1;
 	remote.rollback_to = remote.release = 0;
-	if (!send_call(begin))
+	if (!send_wanted(begin, deadline) || !send_call())
 		return false;
 	if (begin->statement == NULL)
 		return tcs_peer_sync();
@@ -555,14 +576,14 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline, char sqlstate[6])
 	TcsArrival	arrival = TCS_ARRIVED;
 	bool		failed = false;
 
-	if (!send_pipeline(begin))
+	if (!send_pipeline(begin, deadline))
 		return LOST;
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < TCS_BEGIN_COMMANDS; i++)
 	{
 		arrival = read_command(deadline, &failed);
 		if (arrival != TCS_ARRIVED || failed)
 			break;
-		if (i == 1 && !take_token(begin))
+		if (i == TCS_BEGIN_COMMANDS - 1 && !take_token(begin))
 			return LOST;
 		arrival = read_separator(deadline);
 		if (arrival != TCS_ARRIVED)
@@ -578,6 +599,12 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline, char sqlstate[6])
 	if (arrival == TCS_ARRIVED)
 	{
 		begin->failure = describe_refusal(sqlstate);
+		if (strcmp(sqlstate, "TC003") == 0)
+		{
+			const char *detail = PQresultErrorField(tcs_peer.result, PG_DIAG_MESSAGE_DETAIL);
+
+			begin->lost = pstrdup(detail ? detail : "The primary says so.");
+		}
 		return REFUSED;
 	}
 	if (arrival == TCS_ARRIVED_TOO_LATE)
@@ -647,8 +674,6 @@ make_room(void)
 bool
 tcs_remote_begin(TcsRemoteBegin *begin, int64 deadline)
 {
-	int			missed = 0;
-
 	deadline = Min(deadline, tcs_now() + (int64) tcs_redirect_timeout * 1000);
 	make_room();
 	for (;;)
@@ -657,6 +682,7 @@ tcs_remote_begin(TcsRemoteBegin *begin, int64 deadline)
 		char		sqlstate[6] = "";
 		Attempt		attempt;
 
+		begin->lost = NULL;
 		if (!is_usable(deadline))
 		{
 			close_connection();
@@ -679,9 +705,6 @@ tcs_remote_begin(TcsRemoteBegin *begin, int64 deadline)
 				tcs_peer.unprepared = true;
 				continue;
 			}
-			/* a commit came between its snapshot and its look */
-			if (strcmp(sqlstate, "TC001") == 0 && missed++ < TCS_MAX_MISSED)
-				continue;
 		}
 		close_connection();
 		if (is_new || attempt == TOO_LATE || tcs_now() >= deadline)

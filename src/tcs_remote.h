@@ -27,6 +27,8 @@ typedef struct TcsRemoteBegin
 	TcsToken	seen;			/* covers what the transaction's snapshot
 								 * shows */
 	char	   *failure;		/* why it did not begin, for a detail line */
+	char	   *lost;			/* the primary's detail if what the token
+								 * names is not part of its history */
 	bool		over_budget;
 } TcsRemoteBegin;
 

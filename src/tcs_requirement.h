@@ -43,7 +43,8 @@ typedef struct TcsRequirement
 	TcsLevel	level;
 	TcsReason	reason;			/* not NONE: no wait can meet it */
 	const char *detail;			/* for UNKNOWN: why, if not for want of
-								 * answers */
+								 * answers; for LOST: in the words of the
+								 * primary, if that has said so */
 	const char *hint;			/* with a detail; may be NULL */
 	TcsTimeline fork;			/* for LOST: the timeline left, tli 0: none */
 	bool		past_end;		/* for LOST: it is past the end of WAL here */

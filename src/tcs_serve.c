@@ -22,6 +22,7 @@
 
 #include "tcs_compat.h"
 #include "tcs_gate.h"
+#include "tcs_leftover.h"
 #include "tcs_session.h"
 #include "tcs_settings.h"
 
@@ -58,20 +59,16 @@ require_place(uint64 system_identifier, const char *database, const char *user)
 /*
  * redirect_begin(): the first statement of a redirected transaction.
  *
- * Returns a token that covers all that the transaction's snapshot shows: the
- * snapshot was taken before this function was called, and the position is read
- * here.  55000 or 42501 if this is not the right place, TC001 to TC004 if this
+ * What it needs was said by SET LOCAL tcs.redirected_for, which has waited for
+ * it before the transaction's snapshot was taken.  Returns a token that covers
+ * all that the snapshot shows: the position is read here, after it.  55000 or 42501 if this is not the right place, TC001 to TC004 if this
  * node does not have what the token names.
  */
 Datum
 tcs_redirect_begin(PG_FUNCTION_ARGS)
 {
-	char	   *level_name = text_to_cstring(PG_GETARG_TEXT_PP(3));
-	char	   *token_text = text_to_cstring(PG_GETARG_TEXT_PP(4));
-	bytea	   *settings = PG_GETARG_BYTEA_PP(5);
-	TcsLevel	level;
-	TcsToken	token;
-	bool		have_token = token_text[0] != '\0';
+	bytea	   *settings = PG_GETARG_BYTEA_PP(3);
+	const TcsRedirected *wanted;
 	TcsToken	seen;
 	char		buf[TCS_TOKEN_MAXLEN + 1];
 
@@ -82,14 +79,9 @@ tcs_redirect_begin(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 				 errmsg("redirect_begin() must be called in a REPEATABLE READ, READ ONLY transaction")));
-	if (!tcs_level_by_name(level_name, &level) ||
-		(have_token && !tcs_token_parse(token_text, &token)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid level or session token of a redirected statement")));
-
-	tcs_gate_check_redirected(level, have_token ? &token : NULL);
-	(void) tcs_session_primary_token(have_token ? &token : NULL, &seen);
+	wanted = tcs_gate_check_redirected();
+	tcs_leftover_watch();
+	(void) tcs_session_primary_token(wanted->have_token ? &wanted->token : NULL, &seen);
 	tcs_settings_apply(VARDATA_ANY(settings), VARSIZE_ANY_EXHDR(settings));
 	tcs_token_format(&seen, buf);
 	PG_RETURN_TEXT_P(cstring_to_text(buf));
@@ -108,10 +100,15 @@ tcs_redirect_settings(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* redirect_check(): 0A000 if the statement has changed a setting. */
+/*
+ * redirect_check(): 0A000 if the statement has changed a setting, or holds an
+ * advisory lock that it cannot keep.  Those of the transaction may be held if
+ * nothing of the client's transaction comes after this one.
+ */
 Datum
 tcs_redirect_check(PG_FUNCTION_ARGS)
 {
 	tcs_settings_require_unchanged();
+	tcs_leftover_require_none(PG_GETARG_BOOL(0));
 	PG_RETURN_VOID();
 }

@@ -143,6 +143,54 @@ note_apart(TcsToken *token, uint32 what)
 }
 
 /*
+ * What the session's token comes to with what is pending.
+ *
+ * The setting can have fallen back behind what is pending, by a rollback, and
+ * the client can have set another one.  Neither may be lost.  The primary knew
+ * the setting when it made what is pending, unless a hint was in its place.
+ */
+static void
+add_pending(TcsToken *token)
+{
+	const TcsToken *present = tcs_guc_token();
+	const TcsToken *older = present;
+	const TcsToken *newer = &pending_token;
+
+	if (present == NULL)
+	{
+		*token = pending_token;
+		return;
+	}
+	if (present->version != 0 && present->tli == pending_token.tli &&
+		present->tli_begin == pending_token.tli_begin &&
+		present->system_identifier == pending_token.system_identifier)
+	{
+		*token = *present;
+		tcs_token_raise(token, &pending_token);
+		return;
+	}
+	if (present->tli > pending_token.tli)
+	{
+		older = &pending_token;
+		newer = present;
+	}
+	if (start_token(token, newer->tli, older))
+		tcs_token_raise(token, newer);
+	else
+		note_apart(token, TCS_TOKEN_SAW_APART);
+}
+
+/* The token that the client handed in, with what is pending; NULL if none. */
+static const TcsToken *
+known_token(TcsToken *buf)
+{
+	if (!tcs_session_report_is_pending)
+		return tcs_guc_token();
+	add_pending(buf);
+	return buf;
+}
+
+/*
  * The token of all that this session has written and may have read.
  *
  * On the primary "read" is covered by a read index; on a standby by the end of
@@ -155,6 +203,8 @@ bool
 tcs_session_current_token(TcsToken *token)
 {
 	bool		is_of_here;
+	TcsToken	buf;
+	const TcsToken *known = known_token(&buf);
 
 	if (RecoveryInProgress())
 	{
@@ -167,7 +217,7 @@ tcs_session_current_token(TcsToken *token)
 		 * On the way to the next timeline, what lies before its beginning is
 		 * part of it.  Of one still farther away that is not known.
 		 */
-		is_of_here = start_token(token, tli, tcs_guc_token()) ||
+		is_of_here = start_token(token, tli, known) ||
 			(token->system_identifier == GetSystemIdentifier() &&
 			 token->tli == tli + 1 && seen <= token->tli_begin);
 		if (is_of_here)
@@ -177,7 +227,7 @@ tcs_session_current_token(TcsToken *token)
 	}
 	else
 	{
-		is_of_here = tcs_session_primary_token(tcs_guc_token(), token);
+		is_of_here = tcs_session_primary_token(known, token);
 
 		/*
 		 * This process has seen all that this server did since that commit,
@@ -277,8 +327,12 @@ make_pending(void)
 }
 
 /*
- * A statement of this session has run on the primary, and may have seen this
- * much; the session's next reads must not fall back behind it.
+ * A statement of this session runs on the primary, and may see this much; the
+ * session's next reads must not fall back behind it.
+ *
+ * The token has it before the first row goes out, so that whoever asks for the
+ * token after that row gets it.  The gate is unsettled first: this asks for more
+ * than what was proved here.
  */
 void
 tcs_session_note_redirected(const TcsToken *seen)
@@ -291,16 +345,34 @@ tcs_session_note_redirected(const TcsToken *seen)
 		return;
 	pending_token = *seen;
 	make_pending();
+	tcs_session_report_pending();
 }
 
-/* Report what a commit callback could not.  May throw. */
+/*
+ * Put what is pending into the token: what a commit callback could not, and
+ * what a rollback has taken back.  May throw.
+ */
 void
 tcs_session_report_pending(void)
 {
+	TcsToken	token;
+
+	/* the rollback that is to come would take it back again */
+	if (IsAbortedTransactionBlockState())
+		return;
+	add_pending(&token);
 	tcs_session_report_is_pending = false;
 	pending_was_set = true;
 	tcs_session_is_ending = true;
-	(void) set_own_token(&pending_token);
+	if (!set_own_token(&token))
+	{
+		make_pending();
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory"),
+				 errdetail("The session token could not be set.")));
+	}
+	pending_token = token;
 }
 
 /*

@@ -27,6 +27,7 @@
 #include "utils/memutils.h"
 
 #include "tcs_compat.h"
+#include "tcs_guc.h"
 #include "tcs_settings.h"
 
 /* Carried wherever their value comes from. */
@@ -172,9 +173,12 @@ require_valid_text(const char *data, int len)
 		(void) pg_verifymbstr(p, strlen(p), false);
 }
 
+/* Is it set by the transaction itself, and not carried? */
 static bool
 is_always_set(const char *name)
 {
+	if (strcmp(name, TCS_REDIRECTED_FOR) == 0)
+		return true;
 	for (int i = 0; i < lengthof(always_set); i++)
 	{
 		if (strcmp(name, always_set[i][0]) == 0)

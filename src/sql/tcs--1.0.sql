@@ -297,14 +297,12 @@ CREATE FUNCTION redirect_begin(
 	system_identifier bigint,
 	database text,
 	session_user_name text,
-	level text,
-	token text,
 	settings bytea)
 RETURNS text
 AS 'MODULE_PATHNAME', 'tcs_redirect_begin'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION redirect_begin(bigint, text, text, text, text, bytea) IS
+COMMENT ON FUNCTION redirect_begin(bigint, text, text, bytea) IS
 'called by a standby before a redirected statement: checks and settings';
 
 CREATE FUNCTION redirect_settings(settings bytea)
@@ -315,13 +313,13 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION redirect_settings(bytea) IS
 'called by a standby when settings have changed within a redirected transaction';
 
-CREATE FUNCTION redirect_check()
+CREATE FUNCTION redirect_check(may_hold_locks boolean)
 RETURNS void
 AS 'MODULE_PATHNAME', 'tcs_redirect_check'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION redirect_check() IS
-'called by a standby after a redirected statement: has it changed a setting?';
+COMMENT ON FUNCTION redirect_check(boolean) IS
+'called by a standby after a redirected statement: does it leave anything behind?';
 
 CREATE FUNCTION redirects(
 	OUT server text,

@@ -45,7 +45,7 @@ our @EXPORT = qw(
   set_quorum stop_receiver continue_receiver
   wait_for_answer wait_for_waiters
   log_position log_since wait_for_log_line
-  redirect_to server_version);
+  redirect_to server_version build_module);
 
 # Settings of every node.  shared_buffers and max_connections of the modules
 # are too small for tests with many sessions.  Autovacuum would write WAL at
@@ -177,6 +177,26 @@ sub redirect_to
 	$primary->safe_psql('postgres',
 		"CREATE SERVER tcs_primary FOREIGN DATA WRAPPER tcs_fdw OPTIONS ($options);"
 		  . 'CREATE USER MAPPING FOR CURRENT_USER SERVER tcs_primary');
+}
+
+# build_module($file, $source)
+#
+# Compiles a module for the server under test as $file, which must end in .so.  It
+# is for the test alone: give its path to shared_preload_libraries.  Returns what
+# the compiler has to complain about, '' if the module is there.
+sub build_module
+{
+	my ($file, $source) = @_;
+	my $pg_config = $ENV{PG_CONFIG} // 'pg_config';
+	my ($cc, $include) = map { scalar `$pg_config --$_` } qw(cc includedir-server);
+	my $code = $file =~ s/\.so$/.c/r;
+	my $out = '';
+
+	chomp($include);
+	PostgreSQL::Test::Utils::append_to_file($code, $source);
+	IPC::Run::run([ (split ' ', $cc)[0], '-O', '-shared', '-fPIC', '-I', $include, '-o', $file, $code ],
+		'>', \$out, '2>&1') and return '';
+	return $out;
 }
 
 # Major version of the server under test, as a number: 15 .. 19.

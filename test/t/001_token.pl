@@ -233,22 +233,20 @@ commits('COMMIT PREPARED in it', q{COMMIT PREPARED 'four'});
 silent('and writes again', 'RESET default_transaction_read_only');
 
 # What comes too late for its own commit is reported by the next statement, also
-# by one whose planning runs a function.
+# by one whose planning runs a function, and by one that may show the token.
 $watch->query(
 	q{CREATE FUNCTION reads(int) RETURNS int IMMUTABLE LANGUAGE plpgsql
 	  AS 'BEGIN RETURN (SELECT count(*) FROM t) + $1; END'});
-foreach my $next ('SELECT v FROM t', 'SELECT v FROM t WHERE id < reads(1)', 'SELECT 1')
+foreach my $next ('SELECT v FROM t', 'SELECT v FROM t WHERE id < reads(1)', 'SELECT 1',
+	q{SELECT current_setting('tcs.session_token')})
 {
 	silent('pg_notify(), whose xid comes late', q{SELECT pg_notify('channel', 'late')});
-	my $late = insert_lsn();
-
-	$client->query($next);
+	my @results = $client->query($next);
 	my @tokens = $client->reports;
 
-	is(scalar(@tokens), $next eq 'SELECT 1' ? 0 : 1, "... reported by: $next");
-	next if @tokens;
-	$client->query('SELECT v FROM t');
-	is(scalar($client->reports), 1, '... which reads nothing, so by the next one');
+	is(scalar(@tokens), 1, "... reported by: $next");
+	is(TcsWire::rows_text($results[0]), $tokens[0], '... which shows it')
+	  if $next =~ /current_setting/;
 }
 
 # extended protocol

@@ -1,0 +1,22 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_leftover.h
+ *	  What a redirected statement would leave behind on the primary.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_LEFTOVER_H
+#define TCS_LEFTOVER_H
+
+#include "nodes/nodes.h"
+
+#include "tcs.h"
+
+extern void tcs_leftover_watch(void);
+extern void tcs_leftover_refuse_utility(Node *statement);
+extern void tcs_leftover_require_none(bool may_hold);
+
+/* Does a redirected transaction run here? */
+extern TCS_LOCAL bool tcs_leftover_is_watched;
+
+#endif							/* TCS_LEFTOVER_H */
