@@ -139,6 +139,7 @@ class Run:
         config = workload.Config(
             dsns=[n.dsn for n in cluster.nodes], folder=folder, seed=args.seed, round=self.rounds,
             levels=levels, rate=args.rate, tcs=self.tcs, shared=self.shared,
+            redirect=mix == "redirect",
             mail=workload.mailboxes(args.clients))
         self.clients = [self.context.Process(target=workload.client_main, args=(config, i),
                                              daemon=True) for i in range(args.clients)]

@@ -19,6 +19,7 @@ FAMILIES = {
     "crash": ("crash_standby", "crash_standby", "crash_primary", "crash_primary", "end_worker",
               "kill_worker"),
     "conflict": ("vacuum", "ddl", "lock", "burst"),
+    "redirect": ("hang", "hang", "hang_and_pause"),
 }
 # mix -> (families of its faults, failovers, synchronous commit: True, False, None for in turns)
 MIXES = {
@@ -27,6 +28,7 @@ MIXES = {
     "cut": (("cut",), False, None),
     "crash": (("crash",), False, None),
     "conflict": (("conflict",), False, None),
+    "redirect": (("redirect",), False, True),
     "pairs": (("lag", "cut", "crash", "conflict"), False, None),
     "failover_sync": (("lag", "cut", "conflict"), True, True),
     "failover_async": (("lag", "cut", "conflict"), True, False),
@@ -173,6 +175,29 @@ class Nemesis:
                      "FROM generate_series(1, 20000) i; DELETE FROM ballast")
         yield
         self.try_sql("TRUNCATE ballast")
+
+    # ---- commits that hang while a standby shows them
+
+    def hang(self):
+        """Commits wait for both standbys, and one hears of them late."""
+        primary, ms = self.cluster.primary, self.rng.choice((20, 100, 300))
+        names = ", ".join(n.name for n in self.cluster.standbys())
+        late = self.standby()
+        self.note(f"commits wait for both standbys, {late.name} gets WAL {ms} ms late")
+        primary.setting("synchronous_standby_names", f"ANY 2 ({names})")
+        self.cluster.proxies.tell(late.name + "-stream", "delay", ms / 1000)
+        yield
+        self.note(f"commits wait for one standby, {late.name} gets WAL in time")
+        self.cluster.proxies.tell(late.name + "-stream", "pass")
+        primary.setting("synchronous_standby_names", None)
+
+    def hang_and_pause(self):
+        hanging, pausing = self.hang(), self.pause()
+        for fault in (hanging, pausing):
+            next(fault, None)
+        yield
+        for fault in (pausing, hanging):
+            next(fault, None)
 
     # ---- links
 

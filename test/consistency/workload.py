@@ -22,6 +22,10 @@ from history import LIST, PAIR_A, PAIR_B, REG, Recorder
 from proxy import die_with_parent
 from wire import Conn, Hang, Lost
 
+# Ways to ask for the token after a read.  In the middle of a block the setting
+# has what redirected reads have shown, the function has all.
+TOKENS = ("SELECT tcs.session_token()", "SHOW tcs.session_token",
+          "SELECT current_setting('tcs.session_token')")
 # Weaker levels first; a fallback must name a weaker one than the level.
 LEVELS = ("eventual", "consistent_prefix", "bounded", "read_your_writes", "monotonic_reads",
           "session", "sequential", "causal", "snapshot", "strong", "linearizable")
@@ -58,6 +62,24 @@ READS = {
 }
 COLUMNS = {"r": (REG,), "a": (PAIR_A,), "b": (PAIR_B,), "l": (LIST,),
            "p": (PAIR_A, PAIR_B), "g": (PAIR_A, PAIR_B, REG, LIST)}
+# What fails between reads, each a list of messages.  No trace of them may be
+# left: neither in what the server believes of the session, nor in the session.
+FAILING = (
+    ("SELECT 1/0",), ("SELECT nosuch",), ("nosuch",), ("SELECT g, 1/(g-5) FROM generate_series(1, 9) g",),
+    ("BEGIN", "SELECT 1/0", "ROLLBACK TO nosuch", "ROLLBACK"),
+    ("BEGIN; SELECT 1/0", "ROLLBACK TO nosuch; ROLLBACK", "ROLLBACK"),
+    ("BEGIN", "SELECT 1/0", "FETCH ALL nosuch", "PREPARE nosuch AS SELECT 1", "COMMIT"),
+    ("BEGIN", "SAVEPOINT a", "SELECT 1/0", "ROLLBACK TO b", "ROLLBACK TO a", "SELECT 1", "COMMIT"),
+    ("BEGIN", "DECLARE c CURSOR FOR SELECT 1/(g-3) FROM generate_series(1, 9) g", "FETCH 2 c",
+     "FETCH ALL c", "ROLLBACK"),
+    ("BEGIN; SELECT 1/0; COMMIT", "ROLLBACK"),
+    ("DO $$BEGIN PERFORM 1/0; EXCEPTION WHEN OTHERS THEN NULL; END$$",),
+    ("DO $$BEGIN PERFORM 1/0; END$$",), ("EXECUTE nosuch",), ("EXPLAIN ANALYZE SELECT 1/0",),
+    ("SET tcs.read_level = nosuch",), ("BEGIN", "SET tcs.read_level = nosuch", "ROLLBACK"),
+)
+# The same in a block that goes on.
+FAILING_INSIDE = ("SELECT 1/0", "SELECT nosuch", "FETCH ALL nosuch", "ROLLBACK TO nosuch", "EXECUTE nosuch",
+                  "DO $$BEGIN PERFORM 1/0; END$$")
 SINGLE = ("r", "r", "a", "b", "l", "l", "p", "g")
 DOUBLE = (("a", "b"), ("b", "a"), ("r", "l"), ("p", "g"), ("g", "g"), ("l", "p"))
 
@@ -115,6 +137,8 @@ class Client:
         # deposed primary while that is alive.
         self.stays = ident % 2 == 1
         self.fallbacks = (("error",), ("redirect, error",), ("error", "weaker"))[ident % 3]
+        if cfg.redirect:
+            self.fallbacks = ("redirect, error",)
 
     # ---- where things are
 
@@ -342,6 +366,18 @@ class Client:
             raise RuntimeError(f"SET of {level}: {reply.state} {reply.error}")
         link.level, link.fallback, link.wait, link.bound = level, fallback, wait, bound
 
+    def stumble(self, link):
+        """Statements that fail, before a read."""
+        for text in self.rng.choice(FAILING):
+            link.conn.simple(text, LATE)
+
+    def stumble_inside(self, link):
+        """A statement that fails in a block, and back to before it; False if the
+        block cannot go on."""
+        for text in ("SAVEPOINT s", self.rng.choice(FAILING_INSIDE)):
+            link.conn.simple(text, LATE)
+        return not link.conn.simple("ROLLBACK TO s", LATE).state
+
     def read(self):
         rng = self.rng
         node = rng.randrange(len(self.cfg.dsns))
@@ -368,6 +404,9 @@ class Client:
                     link.placeholder = self.token
                 elif self.hand_in(link).state:
                     return
+            if rng.random() < 0.1:
+                self.stumble(link)
+                record["s"] = self.now()
             self.read_somehow(link, record, first)
         except Lost as lost:
             self.forget(node)
@@ -415,6 +454,15 @@ class Client:
             if self.cfg.tcs:
                 self.token = record["to"] = link.token()
 
+    def ask(self, link, record, ways=TOKENS):
+        """The same by function or setting, in the middle of a block as well."""
+        if not (record["p"] and self.cfg.tcs):
+            return
+        reply = link.conn.simple(self.rng.choice(ways), LATE)
+        if not reply.state and reply.one:
+            record["ln"] = 1
+            self.token = record["to"] = reply.one
+
     def read_somehow(self, link, record, first):
         rng, conn = self.rng, link.conn
         k = self.key()
@@ -441,7 +489,10 @@ class Client:
             else:
                 reply = conn.execute(what, READS[what].format(k="$1"), (k,), LATE)
         if self.answered(link, record, what, k, reply):
-            self.learn(link, record)
+            if rng.random() < 0.3:
+                self.ask(link, record)
+            if not record["ln"]:
+                self.learn(link, record)
             if record["rd"] and self.cfg.tcs:
                 self.look(link, record)
             self.record(record)
@@ -473,14 +524,20 @@ class Client:
             if number and self.rng.random() < 0.3:
                 # what the client does meanwhile, so that replay goes on
                 time.sleep(self.rng.uniform(0, 0.02))
+            if self.rng.random() < 0.1 and not self.stumble_inside(link):
+                conn.simple("ROLLBACK", LATE)
+                break
             if number and not one:
                 self.number += 1
-                record = dict(record, i=self.number, s=self.now(), ob=[], le=link.level)
+                record = dict(record, i=self.number, s=self.now(), ob=[], le=link.level,
+                              ln=0, ti=self.token, to=None)
                 records.append(record)
             if not self.answered(link, record, what, k, conn.simple(READS[what].format(k=k),
                                                                     LATE)):
                 conn.simple("ROLLBACK", LATE)
                 break
+            if self.rng.random() < 0.5:
+                self.ask(link, record, TOKENS[:1])
         else:
             if not conn.simple("COMMIT", LATE).state:
                 # the second alone is enough: the token has both in it
@@ -494,7 +551,7 @@ class Client:
 
 class Config:
     """What a client is told: dsns, folder, seed, round, levels, rate, tcs,
-    shared (array of SHARED), mail {ident: (receiving, sending socket)}."""
+    redirect (all reads may be), shared (array of SHARED), mail {ident: (receiving, sending socket)}."""
 
     options = ("-c tcs.report_token=all -c statement_timeout=30s -c lock_timeout=3s "
                "-c idle_in_transaction_session_timeout=30s")
