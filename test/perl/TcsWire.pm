@@ -173,6 +173,28 @@ sub call
 		pack('Nnn', $oid, 0, scalar @params) . _values(@params) . pack('n', 0));
 }
 
+# COPY FROM STDIN: rows, the end of them, or the client's own failure.
+sub copy_data
+{
+	my ($self, $text) = @_;
+
+	return $self->_message('d', $text);
+}
+
+sub copy_done
+{
+	my ($self) = @_;
+
+	return $self->_message('c', '');
+}
+
+sub copy_fail
+{
+	my ($self, $why) = @_;
+
+	return $self->_message('f', "$why\0");
+}
+
 # A whole statement through the unnamed statement and portal, without Sync.
 sub extended
 {
