@@ -13,6 +13,7 @@
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "optimizer/planner.h"
+#include "parser/scanner.h"
 #include "replication/syncrep.h"
 #include "replication/walreceiver.h"
 #include "replication/walsender_private.h"
@@ -414,6 +415,15 @@ tcs_identity_sequence_compat(Relation rel, AttrNumber attnum)
 	return getIdentitySequence(rel, attnum, false);
 #else
 	return getIdentitySequence(RelationGetRelid(rel), attnum, false);
+#endif
+}
+
+/* A scanner without warnings of backslashes in strings; 19 has none any more. */
+static inline void
+tcs_no_escape_warning_compat(core_yy_extra_type *extra)
+{
+#if PG_VERSION_NUM < 190000
+	extra->escape_string_warning = false;
 #endif
 }
 

@@ -30,6 +30,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -47,6 +48,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "tcs_compat.h"
 #include "tcs_guc.h"
 #include "tcs_roundtrip.h"
 #include "tcs_told.h"
@@ -475,7 +477,7 @@ tokenize(void *arg)
 	int			allocated = 64;
 	int			depth = 0;
 
-	extra.escape_string_warning = false;
+	tcs_no_escape_warning_compat(&extra);
 	result->tokens = palloc(allocated * sizeof(Token));
 	result->n = 0;
 	while (core_yylex(&value, &location, scanner) != 0)
