@@ -195,6 +195,17 @@ def ordered(text):
     return re.search(r"\border\s+by\b", text, re.I)
 
 
+def another_order(mine, primarys):
+    """Do two runs differ in the order of their rows alone?  A cursor's first
+    two FETCH have all of them."""
+    def told(answers):
+        return [(each.error, each.columns, each.notices) for each in answers]
+
+    def rows(answers):
+        return sorted(repr(row) for each in answers[:4] for row in each.rows)
+    return told(mine) == told(primarys) and rows(mine) == rows(primarys)
+
+
 def difference(text, mine, primarys):
     """None if a client is told the same; else in what the two differ."""
     for one, other in zip(mine, primarys):
@@ -205,8 +216,7 @@ def difference(text, mine, primarys):
         if one.notices != other.notices:
             return "notices", one, other
         if one.rows != other.rows:
-            same = sorted(map(repr, one.rows)) == sorted(map(repr, other.rows))
-            return ("order" if same else "rows"), one, other
+            return "rows", one, other
         if one.tag != other.tag:
             return "tag", one, other
     if len(mine) != len(primarys):
@@ -309,7 +319,7 @@ class File:
             if each.state.startswith("TC"):
                 self.refusals[why_refused(each)] += 1
                 return "refused"
-        if found[0] == "order" and not ordered(text):
+        if not ordered(text) and another_order(mine, primarys):
             return "same rows, another order"
         again = run(self.primary)
         if difference(text, again, primarys) and [shape(a) for a in again] == [shape(a) for a in mine]:

@@ -172,13 +172,13 @@ DROPPED = re.compile(r"drop\s+(table|view|materialized\s+view|type|function|proc
                      r"aggregate|schema|domain|sequence)\s+(?:if\s+exists\s+)?([^;]*)", re.I | re.S)
 NEVER = re.compile(r"(discard|alter\s+system|(create|drop|alter)\s+(database|tablespace|subscription|"
                    r"event\s+trigger)|reindex\s+(system|database)|load)\b", re.I)
-TEMPORARY = re.compile(r"\b(create\s+(?:or\s+replace\s+)?)(?:(?:global|local)\s+)?temp(?:orary)?\b|"
-                       r"(\binto\s+)temp(?:orary)?\b", re.I)
+TEMPORARY = re.compile(r"\b(create\s+(?:or\s+replace\s+)?)(?:(?:global|local)\s+)?(?:temp(?:orary)?|unlogged)\b|"
+                       r"(\binto\s+)(?:temp(?:orary)?|unlogged)\b", re.I)
 
 
 def keeping(pieces):
     """The script of a file, changed so that its objects are still there at the
-    end: temporary tables are made to last, blocks are committed, and what
+    end: temporary and unlogged tables are made to last, blocks are committed, and what
     nothing of the same name follows is not dropped."""
     script = []
     for number, piece in enumerate(pieces):
