@@ -534,7 +534,7 @@ find_hint(const char *source, int location, int len, TcsHint *hint)
 	static const char *last_source = NULL;
 
 	hint->set = 0;
-	if (tcs_hints == TCS_HINTS_OFF || !tcs_hint_is_possible(source, location))
+	if (tcs_hints == TCS_HINTS_OFF || !tcs_hint_is_possible(source, location, len))
 		return false;
 	if (last_message == GetCurrentStatementStartTimestamp() &&
 		last_location == location && last_source == source &&
@@ -610,7 +610,7 @@ tcs_choice_of_simple_query(const Query *query, const char *source)
 {
 	TcsRuleItems items = {0};
 
-	if (tcs_hint_is_possible(source, query->stmt_location) || !tcs_rules_exist() ||
+	if (tcs_hint_is_possible(source, query->stmt_location, query->stmt_len) || !tcs_rules_exist() ||
 		!tcs_rules_collect_simple(query, &items))
 		return false;
 	choose(NULL, tcs_rules_intern(&items), &tcs_choice);
@@ -746,6 +746,61 @@ tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source)
 		set = tcs_rules_intern(&items);
 	choose(has_hint ? &hint : NULL, set, &tcs_choice);
 	return locks;
+}
+
+/*
+ * A statement that reads nothing that could be stale: what is wrong with its hint
+ * is told all the same.
+ */
+void
+tcs_choice_check_hint(const Query *query, const char *source)
+{
+	TcsHint		hint;
+
+	(void) find_hint(source, query->stmt_location, query->stmt_len, &hint);
+}
+
+/*
+ * The same of a utility statement that does not come to the gate.  A hint before
+ * it does nothing, which is no loss but for those that begin what is read later,
+ * and for what a hint has besides the level.
+ */
+void
+tcs_choice_check_utility_hint(const PlannedStmt *pstmt, const char *source)
+{
+	const Node *statement = pstmt->utilityStmt;
+	bool		begins = IsA(statement, FetchStmt);
+	TcsHint		hint;
+
+	if (tcs_hints == TCS_HINTS_OFF)
+		return;
+	if (IsA(statement, TransactionStmt))
+	{
+		TransactionStmtKind kind = ((const TransactionStmt *) statement)->kind;
+
+		/* a way out must stay open */
+		if (kind == TRANS_STMT_ROLLBACK || kind == TRANS_STMT_ROLLBACK_TO)
+			return;
+		begins = kind == TRANS_STMT_BEGIN || kind == TRANS_STMT_START;
+	}
+	if ((IsA(statement, TransactionStmt) || IsA(statement, VariableSetStmt) ||
+		 IsA(statement, VariableShowStmt)) &&
+		!tcs_hint_may_lead(source, pstmt->stmt_location))
+		return;
+	if (!find_hint(source, pstmt->stmt_location, pstmt->stmt_len, &hint) ||
+		IsA(statement, PrepareStmt) || IsA(statement, ExplainStmt))
+		return;
+	if (begins)
+		tcs_hint_refuse(source, pstmt->stmt_location, pstmt->stmt_len,
+						"A hint is for one statement, and this one takes no snapshot of its own.",
+						IsA(statement, FetchStmt) ?
+						"Write the hint before DECLARE or its query." :
+						"Use SET tcs.read_level before the transaction, or SET LOCAL in it.");
+	else if ((hint.set & TCS_HINT_WRITE_LEVEL) && !IsA(statement, CopyStmt) &&
+			 !IsA(statement, TruncateStmt) && !IsA(statement, RefreshMatViewStmt))
+		tcs_hint_refuse(source, pstmt->stmt_location, pstmt->stmt_len,
+						"A statement of this kind does not take \"write_level\" from a hint.",
+						"Use SET tcs.write_level, or SET LOCAL in a transaction.");
 }
 
 /*

@@ -32,6 +32,7 @@ int			tcs_read_level = TCS_LEVEL_SESSION;
 char	   *tcs_session_token = NULL;
 int			tcs_report_token = TCS_REPORT_WRITES;
 int			tcs_hints = TCS_HINTS_ON;
+int			tcs_hint_errors = TCS_HINT_ERRORS_ERROR;
 int			tcs_without_token = TCS_WITHOUT_TOKEN_ACCEPT;
 int			tcs_max_staleness = 5000;
 int			tcs_max_lag = -1;
@@ -97,6 +98,12 @@ static const struct config_enum_entry hints_options[] = {
 	{"off", TCS_HINTS_OFF, false},
 	{"on", TCS_HINTS_ON, false},
 	{"all", TCS_HINTS_ALL, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry hint_errors_options[] = {
+	{"error", TCS_HINT_ERRORS_ERROR, false},
+	{"warning", TCS_HINT_ERRORS_WARNING, false},
 	{NULL, 0, false}
 };
 
@@ -302,6 +309,14 @@ assign_session_token(const char *newval, void *extra)
 	tcs_settings_generation++;
 }
 
+/* Plans that were made while hints were not read know of none. */
+static void
+assign_hints(int newval, void *extra)
+{
+	if (tcs_hints == TCS_HINTS_OFF && newval != TCS_HINTS_OFF)
+		ResetPlanCache();
+}
+
 static void
 assign_without_token(int newval, void *extra)
 {
@@ -463,6 +478,13 @@ define_client_settings(void)
 							 "\"on\" reads all but a session token from it, \"all\" reads that as well.",
 							 &tcs_hints, TCS_HINTS_ON,
 							 hints_options, PGC_USERSET, 0,
+							 NULL, assign_hints, NULL);
+
+	DefineCustomEnumVariable("tcs.hint_errors",
+							 "Sets what becomes of a hint that is malformed or misplaced.",
+							 "\"warning\" leaves it out; one with a session token is an error all the same.",
+							 &tcs_hint_errors, TCS_HINT_ERRORS_ERROR,
+							 hint_errors_options, PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 
 	DefineCustomIntVariable("tcs.max_staleness",

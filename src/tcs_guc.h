@@ -38,10 +38,17 @@ typedef enum TcsWithoutToken
 	TCS_WITHOUT_TOKEN_ERROR
 } TcsWithoutToken;
 
+typedef enum TcsHintErrors
+{
+	TCS_HINT_ERRORS_ERROR,
+	TCS_HINT_ERRORS_WARNING
+} TcsHintErrors;
+
 extern TCS_LOCAL int tcs_read_level;
 extern char *tcs_session_token;
 extern TCS_LOCAL int tcs_report_token;
 extern TCS_LOCAL int tcs_hints;
+extern int	tcs_hint_errors;
 extern int	tcs_without_token;
 extern int	tcs_max_staleness;	/* ms */
 extern int	tcs_max_lag;		/* kB, -1: off */

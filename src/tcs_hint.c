@@ -9,11 +9,15 @@
  *		[/]* tcs(bounded, max_staleness=2s, fallback='redirect, error') *[/]
  *
  *	  (without the brackets).  It counts in the gap before its statement's first
- *	  word, among other comments and white space, and in the gap before the query
- *	  of EXPLAIN, DECLARE, PREPARE, CREATE TABLE AS and COPY, where it replaces
- *	  one before the first word: nothing of that is used then.  Two hints in one
- *	  gap contradict each other, and neither counts.  What is wrong with a hint
- *	  makes all of it void, and is told once for each call.
+ *	  word, among other comments and white space, or in the gap before the query
+ *	  of EXPLAIN, DECLARE, PREPARE, CREATE TABLE AS and COPY.
+ *
+ *	  Whoever writes a hint asks for something, and must not silently get less.
+ *	  So what is wrong with one, a second one, and one where none counts are
+ *	  errors, or with tcs.hint_errors = warning are told by one WARNING for each
+ *	  call.  A session token is there to see a certain write, and is never left
+ *	  out.  Comments that do not begin with "tcs(" are nobody's business, apart
+ *	  from "-- tcs(" and pg_hint_plan's form with a plus sign.
  *
  *	  Before 18, core tells as the place of a statement where the message begins,
  *	  or what is behind the semicolon; so the gap follows it.  From 18 on it is
@@ -29,8 +33,9 @@
  *	  here.  Where that boundary has to be found first, core's scanner finds it:
  *	  where the statements of a message begin, from 18 on, and where the query
  *	  begins in EXPLAIN and the others.  None of that is done unless something
- *	  that looks like a hint is found in the text, by its bytes.  From 18 on, that
- *	  is the text of all statements before, if a comment is before this one.
+ *	  that looks like a hint is found in the text, by its bytes: a parenthesis
+ *	  behind "tcs" behind the beginning of a comment.  From 18 on, that is the
+ *	  text of all statements before, if a comment is before this one.
  *
  *	  The scanner goes by settings that may have changed since the message was
  *	  parsed (standard_conforming_strings, up to 18).  If it then stumbles over
@@ -55,11 +60,12 @@
 /* How much of a client's text is repeated in a message, in bytes. */
 #define TCS_HINT_SHOWN	64
 
-/* The place of a hint, and of a second one in the same gap; -1: none. */
+/* The place of a hint, and of others in the same gap; -1: none. */
 typedef struct HintPlace
 {
 	int			hint;
 	int			second;
+	int			odd;			/* a comment of another form that means one */
 } HintPlace;
 
 /* A search by core's scanner in a part of a message. */
@@ -70,6 +76,8 @@ typedef struct HintScan
 	int			end;
 	int			boundary;		/* result: behind the last semicolon */
 	HintPlace	place;			/* result: before the inner query */
+	int			inner;			/* the hint before the inner query, or -1 */
+	int			misplaced;		/* result: a hint elsewhere; -1: none */
 
 	/* the scanner, and the token that it is at */
 	core_yyscan_t scanner;
@@ -125,22 +133,80 @@ begin_of_hint(const char *source, int at, int end)
 	return at < end && source[at] == '(' ? at + 1 : -1;
 }
 
-/* Is there anything that looks like a hint, be it in a literal? */
+/*
+ * Is this a comment that is meant to be a hint, and has not the form of one?
+ * These are "-- tcs(" and pg_hint_plan's form.
+ */
+static bool
+is_odd_hint(const char *source, int at, int end)
+{
+	if (end - at < 3)
+		return false;
+	if (source[at] == '/' && source[at + 1] == '*' && source[at + 2] == '+')
+		at += 3;
+	else if (source[at] == '-' && source[at + 1] == '-')
+		at += 2;
+	else
+		return false;
+	while (at < end && is_space(source[at]) && source[at] != '\n' && source[at] != '\r')
+		at++;
+	if (end - at < 3 || pg_strncasecmp(source + at, "tcs", 3) != 0)
+		return false;
+	at += 3;
+	while (at < end && is_space(source[at]) && source[at] != '\n' && source[at] != '\r')
+		at++;
+	return at < end && source[at] == '(';
+}
+
+/* Does a comment begin here that is a hint, or is meant to be one? */
+static bool
+begins_like_hint(const char *source, int at, int end)
+{
+	return begin_of_hint(source, at, end) >= 0 || is_odd_hint(source, at, end);
+}
+
+/* Does what opens this parenthesis look like a hint? */
+static bool
+opens_hint(const char *source, const char *parenthesis)
+{
+	const char *p = parenthesis;
+
+	while (p > source && is_space(p[-1]))
+		p--;
+	if (p - source < 5 || pg_strncasecmp(p - 3, "tcs", 3) != 0)
+		return false;
+	p -= 3;
+	while (p > source && is_space(p[-1]))
+		p--;
+	if (p > source && p[-1] == '+')
+		p--;
+	return p - source >= 2 &&
+		begins_like_hint(source, p - source - 2, parenthesis + 1 - source);
+}
+
+/*
+ * From this parenthesis on up to the end (NULL: of the message), is there anything
+ * that looks like a hint, be it in a literal?
+ */
+bool
+tcs_hint_look_inside(const char *source, const char *at, const char *end)
+{
+	while (at != NULL)
+	{
+		if (opens_hint(source, at))
+			return true;
+		at++;
+		at = end ? memchr(at, '(', end - at) : strchr(at, '(');
+	}
+	return false;
+}
+
 static bool
 looks_hinted(const char *source, int at, int end)
 {
-	while (at < end)
-	{
-		const char *slash = memchr(source + at, '/', end - at);
+	const char *parenthesis = memchr(source + at, '(', end - at);
 
-		if (slash == NULL)
-			return false;
-		at = slash - source;
-		if (begin_of_hint(source, at, end) >= 0)
-			return true;
-		at++;
-	}
-	return false;
+	return parenthesis != NULL && tcs_hint_look_inside(source, parenthesis, source + end);
 }
 
 /* The end of the comment that begins here; comments nest. */
@@ -176,20 +242,25 @@ skip_comment(const char *source, int at, int end)
 static int
 skip_gap(const char *source, int at, int end, HintPlace *place)
 {
-	place->hint = place->second = -1;
+	place->hint = place->second = place->odd = -1;
 	while (at < end)
 	{
 		if (is_space(source[at]))
 			at++;
 		else if (end - at >= 2 && source[at] == '-' && source[at + 1] == '-')
 		{
+			if (place->odd < 0 && is_odd_hint(source, at, end))
+				place->odd = at;
 			while (at < end && source[at] != '\n' && source[at] != '\r')
 				at++;
 		}
 		else if (end - at >= 2 && source[at] == '/' && source[at + 1] == '*')
 		{
 			if (begin_of_hint(source, at, end) < 0)
-				 /* another comment */ ;
+			{
+				if (place->odd < 0 && is_odd_hint(source, at, end))
+					place->odd = at;
+			}
 			else if (place->hint < 0)
 				place->hint = at;
 			else if (place->second < 0)
@@ -217,8 +288,8 @@ has_query_inside(const char *word)
 }
 
 /*
- * The part of tcs_hint_is_possible() that is not inline.  Looks at some bytes to
- * both sides of the place, back to the line before at most.
+ * The part of tcs_hint_may_lead() that is not inline.  Looks at some bytes to both
+ * sides of the place, back to the line before at most.
  */
 bool
 tcs_hint_look(const char *source, int location)
@@ -249,8 +320,7 @@ tcs_hint_look(const char *source, int location)
 
 	while (is_space(*p))
 		p++;
-	return (p[0] == '/' && p[1] == '*') || (p[0] == '-' && p[1] == '-') ||
-		has_query_inside(p);
+	return (p[0] == '/' && p[1] == '*') || (p[0] == '-' && p[1] == '-');
 }
 
 
@@ -393,7 +463,7 @@ scan_create(HintScan *scan)
 static void
 scan_query_inside(HintScan *scan)
 {
-	scan->place.hint = scan->place.second = -1;
+	scan->place.hint = scan->place.second = scan->place.odd = -1;
 	next_token(scan);
 	if (at_word(scan, "explain"))
 		scan_explain(scan);
@@ -412,6 +482,35 @@ scan_query_inside(HintScan *scan)
 		go_to_word(scan, at_word(scan, "declare") ? "for" : "as");
 		if (scan->token != 0)
 			note_gap(scan, scan->behind);
+	}
+}
+
+/*
+ * Find a hint behind the first word of the statement with which this part begins,
+ * other than the one before its inner query.
+ *
+ * A semicolon is in no statement but the body of CREATE FUNCTION; elsewhere the
+ * scanner takes the text for something else than it was parsed for.
+ */
+static void
+scan_misplaced(HintScan *scan)
+{
+	bool		creates;
+
+	scan->misplaced = -1;
+	next_token(scan);
+	creates = at_word(scan, "create");
+	for (; scan->token != 0 && (scan->token != ';' || creates); next_token(scan))
+	{
+		HintPlace	place;
+
+		(void) skip_gap(scan->source, scan->behind, scan->end, &place);
+		if (place.hint >= 0 && place.hint != scan->inner)
+			scan->misplaced = place.hint;
+		else if (place.odd >= 0)
+			scan->misplaced = place.odd;
+		if (scan->misplaced >= 0)
+			return;
 	}
 }
 
@@ -765,23 +864,125 @@ point_at(const char *source, int at)
 	return internalerrposition(position);
 }
 
-static void
-warn(const HintReader *reader)
+/* Does the comment that begins here have a session token in it? */
+static bool
+mentions_token(const char *source, int at, int end)
 {
-	ereport(WARNING,
+	static const char name[] = "session_token";
+
+	for (; end - at >= (int) strlen(name); at++)
+	{
+		if (pg_strncasecmp(source + at, name, strlen(name)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Say what is wrong with a hint.  Without an error, the statement runs as if there
+ * were none, which can be less fresh than it should be.  So with a token, which is
+ * there for nothing else, it is an error always, as SET of the same text would be.
+ */
+static void
+report(const HintReader *reader, int begin, int end, bool misplaced)
+{
+	int			elevel = tcs_hint_errors == TCS_HINT_ERRORS_ERROR ||
+		mentions_token(reader->source, begin, end) ? ERROR : WARNING;
+
+	ereport(elevel,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("ignoring malformed hint for tcs"),
+			 elevel == ERROR ?
+			 (misplaced ? errmsg("misplaced hint for tcs") : errmsg("malformed hint for tcs")) :
+			 (misplaced ? errmsg("ignoring misplaced hint for tcs") : errmsg("ignoring malformed hint for tcs")),
 			 errdetail("%s", reader->detail),
 			 reader->advice ? errhint("%s", reader->advice) :
 			 errhint("Write /* tcs(level, max_staleness=2s, max_wait=200ms, fallback='redirect, error') */; each item can be left out."),
 			 point_at(reader->source, reader->bad_at)));
 }
 
+/* A comment that begins here is a hint where none counts. */
+static void
+report_misplaced(const char *source, int at, int end, const char *detail, const char *advice)
+{
+	HintReader	reader = {.source = source,.bad_at = at,.detail = detail,.advice = advice};
+
+	if (source[at] == '/')
+		end = skip_comment(source, at, end);
+	else
+		end = at + strcspn(source + at, "\r\n");
+	report(&reader, at, end, true);
+}
+
+/* Where the text of a statement ends, whose location is not negative. */
+static int
+end_of_statement(const char *source, int location, int len)
+{
+	return len > 0 ? location + len : location + strlen(source + location);
+}
+
+/*
+ * Where the part of a message begins in which the hint of the statement at this
+ * place is, that is the gap before it; -1 if there is nothing like a hint.
+ */
+static int
+begin_of_part(const char *source, int location, int end)
+{
+	int			begin = location > 0 && source[location - 1] != ';' ? 0 : location;
+
+	return looks_hinted(source, begin, end) ? find_boundary(source, location) : -1;
+}
+
+/*
+ * The statement at this place has a hint before it that is well-formed, and cannot
+ * do what it asks for.
+ */
+void
+tcs_hint_refuse(const char *source, int location, int len, const char *detail,
+				const char *advice)
+{
+	int			end = end_of_statement(source, Max(location, 0), len);
+	int			begin = begin_of_part(source, Max(location, 0), end);
+	HintPlace	place;
+
+	if (begin < 0)
+		return;
+	(void) skip_gap(source, begin, end, &place);
+	if (place.hint >= 0)
+		report_misplaced(source, place.hint, end, detail, advice);
+}
+
+/* Is a hint where none counts?  Says so. */
+static bool
+find_misplaced(const char *source, int word, int end, int odd, int inner)
+{
+	static const char advice[] = "Write /* tcs(...) */ before the first word of the statement, or before the query within EXPLAIN, DECLARE, PREPARE, CREATE TABLE AS and COPY.";
+
+	if (odd >= 0)
+	{
+		report_misplaced(source, odd, end,
+						 "A hint is a comment that begins with \"/*\", and tcs follows.", advice);
+		return true;
+	}
+	if (looks_hinted(source, word, end))
+	{
+		HintScan	scan = {.source = source,.begin = word,.end = end,.inner = inner};
+
+		if (run_scanner(&scan, scan_misplaced) && scan.misplaced >= 0)
+		{
+			report_misplaced(source, scan.misplaced, end,
+							 "A hint does not count behind the first word of its statement.", advice);
+			return true;
+		}
+	}
+	return false;
+}
+
 /*
  * Find and read the hint of the statement at this place of a message: location
  * and len are those of its PlannedStmt or Query.
  *
- * A malformed one is told by one WARNING, and the result is false.
+ * A malformed or misplaced one is an error, or is told by one WARNING, and the
+ * result is false.
  */
 bool
 tcs_hint_find(const char *source, int location, int len, TcsHint *hint)
@@ -791,17 +992,16 @@ tcs_hint_find(const char *source, int location, int len, TcsHint *hint)
 	int			begin;
 	int			end;
 	int			word;
+	int			inner = -1;
+	int			last;
 
 	hint->set = 0;
 	if (tcs_hints == TCS_HINTS_OFF)
 		return false;
 
 	location = Max(location, 0);
-	end = len > 0 ? location + len : location + strlen(source + location);
-	begin = location > 0 && source[location - 1] != ';' ? 0 : location;
-	if (!looks_hinted(source, begin, end))
-		return false;
-	begin = find_boundary(source, location);
+	end = end_of_statement(source, location, len);
+	begin = begin_of_part(source, location, end);
 	if (begin < 0)
 		return false;
 
@@ -811,19 +1011,31 @@ tcs_hint_find(const char *source, int location, int len, TcsHint *hint)
 		HintScan	scan = {.source = source, .begin = word, .end = end};
 
 		if (run_scanner(&scan, scan_query_inside) && scan.place.hint >= 0)
-			place = scan.place;
+		{
+			inner = scan.place.hint;
+			/* with one before the first word as well, both would be lost */
+			if (place.hint < 0)
+				place = scan.place;
+			else if (place.second < 0)
+				place.second = inner;
+		}
 	}
+	if (find_misplaced(source, word, end, place.odd, inner))
+		return false;
 	if (place.hint < 0)
 		return false;
 
 	memset(hint, 0, sizeof(*hint));
 	reader.at = begin_of_hint(source, place.hint, end);
-	reader.end = skip_comment(source, place.hint, end) - strlen("*/");
+	last = skip_comment(source, place.hint, end);
+	reader.end = last - strlen("*/");
+	if (place.second >= 0)
+		last = skip_comment(source, place.second, end);
 	if (read_items(&reader) &&
 		(place.second < 0 ||
 		 bad(&reader, place.second, "The statement has another hint.", "Write all items into one hint.")))
 		return true;
 	hint->set = 0;
-	warn(&reader);
+	report(&reader, place.hint, last, false);
 	return false;
 }

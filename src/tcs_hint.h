@@ -32,18 +32,19 @@ typedef struct TcsHint
 } TcsHint;
 
 extern bool tcs_hint_look(const char *source, int location);
+extern bool tcs_hint_look_inside(const char *source, const char *at,
+								 const char *end);
+extern void tcs_hint_refuse(const char *source, int location, int len,
+							const char *detail, const char *advice);
 extern bool tcs_hint_find(const char *source, int location, int len,
 						  TcsHint *hint);
 
 /*
- * May the statement at this place of a message have a hint?  True for more than
- * have one, never false for one that has.
- *
- * A message that begins with a word has none before it.  Behind it there can be
- * one in COPY, CREATE, DECLARE, EXPLAIN and PREPARE.
+ * May there be a hint before the first word of the statement at this place of a
+ * message?  True for more than have one, never false for one that has.
  */
 static inline bool
-tcs_hint_is_possible(const char *source, int location)
+tcs_hint_may_lead(const char *source, int location)
 {
 	if (source == NULL)
 		return false;
@@ -51,11 +52,30 @@ tcs_hint_is_possible(const char *source, int location)
 	{
 		const char	c = source[0] | 0x20;
 
-		if (likely(c >= 'a' && c <= 'z' &&
-				   c != 'c' && c != 'd' && c != 'e' && c != 'p'))
+		/* a message that begins with a word has none before it */
+		if (likely(c >= 'a' && c <= 'z'))
 			return false;
 	}
 	return tcs_hint_look(source, location);
+}
+
+/* The same anywhere in the statement, where it may be misplaced. */
+static inline bool
+tcs_hint_is_possible(const char *source, int location, int len)
+{
+	const char *begin;
+	const char *parenthesis;
+
+	if (source == NULL)
+		return false;
+	if (tcs_hint_may_lead(source, location))
+		return true;
+
+	/* no hint is without a parenthesis, and many statements have none */
+	begin = likely(location <= 0) ? source : source + location;
+	parenthesis = len > 0 ? memchr(begin, '(', len) : strchr(begin, '(');
+	return unlikely(parenthesis != NULL) &&
+		tcs_hint_look_inside(source, parenthesis, len > 0 ? begin + len : NULL);
 }
 
 #endif							/* TCS_HINT_H */

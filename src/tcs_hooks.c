@@ -545,7 +545,11 @@ before_planning(Query *query, const char *source, bool plain)
 		return false;
 	tcs_gate.planned_in = 0;
 	if (tcs_exempt_query(query) || (!plain && tcs_exempt_administration(query)))
+	{
+		if (unlikely(!plain))
+			tcs_choice_check_hint(query, source);
 		return true;
+	}
 	if (ActivePortal == NULL && !(tcs_gate_settings_are_met() && plain))
 	{
 		if (!tcs_remote_is_begun() && may_have_to_wait(query, source))
@@ -575,7 +579,8 @@ tcs_planner(TCS_PLANNER_ARGS)
 	TcsFrame   *outer = tcs_frame_innermost();
 	/* settings alone decide: there is neither a hint nor a rule */
 	const bool	plain = likely(tcs_rules_idle) &&
-		(outer != NULL || !tcs_hint_is_possible(query_string, parse->stmt_location));
+		(outer != NULL ||
+		 !tcs_hint_is_possible(query_string, parse->stmt_location, parse->stmt_len));
 	const bool	ahead = tcs_rules_plan_ahead;
 	const bool	exempt = !ahead && outer == NULL &&
 		before_planning(parse, query_string, plain);
@@ -740,8 +745,12 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 			(utility_holds_locks(statement) || IsA(statement, CallStmt)))
 			pstmt = tcs_swap_reanalyze_utility(pstmt, source, params, query_env);
 	}
-	else if (tcs_session_report_is_pending)
-		tcs_session_report_pending();
+	else
+	{
+		tcs_choice_check_utility_hint(pstmt, source);
+		if (tcs_session_report_is_pending)
+			tcs_session_report_pending();
+	}
 	/* those that only plan have seen nothing with it */
 	if (IsolationUsesXactSnapshot() && ActiveSnapshotSet() &&
 		!IsA(statement, PrepareStmt) && !explains_only(statement))

@@ -1,8 +1,9 @@
 # test/t/080_hints.pl
 #
 # Hints in comments: found by every way that a statement can come, in force for
-# that statement alone; a malformed one is one warning, and the statement runs at
-# the level that it would have had.  Together with pg_hint_plan where that is
+# that statement alone; a malformed or misplaced one is an error, or with
+# tcs.hint_errors = warning one warning, and the statement runs at the level that it
+# would have had.  Together with pg_hint_plan where that is
 # installed (Debian: postgresql-NN-pg-hint-plan).
 #
 # Replay of the standby is paused: at the level of the session a read would be
@@ -70,12 +71,86 @@ is(state_of($_), '00000', $_)
 	"PREPARE p(int) AS SELECT v FROM t WHERE v > \$1; $stale EXECUTE p(0)");
 is(state_of($_), 'TC001', "no hint: $_")
   foreach (
-	"SELECT /* tcs(eventual) */ v FROM t",
-	"SELECT v FROM t /* tcs(eventual) */",
 	"/* do not use tcs(eventual) here */ SELECT v FROM t",
 	"SELECT '/* tcs(eventual) */', v FROM t",
 	"SELECT \$x\$/* tcs(eventual) */\$x\$, v FROM t",
-	"-- tcs(eventual)\nSELECT v FROM t");
+	"/* nested /* tcs(eventual) */ */ SELECT v FROM t",
+	"SELECT v FROM t /* see tcs(eventual) */",
+	"SELECT v FROM t -- see /* tcs(eventual) */",
+	"SELECT v, U&'-- tcs(eventual)', E'\\'/* tcs(eventual) */' AS \"/* tcs(eventual) */\" FROM t");
+
+
+##
+## Misplaced
+##
+
+# Not by psql, which leaves out comments before a statement.
+my $client = TcsWire->new($standby, options => '-c tcs.read_level=eventual');
+
+foreach my $sql (
+	"SELECT HINT v FROM t",
+	"SELECT v FROM t HINT",
+	"SELECT v FROM t\n-- tcs(eventual)",
+	"SELECT v -- TCS (eventual)\nFROM t",
+	"-- tcs(eventual)\nSELECT v FROM t",
+	"/*+ tcs(eventual) */ SELECT v FROM t",
+	"(HINT SELECT v FROM t)",
+	"WITH w AS (HINT SELECT v FROM t) SELECT * FROM w",
+	"HINT SELECT v FROM t HINT",
+	"HINT EXPLAIN ANALYZE HINT SELECT v FROM t",
+	"EXPLAIN (ANALYZE HINT) SELECT v FROM t",
+	"EXPLAIN ANALYZE SELECT HINT v FROM t",
+	"COPY HINT t TO STDOUT",
+	"COPY t TO STDOUT HINT",
+	"DO HINT \$\$ BEGIN PERFORM v FROM t; END \$\$",
+	"PREPARE p AS SELECT v FROM t HINT",
+	"PREPARE p(int) AS SELECT v FROM t; EXECUTE p HINT (0)",
+	"BEGIN; DECLARE c HINT CURSOR FOR SELECT v FROM t",
+	"SELECT 1; SELECT v FROM t HINT",
+	"SELECT 'a;', '/* tcs(eventual) */'; SELECT v FROM t HINT; SELECT 1",
+	"SELECT 1 HINT",
+	"HINT BEGIN",
+	"HINT START TRANSACTION READ ONLY",
+	"BEGIN; DECLARE c CURSOR FOR SELECT 1; HINT FETCH c",
+	"/* tcs(write_level=strong) */ COMMIT",
+	"/* tcs(write_level=strong) */ SET work_mem = '1MB'")
+{
+	foreach my $hint ('/* tcs(eventual) */', '/*TCS( eventual, max_wait=1)*/')
+	{
+		my $text = $sql =~ s/HINT/$hint/gr;
+		my ($failed) = grep { $_->{state} ne '00000' } $client->query($text);
+
+		is($failed && $failed->{state}, '22023', "misplaced: $text");
+		like(substr($text, ($failed->{error}{P} // $failed->{error}{p} // 0) - 1), qr{^(/\*|--)\+? ?tcs ?\(}i, '... with its place');
+		$client->query('ROLLBACK; DEALLOCATE ALL');
+		last if $sql !~ /HINT/;
+	}
+}
+is(psql_err($standby, $_, level => 'eventual'), '00000', "a hint that does nothing, and has nothing to do: $_")
+  foreach ('/* tcs(strong) */ SHOW work_mem', "/* tcs(strong) */ SET work_mem = '1MB'", '/* tcs(strong) */ COMMIT',
+	"BEGIN; /* tcs(stong) */ ROLLBACK", '/* tcs(strong) */ SELECT 1');
+is(psql_err($primary, $_), '22023', "misplaced on the primary: $_")
+  foreach (
+	'CREATE VIEW never AS /* tcs(strong) */ SELECT v FROM t',
+	'CREATE FUNCTION never() RETURNS int BEGIN ATOMIC SELECT 1; /* tcs(strong) */ SELECT v FROM t; END',
+	'UPDATE t SET v = v /* tcs(write_level=strong) */',
+	'INSERT INTO t SELECT v /* tcs(strong) */ FROM t',
+	'/* tcs(write_level=session) */ CREATE TABLE never (a int)');
+{
+	my $warning = { 'tcs.hint_errors' => 'warning' };
+	my ($state, $err, $out) =
+	  psql_err($standby, "SELECT v FROM t /* tcs(strong) */", level => 'eventual', set => $warning);
+
+	is("$state $out", '00000 1', 'tcs.hint_errors = warning: it runs');
+	like($err, qr/WARNING:  22023: ignoring misplaced hint.*LINE 1:/s, '... with a warning');
+	is(psql_err($standby, "$_ SELECT v FROM t", level => 'eventual', set => $warning),
+		'22023', "... but not without a token: $_")
+	  foreach ("SELECT 1 /* tcs(session_token='$token') */;", "/*+ tcs(session_token='$token') */",
+		"/* tcs(session_token='garbage') */", "/* tcs(stong, session_token='$token') */",
+		"/* tcs(session_token='$token') */", "/* tcs(max_wait=0) */ /* tcs(session_token='$token') */",
+		"/* tcs(session_token='$token') */ EXPLAIN /* tcs(max_wait=0) */",
+		"/* tcs(max_wait=0) */ EXPLAIN ANALYZE /* tcs(session_token='$token') */");
+}
 
 
 ##
@@ -137,10 +212,12 @@ is(state_of("$stale SELECT v FROM t", set => { 'tcs.hints' => 'off' }), 'TC001',
 	is(psql_err($standby, "SET tcs.hints = 'all'; $hint SELECT v FROM t; SELECT v FROM t",
 			on_error_stop => 0),
 		'00000', '... for its statement alone');
-	my ($state, $err, $out) = psql_err($standby, "$hint SELECT v FROM t");
-
-	is("$state $out", '00000 1', '... and is malformed without tcs.hints = all');
-	like($err, qr/WARNING/, '... with a warning');
+	is(psql_err($standby, "SET tcs.hint_errors = '$_'; $hint SELECT v FROM t"),
+		'22023', "... and is an error without tcs.hints = all, tcs.hint_errors = $_")
+	  foreach qw(error warning);
+	is(psql_err($standby, "SET tcs.hints = 'all'; SET tcs.hint_errors = '$_'; /* tcs(session_token='garbage') */ SELECT v FROM t"),
+		'22023', "... as is one that is none, tcs.hint_errors = $_")
+	  foreach qw(error warning);
 }
 
 
@@ -154,9 +231,13 @@ foreach my $hint (
 	'tcs(write_level=default)', 'tcs(write_level=strong, write_level=strong)',
 	'tcs(colour=red)', 'tcs(max_wait=1, max_wait=2)', 'tcs(strong) and more', "tcs(str\xc3\xb6ng)")
 {
-	my ($state, $err, $out) = psql_err($standby, "/* $hint */ SELECT v FROM t; $look",
-		level => 'eventual');
+	my ($state, $err, $out) = psql_err($standby, "/* $hint */ SELECT v FROM t", level => 'eventual');
 
+	is("$state $out", '22023 ', "$hint: an error");
+	like($err, qr/^LINE 1:/m, '... with its place');
+	is(psql_err($standby, "/* $hint */ SELECT 1"), '22023', '... also where nothing is read');
+	($state, $err, $out) = psql_err($standby, "/* $hint */ SELECT v FROM t; $look",
+		level => 'eventual', set => { 'tcs.hint_errors' => 'warning' });
 	is($state, '00000', "$hint: the statement runs");
 	is($out, "1\neventual session", '... at the level it would have had');
 	is(scalar(() = $err =~ /WARNING:  22023/g), 1, '... with one warning') or diag $err;
@@ -165,7 +246,8 @@ foreach my $hint (
 # An error has no warning of a hint beside it that there is not.
 my $long = 'x' x 1_000_000;
 is(state_of("/* $long */ $stale SELECT v FROM t"), '00000', 'a comment of 1 MB before it');
-is(state_of("/* tcs(eventual $long) */ SELECT v FROM t", level => 'eventual'), '00000', '... and a malformed one');
+is(state_of("/* tcs(eventual $long) */ SELECT v FROM t", level => 'eventual', set => { 'tcs.hint_errors' => 'warning' }),
+	'00000', '... and a malformed one');
 is(state_of("/* \xc3\xa4\xe2\x82\xac */ $stale SELECT '\xc3\xa4', v FROM t"), '00000', 'text that is not ASCII');
 
 

@@ -141,21 +141,16 @@ is(level_of($c, $read), $session, 'it is gone with its statement');
 is($c->ok_query("$strong SHOW tcs.read_level"), 'session', '... and is no setting');
 
 foreach my $sql (
-	"-- tcs(strong)\n$read",
-	"/*+ tcs(strong) */ $read",
 	"/* say tcs(strong) */ $read",
 	"/* /* tcs(strong) */ */ $read",
 	"/* tcs strong */ $read",
 	"/* tcsx(strong) */ $read",
-	"SELECT $strong v FROM t",
-	"SELECT v FROM t $strong",
 	"$read; $strong",
 	"SELECT v, '$strong' FROM t",
 	"SELECT v, \$\$ $strong \$\$ FROM t",
 	"SELECT v, \$a\$ ; $strong $read \$a\$ FROM t",
 	"SELECT v, E'\\'; $strong ' FROM t",
 	"SELECT v AS \"; $strong \" FROM t",
-	"EXPLAIN (ANALYZE $strong) $read",
 	'/* ' . ('x' x 524288) . 'tcs(strong)' . ('x' x 524288) . " */ $read",)
 {
 	is(level_of($c, $sql), $session, 'no hint: ' . substr($sql, 0, 100));
@@ -190,7 +185,8 @@ foreach my $what (sort keys %inside)
 	{
 		is(level_of($c, "$strong " . $sql =~ s/HINT//r), 'strong|hint', "$what: hint before its first word");
 		is(level_of($c, '/* tcs(eventual) */ ' . $sql =~ s/HINT/$strong/r),
-			'strong|hint', "$what: of two, the inner one");
+			'22023', "$what: not two");
+		$c->query('DEALLOCATE ALL');
 	}
 	is(scalar warnings_of($c), 0, '... without a warning');
 }
@@ -270,7 +266,7 @@ is( answers($c->query("$read; $last;\n-- ;\n$strong\n-- a;\n$read;\n$last; $stro
 	'... over several lines');
 is( answers(
 		$c->query(
-			"SELECT ';' || E'\\';' || \$\$ ; /* \$\$;/* ; */ $strong $read;$last;$read/* tcs(eventual) */;$last")),
+			"SELECT ';' || E'\\';' || \$\$ ; /* \$\$;/* ; */ $strong $read;$last;$read/* eventual */;$last")),
 	";'; ; /*  / $value / strong|hint / $value / $session",
 	'... with semicolons in literals and comments');
 
@@ -354,6 +350,7 @@ my @malformed = (
 	[ '/* tcs(strong=1, ' . ('x' x 100000) . ') */', qr/"strong" cannot be set/, 8 ],
 	[ '/* tcs(' . ('x' x 100000) . ') */', qr/"x{1,100}\.\.\." is not a level/, 8 ],);
 
+is($c->ok_query('SHOW tcs.hint_errors'), 'error', 'what is wrong with a hint is an error');
 foreach my $case (@malformed)
 {
 	my ($hint, $detail, $position) = @$case;
@@ -363,6 +360,17 @@ foreach my $case (@malformed)
 	$position //= index($characters, '^') + 1;
 	$hint =~ s/\^//;
 
+	my ($failed) = $c->query("$hint $read");
+
+	is($failed->{state}, '22023', 'an error: ' . substr($hint, 0, 60));
+	is($failed->{error}{P}, $position, '... its position');
+	like($failed->{error}{D}, $detail, '... its detail');
+	($failed) = $c->extended("$hint $read")->sync->results;
+	is($failed->{state}, '22023', '... also by the extended protocol');
+	is($failed->{error}{P}, $position, '... with its position');
+	next if $hint =~ /session_token/;
+
+	$c->ok_query("SET tcs.hint_errors = 'warning'");
 	is(level_of($c, "$hint $read"), $session, 'malformed: ' . substr($hint, 0, 60));
 	my @warnings = warnings_of($c);
 
@@ -371,25 +379,35 @@ foreach my $case (@malformed)
 	is($warnings[0]{P}, $position, '... its position');
 	like($warnings[0]{D}, $detail, '... its detail');
 	isnt($warnings[0]{H}, undef, '... its hint');
+	$c->ok_query('RESET tcs.hint_errors');
 }
 
 # The other ways in: one warning each, too.
 foreach my $what (sort keys %inside)
 {
 	my $sql = $inside{$what} =~ s{HINT}{/* tcs(stong) */}r;
+	my ($failed) = grep { $_->{state} ne '00000' } $c->query($sql);
 
+	is($failed->{state}, '22023', "an error: $what");
+	is($failed->{error}{P} // $failed->{error}{p}, index($sql, 'stong') + 1, '... its position');
+	$c->query('ROLLBACK');
+	$c->query('DEALLOCATE ALL');
+	warnings_of($c);
+	$c->ok_query("SET tcs.hint_errors = 'warning'");
 	is(level_of($c, $sql), $session, "malformed: $what");
 	my @warnings = warnings_of($c);
 
-	is(scalar @warnings, 1, '... one warning') or diag(explain(\@warnings));
+	is(scalar @warnings, $what =~ /PREPARE/ ? 2 : 1, '... one warning for each call') or diag(explain(\@warnings));
 	is($warnings[0]{P} // $warnings[0]{p}, index($sql, 'stong') + 1, '... its position');
+	$c->ok_query('RESET tcs.hint_errors');
 }
+$c->ok_query("SET tcs.hint_errors = 'warning'");
 is(state_of($c->extended("/* tcs(stong) */ $read")->sync->results), '00000', 'malformed: extended protocol');
 is(scalar warnings_of($c), 1, '... one warning');
 is(level_of($c, "$read; /* tcs(stong) */ $read; $read"), $session, 'malformed: in a string');
 is(scalar warnings_of($c), 1, '... one warning');
 is(level_of($c, "$strong EXPLAIN ANALYZE /* tcs(stong) */ $read"),
-	$session, 'malformed before the query: one before the first word does not count');
+	$session, 'two of them: neither counts');
 is(scalar warnings_of($c), 1, '... one warning');
 
 # Of what was malformed, nothing is kept.
@@ -400,6 +418,18 @@ warnings_of($c);
 ##
 ## tcs.hints
 ##
+
+$c->ok_query('RESET tcs.hint_errors; SET tcs.hints = off');
+$c->ok_query("PREPARE made_while_off AS $strong $read");
+is(level_of($c, 'EXECUTE made_while_off'), $session, 'tcs.hints = off: EXECUTE') foreach 1 .. 7;
+$c->ok_query('SET tcs.hints = on');
+is(level_of($c, 'EXECUTE made_while_off'), 'strong|hint', '... and on again');
+$c->ok_query('SET tcs.hints = off');
+$c->parse('made_off', "$strong $read")->sync->results;
+$c->bind('', 'made_off')->execute('')->sync->results foreach 1 .. 7;
+$c->ok_query('SET tcs.hints = on');
+$c->bind('', 'made_off')->execute('')->sync->results;
+is($c->ok_query($last), 'strong|hint', '... by the protocol');
 
 foreach my $hint ($strong, '/* tcs(stong) */', '/* tcs() */')
 {
@@ -427,8 +457,7 @@ is(state_of($c->query('SET tcs.hints = maybe')), '22023', 'tcs.hints has no othe
 		'... with options');
 	is(answers($p->query("$strong INSERT INTO copied VALUES (1); SELECT count(*) FROM copied")),
 		' / 2', 'primary: a write with a hint');
-	is(answers($p->query('/* tcs(stong) */ INSERT INTO copied VALUES (1)')), '', '... with a malformed one');
-	cmp_ok(scalar warnings_of($p), '<=', 1, '... one warning at most');
+	is(answers($p->query('/* tcs(stong) */ INSERT INTO copied VALUES (1)')), '22023', '... with a malformed one');
 	$p->disconnect;
 }
 wait_for_replay($primary, $standby);
@@ -470,11 +499,11 @@ foreach my $what (sort keys %forms)
 		[ $careful, '', 'TC001' ],
 		[ $careful, '/* tcs(eventual) */', '00000' ],
 		[ $careful, '/* tcs(session) */', 'TC001' ],
-		[ $careful, '/* tcs(stong) */', 'TC001' ],
+		[ $careful, '/* tcs(stong) */', '22023' ],
 		[ $careless, '', '00000' ],
 		[ $careless, '/* tcs(eventual) */', '00000' ],
 		[ $careless, '/* tcs(session) */', 'TC001' ],
-		[ $careless, '/* tcs(stong) */', '00000' ],)
+		[ $careless, '/* tcs(stong) */', '22023' ],)
 	{
 		my ($client, $hint, $state) = @$case;
 		my $session_level = $client == $careful ? 'session' : 'eventual';
@@ -552,8 +581,7 @@ $bare->ok_query('RESET tcs.read_level');
 }
 
 # A token in the hint
-is(answers($bare->query("/* tcs(session_token='$token') */ $read")), $old, 'tcs.hints = on reads no token');
-is(scalar warnings_of($bare), 1, '... and says so');
+is(answers($bare->query("/* tcs(session_token='$token') */ $read")), '22023', 'tcs.hints = on reads no token, and refuses it');
 $bare->ok_query(q{SET tcs.hints = 'all'});
 is(answers($bare->query("/* tcs(session_token='$token') */ $read")), 'TC001', 'tcs.hints = all: a token');
 is(answers($bare->query("/* tcs(session, session_token=$token) */ $read")), 'TC001', '... without quotes, with a level');
@@ -561,8 +589,12 @@ is(answers($bare->query("/* tcs(eventual, session_token='$token') */ $read")), $
 is(answers($bare->query($read)), $old, '... is that of its statement');
 is($bare->ok_query('SHOW tcs.session_token'), '', '... and no setting');
 is(scalar warnings_of($bare), 0, '... without a warning');
-is(answers($bare->query("/* tcs(session_token='$token.') */ $read")), $old, '... a damaged one');
-like(last_warning($bare, 'D'), qr/not a session token/, '... is malformed');
+{
+	my ($failed) = $bare->query("/* tcs(session_token='$token.') */ $read");
+
+	is($failed->{state}, '22023', '... a damaged one');
+	like($failed->{error}{D}, qr/not a session token/, '... is malformed');
+}
 {
 	my $held;
 	my @got = $look->release($bare, "/* tcs(max_wait=1min, session_token='$token') */ $read", \$held);
