@@ -25,6 +25,7 @@
 #include "commands/sequence.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -93,11 +94,13 @@ open_to_change(TcsRuleTable table, AclMode privileges, const char *function)
 	/* before the lock, which would keep others waiting */
 	if (pg_class_aclcheck(relid, GetUserId(), privileges) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(relid));
-	rel = tcs_rule_table_open(table, ShareRowExclusiveLock);
+	/* one caller at a time; who drops something, or writes by hand, does not wait */
+	rel = tcs_rule_table_open(table, ShareUpdateExclusiveLock);
 	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("extension tcs has no table of rules in this database")));
+	LockRelationOid(RelationGetRelid(rel), RowExclusiveLock);
 	if (check_enable_rls(RelationGetRelid(rel), InvalidOid, false) == RLS_ENABLED)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -265,7 +268,7 @@ drop_rules_of_nobody(Relation rel)
 		Oid			role = tcs_rule_oid(rel, lfirst(lc), Anum_rule_role);
 
 		if (OidIsValid(role) && !SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
-			tcs_rule_table_delete(rel, lfirst(lc));
+			(void) tcs_rule_table_delete(rel, lfirst(lc));
 	}
 }
 
@@ -368,7 +371,7 @@ tcs_set_rule(PG_FUNCTION_ARGS)
 	else
 		tcs_rule_table_insert(rel, tuple);
 	warn_if_it_cannot_be_met(rel, tuple);
-	/* nobody else may change it until this is committed */
+	/* the next caller waits until this is committed */
 	relation_close(rel, NoLock);
 	PG_RETURN_INT32(id);
 }
@@ -436,9 +439,10 @@ tcs_drop_rule(PG_FUNCTION_ARGS)
 	{
 		if (!is_to_be_dropped(fcinfo, rel, lfirst(lc)))
 			continue;
+		if (!tcs_rule_table_delete(rel, lfirst(lc)))
+			continue;
 		id = id_of(rel, lfirst(lc));
 		found = true;
-		tcs_rule_table_delete(rel, lfirst(lc));
 	}
 	if (!found)
 		no_such_rule();
@@ -462,8 +466,8 @@ delete_group(Relation rel, const char *name)
 
 		if (has == NULL || strcmp(has, name) != 0)
 			continue;
-		tcs_rule_table_delete(rel, lfirst(lc));
-		n++;
+		if (tcs_rule_table_delete(rel, lfirst(lc)))
+			n++;
 	}
 	return n;
 }

@@ -28,6 +28,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
@@ -48,6 +49,8 @@
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -269,21 +272,61 @@ tcs_rule_table_insert(Relation rel, HeapTuple tuple)
 	CommandCounterIncrement();
 }
 
+/* Lock a row that is to be changed, and wait for whoever is changing it. */
+static TM_Result
+lock_row(Relation rel, HeapTuple tuple)
+{
+	HeapTupleData row = {.t_self = tuple->t_self};
+	TM_FailureData failure;
+	TM_Result	result;
+	Buffer		buffer;
+
+	result = heap_lock_tuple(rel, &row, GetCurrentCommandId(false), LockTupleExclusive,
+							 LockWaitBlock, false, &buffer, &failure);
+	ReleaseBuffer(buffer);
+	return result;
+}
+
+static void
+require_locked(Relation rel, TM_Result result)
+{
+	if (result != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not change table \"%s\" because of a concurrent change",
+						RelationGetRelationName(rel)),
+				 errhint("Try again.")));
+}
+
 void
 tcs_rule_table_update(Relation rel, HeapTuple old, HeapTuple tuple)
 {
 	require_plain_indexes(rel);
+	require_locked(rel, lock_row(rel, old));
 	CatalogTupleUpdate(rel, &old->t_self, tuple);
 	tcs_rule_table_changed();
 	CommandCounterIncrement();
 }
 
-void
-tcs_rule_table_delete(Relation rel, HeapTuple tuple)
+static void
+delete_locked(Relation rel, HeapTuple tuple)
 {
 	CatalogTupleDelete(rel, &tuple->t_self);
 	tcs_rule_table_changed();
 	CommandCounterIncrement();
+}
+
+/* False if somebody else has deleted it. */
+bool
+tcs_rule_table_delete(Relation rel, HeapTuple tuple)
+{
+	TM_Result	result = lock_row(rel, tuple);
+
+	if (result == TM_Deleted)
+		return false;
+	require_locked(rel, result);
+	delete_locked(rel, tuple);
+	return true;
 }
 
 
@@ -295,34 +338,38 @@ typedef bool (*RowTest) (Relation rel, HeapTuple tuple, const void *what);
 /*
  * Delete the rows that a test is true for.
  *
- * The lock that keeps other writers out is only taken if there are any.
+ * Anybody who drops something comes here.  So what he locks until he commits is no
+ * more than the rows that go: others can make and drop rules meanwhile.
  */
 static void
 delete_rows(TcsRuleTable table, RowTest test, const void *what)
 {
-	static const LOCKMODE modes[] = {AccessShareLock, ShareRowExclusiveLock};
+	Relation	rel = tcs_rule_table_try_open(table, AccessShareLock);
+	bool		again = rel != NULL;
 
-	for (int i = 0; i < lengthof(modes); i++)
+	while (again)
 	{
-		Relation	rel = tcs_rule_table_try_open(table, modes[i]);
-		int			found = 0;
 		ListCell   *lc;
 
-		if (rel == NULL)
-			return;
+		again = false;
 		foreach(lc, tcs_rule_table_rows(rel))
 		{
+			TM_Result	result;
+
 			if (!test(rel, lfirst(lc), what))
 				continue;
-			found++;
-			if (modes[i] == ShareRowExclusiveLock)
-				tcs_rule_table_delete(rel, lfirst(lc));
+			LockRelationOid(RelationGetRelid(rel), RowExclusiveLock);
+			result = lock_row(rel, lfirst(lc));
+			if (result == TM_Ok)
+				delete_locked(rel, lfirst(lc));
+			else if (result == TM_Updated)
+				again = true;	/* there is a newer row, which is seen now */
+			else if (result != TM_Deleted)
+				require_locked(rel, result);
 		}
-		/* who has changed it keeps others out until it is committed */
-		relation_close(rel, modes[i] == AccessShareLock || found == 0 ? modes[i] : NoLock);
-		if (found == 0)
-			return;
 	}
+	if (rel != NULL)
+		relation_close(rel, AccessShareLock);
 }
 
 /* An object that was dropped. */
@@ -563,35 +610,27 @@ tcs_rules_on_rename(PG_FUNCTION_ARGS)
 {
 	const EventTriggerData *data = require_event_trigger(fcinfo);
 	bool		before = strcmp(data->event, "ddl_command_start") == 0;
-	static const LOCKMODE modes[] = {AccessShareLock, ShareRowExclusiveLock};
+	Relation	rel;
+	ListCell   *lc;
 
 	if (!OidIsValid(tcs_rule_table_oid(TCS_TABLE_RULE)))
 		PG_RETURN_NULL();
 	if (before)
 		refuse_other_schema(data);
-	for (int i = 0; i < lengthof(modes); i++)
+	rel = tcs_rule_table_try_open(TCS_TABLE_RULE, AccessShareLock);
+	if (rel == NULL)
+		PG_RETURN_NULL();
+	foreach(lc, tcs_rule_table_rows(rel))
 	{
-		Relation	rel = tcs_rule_table_try_open(TCS_TABLE_RULE, modes[i]);
-		int			found = 0;
-		ListCell   *lc;
+		HeapTuple	old = lfirst(lc);
+		HeapTuple	tuple = before ? row_with_numbers(rel, old) : row_with_names(rel, old);
 
-		if (rel == NULL)
-			PG_RETURN_NULL();
-		foreach(lc, tcs_rule_table_rows(rel))
-		{
-			HeapTuple	old = lfirst(lc);
-			HeapTuple	tuple = before ? row_with_numbers(rel, old) : row_with_names(rel, old);
-
-			if (tuple == NULL)
-				continue;
-			found++;
-			if (modes[i] == ShareRowExclusiveLock)
-				tcs_rule_table_update(rel, old, tuple);
-		}
-		relation_close(rel, modes[i] == AccessShareLock || found == 0 ? modes[i] : NoLock);
-		if (found == 0)
-			break;
+		if (tuple == NULL)
+			continue;
+		LockRelationOid(RelationGetRelid(rel), RowExclusiveLock);
+		tcs_rule_table_update(rel, old, tuple);
 	}
+	relation_close(rel, AccessShareLock);
 	PG_RETURN_NULL();
 }
 

@@ -58,7 +58,7 @@ extern Relation tcs_rule_table_try_open(TcsRuleTable table, LOCKMODE lockmode);
 extern List *tcs_rule_table_rows(Relation rel);
 extern void tcs_rule_table_insert(Relation rel, HeapTuple tuple);
 extern void tcs_rule_table_update(Relation rel, HeapTuple old, HeapTuple tuple);
-extern void tcs_rule_table_delete(Relation rel, HeapTuple tuple);
+extern bool tcs_rule_table_delete(Relation rel, HeapTuple tuple);
 extern void tcs_rule_table_changed(void);
 extern char *tcs_rule_text(Relation rel, HeapTuple tuple, int attnum);
 extern Oid	tcs_rule_oid(Relation rel, HeapTuple tuple, int attnum);

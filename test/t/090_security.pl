@@ -15,6 +15,7 @@ use Test::More;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsTest;
+use TcsWire;
 
 my $primary = new_primary('primary', init => { extra => [ '-E', 'UTF8', '--locale=C' ] });
 my $rule_columns = q{id int, relation regclass, function text, schema name, role regrole,
@@ -165,6 +166,29 @@ is(psql_err($primary, q{ALTER TABLE tcs.rule ENABLE ROW LEVEL SECURITY}, dbname 
 is(mallory(q{SELECT tcs.set_rule(level => 'session')}, dbname => 'shared'), '42501', '... is not passed by');
 $primary->safe_psql('shared', q{ALTER TABLE tcs.rule DISABLE ROW LEVEL SECURITY;
 	DROP RULE r ON tcs.rule; DROP TRIGGER a ON tcs.rule; DROP TRIGGER b ON tcs.rule; DROP TRIGGER a ON tcs.rule_group});
+
+
+# whoever drops something of his keeps nobody from making rules, and waits for who does
+{
+	my $dropping = TcsWire->new($primary, dbname => 'shared');
+	my $setting = TcsWire->new($primary, dbname => 'shared');
+
+	$primary->safe_psql('shared', q{CREATE TABLE public.c (i int); CREATE TABLE public.d (i int);
+		SELECT tcs.set_rule('public.c', 'strong'); SELECT tcs.set_rule('public.d', 'strong')});
+	$dropping->ok_query('BEGIN; DROP TABLE public.c');
+	is(psql_err($primary, q{SET lock_timeout = '10s'; SELECT tcs.set_rule('public.d', 'session'); SELECT tcs.drop_rule('public.d')},
+		dbname => 'shared'), '00000', 'rules are made while a transaction has dropped something');
+	$dropping->ok_query('ROLLBACK');
+	$setting->ok_query(q{BEGIN; SELECT tcs.set_rule('public.c', 'session')});
+	$dropping->simple('DROP TABLE public.c')->flush;
+	ok($primary->poll_query_until('postgres',
+		q{SELECT count(*) > 0 FROM pg_stat_activity WHERE query = 'DROP TABLE public.c' AND wait_event_type = 'Lock'}),
+		'who drops what another one makes a rule for waits');
+	$setting->ok_query('COMMIT');
+	is(($dropping->results)[-1]{state} // '00000', '00000', '... and goes on');
+	is($primary->safe_psql('shared', 'SELECT count(*) FROM tcs.rule'), '0', '... with the rule');
+	$_->disconnect foreach $dropping, $setting;
+}
 
 
 ##
