@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "access/reloptions.h"
+#include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/dbcommands.h"
@@ -31,6 +32,7 @@
 #include "tcs_compat.h"
 #include "tcs_fdw.h"
 #include "tcs_guc.h"
+#include "tcs_own.h"
 
 PG_FUNCTION_INFO_V1(tcs_fdw_validator);
 
@@ -232,7 +234,8 @@ tcs_server_get(char **why_not)
 	}
 	server = GetForeignServer(serverid);
 	fdw = GetForeignDataWrapper(server->fdwid);
-	if (strcmp(fdw->fdwname, "tcs_fdw") != 0)
+	if (strcmp(fdw->fdwname, "tcs_fdw") != 0 ||
+		!tcs_is_own(ForeignDataWrapperRelationId, fdw->fdwid))
 	{
 		*why_not = psprintf("server \"%s\" is not one of the foreign-data wrapper tcs_fdw",
 							server->servername);
