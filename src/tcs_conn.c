@@ -21,6 +21,10 @@
  *	  pg_settings; so what is not hidden shows that the library is there, and keeps
  *	  all settings that begin with its name to itself.
  *
+ *	  What comes is not trusted (see tcs_wire.c).  A server that sends more than an
+ *	  answer, or something else, is left; tcs_worker.c waits longer each time
+ *	  before it connects again.
+ *
  *	  Either may name several hosts.  Then libpq looks for the one that is no
  *	  standby; but a deposed primary that still runs is none either, so after an
  *	  answer that cannot be used, the search begins one host further on.
@@ -35,6 +39,7 @@
 
 #include "tcs_conn.h"
 #include "tcs_token.h"
+#include "tcs_wire.h"
 
 /* How a question is put, by TcsQuestion. */
 static const char *const ask_replication[] = {
@@ -60,8 +65,11 @@ static bool several_hosts;
 static int	first_host = 0;		/* where the search begins, modulo their
 								 * number */
 static uint64 socket_serial = 0;
+static TcsIntake intake;		/* since connecting began, or since the last
+								 * question */
+static bool has_answered;		/* the question on its way */
 
-/* libpq's message on one line, in the caller's buffer. */
+/* libpq's message on one line, in the caller's buffer, for any encoding. */
 static void
 copy_message(char *reason, const char *message)
 {
@@ -86,16 +94,25 @@ copy_message(char *reason, const char *message)
 	}
 	while (len > 0 && (reason[len - 1] == ' ' || reason[len - 1] == '.'))
 		reason[--len] = '\0';
+	tcs_wire_ascii(reason);
+}
+
+/* Notices of the primary are for nobody; libpq would write them to the log. */
+static void
+ignore_notice(void *arg, const PGresult *result)
+{
 }
 
 /* Add what a DBA can do about it, for the cases that have a known cure. */
 static void
-copy_conn_error(char *reason)
+copy_error(char *reason, const char *error)
 {
 	char		message[TCS_REASON_LEN];
 	const char *cure = "";
 
-	copy_message(message, PQerrorMessage(conn));
+	copy_message(message, error);
+	if (message[0] == '\0')
+		strlcpy(message, "the server did not say what went wrong", TCS_REASON_LEN);
 	if (strstr(message, "no pg_hba.conf entry"))
 		cure = " (add the line to pg_hba.conf of the primary, as for streaming)";
 	else if (strstr(message, "max_wal_senders") || strstr(message, "too many clients"))
@@ -107,6 +124,25 @@ copy_conn_error(char *reason)
 		cure = " (" TCS_NO_LIBRARY ")";
 	snprintf(reason, TCS_REASON_LEN, "%.*s%s",
 			 (int) (TCS_REASON_LEN - 1 - strlen(cure)), message, cure);
+}
+
+/*
+ * Close the connection, for a reason of ours or, without one, for libpq's.
+ * Returns false, for the caller to return.  A server that does not behave is not
+ * asked first the next time, if there are others.
+ */
+static bool
+give_up(char *reason, const char *ours)
+{
+	if (ours)
+	{
+		strlcpy(reason, ours, TCS_REASON_LEN);
+		(void) tcs_conn_has_another_host();
+	}
+	else
+		copy_error(reason, PQerrorMessage(conn));
+	tcs_conn_close();
+	return false;
 }
 
 /* A list of libpq's, beginning with another element; palloc'd. */
@@ -240,14 +276,9 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 	is_replication = replication;
 
 	if (conn == NULL || PQstatus(conn) == CONNECTION_BAD)
-	{
-		if (conn)
-			copy_conn_error(reason);
-		else
-			strlcpy(reason, "out of memory", TCS_REASON_LEN);
-		tcs_conn_close();
-		return false;
-	}
+		return give_up(reason, conn ? NULL : "out of memory");
+	PQsetNoticeReceiver(conn, ignore_notice, NULL);
+	tcs_intake_begin(&intake, TCS_INTAKE_ANSWER);
 	socket_serial++;
 	polling = PGRES_POLLING_WRITING;
 	state = TCS_CONN_CONNECTING;
@@ -313,13 +344,11 @@ tcs_conn_ask(TcsQuestion question, char *reason)
 {
 	Assert(state == TCS_CONN_IDLE);
 
+	tcs_intake_begin(&intake, TCS_INTAKE_ANSWER);
 	if (!PQsendQuery(conn, (is_replication ? ask_replication : ask_sql)[question]) ||
 		PQflush(conn) < 0)
-	{
-		copy_conn_error(reason);
-		tcs_conn_close();
-		return false;
-	}
+		return give_up(reason, NULL);
+	has_answered = false;
 	state = TCS_CONN_ASKED;
 	return true;
 }
@@ -327,44 +356,81 @@ tcs_conn_ask(TcsQuestion question, char *reason)
 static bool
 advance_connecting(char *reason)
 {
+	const char *violation;
+
 	/* libpq goes on to the next host, or the next address, by itself */
 	socket_serial++;
-	polling = PQconnectPoll(conn);
+	polling = tcs_wire_connect(&intake, conn, &violation);
 	if (polling == PGRES_POLLING_FAILED)
-	{
-		copy_conn_error(reason);
-		tcs_conn_close();
-		return false;
-	}
+		return give_up(reason, violation);
 	if (polling == PGRES_POLLING_OK)
 	{
 		if (PQsetnonblocking(conn, 1) != 0)
-		{
-			copy_conn_error(reason);
-			tcs_conn_close();
-			return false;
-		}
+			return give_up(reason, NULL);
+		tcs_intake_begin(&intake, TCS_INTAKE_ANSWER);
 		state = TCS_CONN_IDLE;
 	}
 	return true;
 }
 
-/* Take what has come; *answered is set once an answer is complete. */
+/* Look at a result: is it the one answer to the question? */
+static bool
+take_result(const PGresult *result, TcsAnswerText *answer, char *reason)
+{
+	switch (PQresultStatus(result))
+	{
+		case PGRES_TUPLES_OK:
+			if (has_answered)
+				strlcpy(reason, "the server gave more than one answer", TCS_REASON_LEN);
+			else if (PQntuples(result) == 1 && PQnfields(result) == 1 &&
+					 PQgetisnull(result, 0, 0))
+				strlcpy(reason, TCS_NO_LIBRARY, TCS_REASON_LEN);
+			else if (!tcs_wire_is_value(result) || PQfformat(result, 0) != 0)
+				strlcpy(reason, "the server's answer is not one line", TCS_REASON_LEN);
+			else if (!tcs_readindex_parse(PQgetvalue(result, 0, 0), answer))
+				strlcpy(reason, "the primary's answer is not understood (another version of tcs?)",
+						TCS_REASON_LEN);
+			else
+				return true;
+			break;
+		case PGRES_FATAL_ERROR:
+		case PGRES_NONFATAL_ERROR:
+		case PGRES_BAD_RESPONSE:
+			copy_error(reason, PQresultErrorMessage(result));
+			break;
+		default:
+			snprintf(reason, TCS_REASON_LEN, "the server answered with something else (%s)",
+					 PQresStatus(PQresultStatus(result)));
+			break;
+	}
+	return false;
+}
+
+/* Let libpq read what has come, within bounds. */
+static bool
+read_input(char *reason)
+{
+	if (!tcs_intake_read(&intake, conn))
+		return give_up(reason, NULL);
+	/* this is also where libpq drops what nobody has asked for */
+	if (PQisBusy(conn) || state == TCS_CONN_IDLE)
+	{
+		if (tcs_intake_is_over(&intake))
+			return give_up(reason, "the server sent more than an answer");
+	}
+	if (PQstatus(conn) == CONNECTION_BAD)
+		return give_up(reason, NULL);
+	return true;
+}
+
+/* Take what has come; *answered is set once an answer is there. */
 static bool
 advance_asked(bool *answered, TcsAnswerText *answer, char *reason)
 {
-	if (!PQconsumeInput(conn))
-	{
-		copy_conn_error(reason);
-		tcs_conn_close();
+	if (!read_input(reason))
 		return false;
-	}
 	if (PQflush(conn) < 0)
-	{
-		copy_conn_error(reason);
-		tcs_conn_close();
-		return false;
-	}
+		return give_up(reason, NULL);
 	while (!PQisBusy(conn))
 	{
 		PGresult   *result = PQgetResult(conn);
@@ -373,29 +439,18 @@ advance_asked(bool *answered, TcsAnswerText *answer, char *reason)
 		if (result == NULL)
 		{
 			state = TCS_CONN_IDLE;
+			if (!has_answered)
+				return give_up(reason, "the server ended its answer without a result");
 			return true;
 		}
-		ok = PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1;
-		if (!ok)
-			copy_conn_error(reason);
-		else if (PQnfields(result) == 1 && PQgetisnull(result, 0, 0))
-		{
-			ok = false;
-			strlcpy(reason, TCS_NO_LIBRARY, TCS_REASON_LEN);
-		}
-		else if (!tcs_readindex_parse(PQgetvalue(result, 0, 0), answer))
-		{
-			ok = false;
-			strlcpy(reason, "the primary's answer is not understood (another version of tcs?)",
-					TCS_REASON_LEN);
-		}
+		ok = take_result(result, answer, reason);
 		PQclear(result);
 		if (!ok)
 		{
 			tcs_conn_close();
 			return false;
 		}
-		*answered = true;
+		has_answered = *answered = true;
 	}
 	return true;
 }
@@ -416,13 +471,7 @@ tcs_conn_advance(bool *answered, TcsAnswerText *answer, char *reason)
 			return advance_connecting(reason);
 		case TCS_CONN_IDLE:
 			/* nothing is due but the end of the connection, or a notice */
-			if (!PQconsumeInput(conn))
-			{
-				copy_conn_error(reason);
-				tcs_conn_close();
-				return false;
-			}
-			return true;
+			return read_input(reason);
 		case TCS_CONN_ASKED:
 			return advance_asked(answered, answer, reason);
 	}

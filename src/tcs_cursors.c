@@ -20,6 +20,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
@@ -39,6 +40,9 @@
 #define TCS_SQL_CURSORS \
 	"SELECT name, is_scrollable, statement FROM pg_catalog.pg_cursors" \
 	" WHERE name OPERATOR(pg_catalog.<>) '' ORDER BY creation_time, name"
+
+/* More cursors than this are not brought: a peer could name them without end. */
+#define TCS_MAX_CURSORS	1000
 
 /* A cursor on the primary. */
 typedef struct Cursor
@@ -74,6 +78,15 @@ take_cursors(PGresult *result, void *arg)
 	{
 		Cursor	   *cursor = palloc(sizeof(Cursor));
 
+		for (int j = 0; j < 3; j++)
+		{
+			if (PQgetisnull(result, i, j) || PQfformat(result, j) != 0 ||
+				!pg_verifymbstr(PQgetvalue(result, i, j), PQgetlength(result, i, j), true))
+				tcs_remote_refuse_answer();
+		}
+		if (PQgetlength(result, i, 0) >= NAMEDATALEN ||
+			list_length(*cursors) >= TCS_MAX_CURSORS)
+			tcs_remote_refuse_answer();
 		cursor->name = pstrdup(PQgetvalue(result, i, 0));
 		cursor->quoted = pstrdup(quote_identifier(cursor->name));
 		cursor->scroll = strcmp(PQgetvalue(result, i, 1), "t") == 0;
@@ -100,6 +113,8 @@ take_columns(PGresult *description, void *arg)
 		TcsTransfer transfer = TCS_TRANSFER_IMPOSSIBLE;
 		TargetEntry *target;
 
+		if (!pg_verifymbstr(PQfname(description, i), strlen(PQfname(description, i)), true))
+			tcs_remote_refuse_answer();
 		if (SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)))
 			transfer = tcs_portable_type(type);
 		/* there is no way to have it cast */
@@ -185,8 +200,12 @@ make_value(Store *store, PGresult *result, int row, int column)
 	StringInfoData buf;
 
 	if (store->as_text)
+	{
+		/* functions of input take that for granted; those of receiving do not */
+		pg_verifymbstr(data, PQgetlength(result, row, column), false);
 		return InputFunctionCall(&store->functions[column], data,
 								 store->ioparams[column], attribute->atttypmod);
+	}
 	buf.data = data;
 	buf.len = PQgetlength(result, row, column);
 	buf.maxlen = buf.len + 1;
@@ -218,7 +237,8 @@ take_rows(PGresult *result, void *arg)
 		old = MemoryContextSwitchTo(store->row_context);
 		for (int j = 0; j < store->ncolumns; j++)
 		{
-			if (PQftype(result, j) != TupleDescAttr(desc, j)->atttypid)
+			if (PQftype(result, j) != TupleDescAttr(desc, j)->atttypid ||
+				PQfformat(result, j) != (store->as_text ? 0 : 1))
 				tcs_remote_refuse_answer();
 			store->nulls[j] = PQgetisnull(result, i, j) != 0;
 			store->values[j] = store->nulls[j] ? (Datum) 0 : make_value(store, result, i, j);

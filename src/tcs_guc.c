@@ -582,6 +582,24 @@ define_server_settings(void)
 							 NULL, assign_enabled, NULL);
 }
 
+/*
+ * What a standby says of itself at its start is shown in databases of any
+ * encoding, and start-up options are in none.
+ */
+static bool
+check_asker(char **newval, void **extra, GucSource source)
+{
+	for (const char *p = *newval; p && *p != '\0'; p++)
+	{
+		if (*p < ' ' || *p > '~')
+		{
+			GUC_check_errdetail("It can only contain printable ASCII characters.");
+			return false;
+		}
+	}
+	return true;
+}
+
 /* Settings by which the nodes talk to each other; not for users. */
 static void
 define_internal_settings(void)
@@ -591,7 +609,7 @@ define_internal_settings(void)
 							   NULL,
 							   &tcs_asker, "", PGC_BACKEND,
 							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE,
-							   NULL, NULL, NULL);
+							   check_asker, NULL, NULL);
 
 	DefineCustomStringVariable(TCS_REDIRECTED_FOR,
 							   "Names what a standby needs of the transaction that it begins here.",

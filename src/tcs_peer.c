@@ -9,6 +9,11 @@
  *	  is thrown out of them leaves the connection as it is, to be looked at when
  *	  the transaction ends.
  *
+ *	  What comes is not trusted (see tcs_wire.c).  Whatever does not answer what was
+ *	  sent, or is more than an answer, is a violation: the connection is not used
+ *	  any more.  Only the rows of the client's statement may be as long as they
+ *	  like, and come when they like; all else has a deadline and a limit.
+ *
  *	  A server may list several hosts.  libpq tries one after the other, but
  *	  leaves it to the operating system how long it waits for one that does not
  *	  answer at all, which is minutes.  So each gets its share of the time, and
@@ -32,6 +37,9 @@
 
 /* How long the server may take to skip what follows on an error, in us. */
 #define TCS_SKIP_US		1000000
+
+/* Rows in one result, where libpq can put several into one. */
+#define TCS_CHUNK_ROWS	16
 
 /* Results that are skipped at most where nobody wants to wait. */
 #define TCS_SKIP_RESULTS	1000
@@ -70,10 +78,10 @@ tcs_peer_close(void)
 char *
 tcs_peer_message(const char *message)
 {
-	char	   *line = pstrdup(message);
+	char	   *line = tcs_wire_text(message);
 	char	   *to = line;
 
-	for (const char *from = message; *from != '\0'; from++)
+	for (const char *from = line; *from != '\0'; from++)
 	{
 		bool		blank = strchr(" \t\n", *from) != NULL;
 
@@ -86,6 +94,33 @@ tcs_peer_message(const char *message)
 		to--;
 	*to = '\0';
 	return line;
+}
+
+/* The server has sent what it must not.  The reason is a constant. */
+void
+tcs_peer_violates(const char *violation)
+{
+	if (tcs_peer.violation == NULL)
+		tcs_peer.violation = violation;
+}
+
+/* Can the connection still be used? */
+bool
+tcs_peer_is_sound(void)
+{
+	return tcs_peer.violation == NULL && PQstatus(tcs_peer.conn) == CONNECTION_OK;
+}
+
+/* Why it cannot, for a detail line. */
+char *
+tcs_peer_loss(void)
+{
+	char	   *message;
+
+	if (tcs_peer.violation)
+		return pstrdup(tcs_peer.violation);
+	message = tcs_peer_message(PQerrorMessage(tcs_peer.conn));
+	return message[0] != '\0' ? message : pstrdup("the server did not say what went wrong");
 }
 
 
@@ -104,12 +139,13 @@ receive_notice(void *arg, const PGresult *result)
 		PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL),
 		PQresultErrorField(result, PG_DIAG_MESSAGE_HINT),
 	};
-	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	MemoryContext old = CurrentMemoryContext;
 	ErrorData  *edata;
+	int			sqlstate;
 
 	/* what is said about our own commands is not for the client */
-	if (!tcs_peer.running || severity == NULL || sqlstate == NULL || fields[0] == NULL ||
+	if (!tcs_peer.running || severity == NULL || fields[0] == NULL ||
+		!tcs_wire_sqlstate(result, &sqlstate) ||
 		list_length(notices) >= TCS_MAX_NOTICES)
 		return;
 	PG_TRY();
@@ -119,12 +155,11 @@ receive_notice(void *arg, const PGresult *result)
 		edata->elevel = strcmp(severity, "WARNING") == 0 ? WARNING :
 			strcmp(severity, "INFO") == 0 ? INFO :
 			strncmp(severity, "DEBUG", 5) == 0 ? DEBUG1 :
-			strcmp(severity, "NOTICE") == 0 ? NOTICE : LOG;
-		edata->sqlerrcode = MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2],
-										  sqlstate[3], sqlstate[4]);
-		edata->message = pstrdup(fields[0]);
-		edata->detail = fields[1] ? pstrdup(fields[1]) : NULL;
-		edata->hint = fields[2] ? pstrdup(fields[2]) : NULL;
+			NOTICE;				/* not LOG: our log is not for others to fill */
+		edata->sqlerrcode = sqlstate;
+		edata->message = tcs_wire_text(fields[0]);
+		edata->detail = fields[1] ? tcs_wire_text(fields[1]) : NULL;
+		edata->hint = fields[2] ? tcs_wire_text(fields[2]) : NULL;
 		notices = lappend(notices, edata);
 	}
 	PG_CATCH();
@@ -229,27 +264,73 @@ sleep_on_socket(int64 deadline, bool also_write)
 	}
 }
 
+/* What is fetched next are the answers to commands of ours, of one line each. */
+void
+tcs_peer_expect_answers(void)
+{
+	tcs_intake_begin(&tcs_peer.intake, TCS_INTAKE_ANSWER);
+}
+
+/*
+ * What is fetched next are rows of the client's statement: they can be long, and
+ * libpq is to put only a few into one result.
+ */
+void
+tcs_peer_expect_rows(void)
+{
+	(void) tcs_rows_mode_compat(tcs_peer.conn, TCS_CHUNK_ROWS);
+	tcs_intake_begin(&tcs_peer.intake, TCS_INTAKE_ROWS);
+}
+
+/*
+ * Is a result one that can come here?  No command of ours is a COPY, and after
+ * the NULL that ends a command comes another command.  libpq returns either for
+ * ever, without waiting.
+ */
+static bool
+check_result(void)
+{
+	if (tcs_wire_is_copy(PQresultStatus(tcs_peer.result)))
+		tcs_peer_violates("the server began a COPY that nobody has asked for");
+	else if (tcs_peer.result == NULL && tcs_peer.separated)
+		tcs_peer_violates("the server's answers do not belong to what it was sent");
+	tcs_peer.separated = tcs_peer.result == NULL;
+	return tcs_peer.violation == NULL;
+}
+
 /* Fetch the next result, or the NULL that ends those of one command. */
 TcsArrival
 tcs_peer_fetch(int64 deadline)
 {
 	clear_result();
+	if (tcs_peer.violation)
+		return TCS_CONNECTION_LOST;
+	/* results may follow on each other without a wait */
+	CHECK_FOR_INTERRUPTS();
+	tcs_intake_next(&tcs_peer.intake);
 	for (;;)
 	{
 		int			unsent = PQflush(tcs_peer.conn);
 
 		if (unsent < 0)
 			return TCS_CONNECTION_LOST;
-		if (!PQisBusy(tcs_peer.conn))
-			break;
 		if (deadline != PG_INT64_MAX && tcs_now() >= deadline)
 			return TCS_ARRIVED_TOO_LATE;
+		if (!PQisBusy(tcs_peer.conn))
+			break;
+		if (tcs_intake_is_over(&tcs_peer.intake))
+		{
+			tcs_peer_violates("the server sent more than an answer");
+			return TCS_CONNECTION_LOST;
+		}
 		sleep_on_socket(deadline, unsent > 0);
-		if (!PQconsumeInput(tcs_peer.conn))
+		if (!tcs_intake_read(&tcs_peer.intake, tcs_peer.conn))
 			return TCS_CONNECTION_LOST;
 	}
 	tcs_peer.result = PQgetResult(tcs_peer.conn);
 	show_notices();
+	if (!check_result())
+		return TCS_CONNECTION_LOST;
 	if (PQstatus(tcs_peer.conn) == CONNECTION_BAD &&
 		PQresultErrorField(tcs_peer.result, PG_DIAG_SQLSTATE) == NULL)
 		return TCS_CONNECTION_LOST;
@@ -294,21 +375,22 @@ tcs_peer_skip(void)
 	clear_result();
 	for (int i = 0; i < TCS_SKIP_RESULTS && tcs_peer.syncs > 0; i++)
 	{
-		PGresult   *result;
-
 		/* no more than is needed, lest libpq makes room for all there is */
 		if (PQisBusy(tcs_peer.conn) &&
-			(!PQconsumeInput(tcs_peer.conn) || PQisBusy(tcs_peer.conn)))
+			(!tcs_intake_read(&tcs_peer.intake, tcs_peer.conn) || PQisBusy(tcs_peer.conn)))
 			break;
-		result = PQgetResult(tcs_peer.conn);
-		if (PQresultStatus(result) == PGRES_PIPELINE_SYNC)
+		tcs_peer.result = PQgetResult(tcs_peer.conn);
+		if (!check_result())
+			break;
+		if (PQresultStatus(tcs_peer.result) == PGRES_PIPELINE_SYNC)
 		{
 			tcs_peer.syncs--;
 			tcs_peer.running = false;
 		}
-		PQclear(result);
+		clear_result();
 	}
-	return !tcs_peer.running && PQstatus(tcs_peer.conn) == CONNECTION_OK;
+	clear_result();
+	return !tcs_peer.running && tcs_peer_is_sound();
 }
 
 
@@ -350,45 +432,75 @@ tcs_peer_sync(void)
 
 /* ---- errors ---- */
 
+/* A field of the error that is being raised, or NULL. */
+static const char *
+error_field(int field)
+{
+	const char *text = PQresultErrorField(tcs_peer.error, field);
+
+	return text ? tcs_wire_text(text) : NULL;
+}
+
+/*
+ * The connection is of no more use: the server's end is not ours, so a driver
+ * must not take its SQLSTATE for ours.
+ */
+static void
+raise_loss(void)
+{
+	const char *said = error_field(PG_DIAG_MESSAGE_PRIMARY);
+
+	if (said == NULL && tcs_peer.error)
+		said = tcs_peer_message(PQresultErrorMessage(tcs_peer.error));
+	if (said == NULL || said[0] == '\0')
+		said = tcs_peer_loss();
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("the connection to the redirect server \"%s\" was lost while the statement ran there",
+					tcs_peer.server),
+			 errdetail_internal("%s", said),
+			 errhint("Retry the transaction.")));
+}
+
 /* Raise what the primary has said (tcs_peer.error), as if it had happened here. */
 void
 tcs_peer_raise(void)
 {
-	const char *state = PQresultErrorField(tcs_peer.error, PG_DIAG_SQLSTATE);
 	const char *severity = PQresultErrorField(tcs_peer.error, PG_DIAG_SEVERITY_NONLOCALIZED);
-	const char *message = PQresultErrorField(tcs_peer.error, PG_DIAG_MESSAGE_PRIMARY);
-	const char *detail = PQresultErrorField(tcs_peer.error, PG_DIAG_MESSAGE_DETAIL);
-	const char *hint = PQresultErrorField(tcs_peer.error, PG_DIAG_MESSAGE_HINT);
-	const char *position = PQresultErrorField(tcs_peer.error, PG_DIAG_STATEMENT_POSITION);
-	const char *query = PQresultErrorField(tcs_peer.error, PG_DIAG_INTERNAL_QUERY);
-	const char *context = PQresultErrorField(tcs_peer.error, PG_DIAG_CONTEXT);
-	const char *schema = PQresultErrorField(tcs_peer.error, PG_DIAG_SCHEMA_NAME);
-	const char *table = PQresultErrorField(tcs_peer.error, PG_DIAG_TABLE_NAME);
-	const char *column = PQresultErrorField(tcs_peer.error, PG_DIAG_COLUMN_NAME);
-	const char *datatype = PQresultErrorField(tcs_peer.error, PG_DIAG_DATATYPE_NAME);
-	const char *constraint = PQresultErrorField(tcs_peer.error, PG_DIAG_CONSTRAINT_NAME);
+	const char *message = error_field(PG_DIAG_MESSAGE_PRIMARY);
+	const char *detail = error_field(PG_DIAG_MESSAGE_DETAIL);
+	const char *hint = error_field(PG_DIAG_MESSAGE_HINT);
+	const char *position = error_field(PG_DIAG_STATEMENT_POSITION);
+	const char *query = error_field(PG_DIAG_INTERNAL_QUERY);
+	const char *context = error_field(PG_DIAG_CONTEXT);
+	const char *schema = error_field(PG_DIAG_SCHEMA_NAME);
+	const char *table = error_field(PG_DIAG_TABLE_NAME);
+	const char *column = error_field(PG_DIAG_COLUMN_NAME);
+	const char *datatype = error_field(PG_DIAG_DATATYPE_NAME);
+	const char *constraint = error_field(PG_DIAG_CONSTRAINT_NAME);
+	int			sqlstate;
 
-	/* that server's end is not ours: a driver must not take it for that */
-	if (state == NULL || severity == NULL || strcmp(severity, "ERROR") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("the connection to the redirect server \"%s\" was lost while the statement ran there",
-						tcs_peer.server),
-				 errdetail_internal("%s", message ? message :
-									tcs_peer_message(PQerrorMessage(tcs_peer.conn))),
-				 errhint("Retry the transaction.")));
+	if (severity == NULL || strcmp(severity, "ERROR") != 0 ||
+		!tcs_wire_sqlstate(tcs_peer.error, &sqlstate))
+		raise_loss();
+
+	/* success is no error, whoever says so */
+	if (ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_SUCCESSFUL_COMPLETION ||
+		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_WARNING ||
+		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_NO_DATA)
+		sqlstate = ERRCODE_PROTOCOL_VIOLATION;
 
 	tcs_peer.raised = true;
 	/* a place is one in the text that the primary was sent */
 	if (query)
-		position = PQresultErrorField(tcs_peer.error, PG_DIAG_INTERNAL_POSITION);
+		position = error_field(PG_DIAG_INTERNAL_POSITION);
 	ereport(ERROR,
-			(errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+			(errcode(sqlstate),
 			 errmsg_internal("%s", message ? message : "unknown error"),
 			 detail ? errdetail_internal("%s", detail) : 0,
 			 hint ? errhint("%s", hint) : 0,
 			 query || position ? internalerrquery(query ? query : tcs_peer.sql) : 0,
-			 position ? internalerrposition(atoi(position)) : 0,
+			 position ? internalerrposition(Max(atoi(position), 0)) : 0,
 			 context ? errcontext("%s", context) : 0,
 			 errcontext("statement redirected to server \"%s\"", tcs_peer.server),
 			 schema ? err_generic_string(PG_DIAG_SCHEMA_NAME, schema) : 0,
@@ -398,15 +510,20 @@ tcs_peer_raise(void)
 			 constraint ? err_generic_string(PG_DIAG_CONSTRAINT_NAME, constraint) : 0));
 }
 
-/* Fetch the next result of the statement; throws if it has failed. */
+/*
+ * Fetch the next result of the statement; throws if it has failed, or is not
+ * there at the deadline.
+ */
 void
-tcs_peer_fetch_or_throw(void)
+tcs_peer_fetch_or_throw(int64 deadline)
 {
-	TcsArrival	arrival = tcs_peer_fetch(PG_INT64_MAX);
+	TcsArrival	arrival = tcs_peer_fetch(deadline);
 	ExecStatusType status;
 
 	if (arrival != TCS_ARRIVED)
 	{
+		if (arrival == TCS_ARRIVED_TOO_LATE)
+			tcs_peer_violates("the server did not answer within tcs.redirect_timeout");
 		tcs_peer_forget_error();
 		tcs_peer_raise();
 	}
@@ -526,7 +643,8 @@ typedef enum Connecting
 {
 	CONNECTED,
 	COULD_NOT_CONNECT,
-	HOST_IS_SILENT
+	HOST_IS_SILENT,
+	HOST_IS_ODD					/* see tcs_peer.violation */
 } Connecting;
 
 /* Let libpq go on until it has connected, or is too long at one host. */
@@ -545,6 +663,8 @@ finish_connecting(const TcsServer *server, int *host, int nhosts, int64 deadline
 		int64		now = tcs_now();
 		int			rc;
 
+		if (tcs_peer.violation)
+			return HOST_IS_ODD;
 		if (PQstatus(tcs_peer.conn) == CONNECTION_BAD ||
 			polling == PGRES_POLLING_FAILED)
 			return COULD_NOT_CONNECT;
@@ -566,7 +686,7 @@ finish_connecting(const TcsServer *server, int *host, int nhosts, int64 deadline
 			CHECK_FOR_INTERRUPTS();
 		}
 		if (rc & socket_event)
-			polling = PQconnectPoll(tcs_peer.conn);
+			polling = tcs_wire_connect(&tcs_peer.intake, tcs_peer.conn, &tcs_peer.violation);
 	}
 	return CONNECTED;
 }
@@ -585,12 +705,15 @@ try_hosts(const TcsServer *server, int64 deadline, char **failure)
 		tcs_peer.conn = start_connecting(server, host);
 		if (tcs_peer.conn == NULL)
 			break;
+		PQsetNoticeReceiver(tcs_peer.conn, receive_notice, NULL);
+		tcs_peer_expect_answers();
+		tcs_peer.violation = NULL;
 		end = finish_connecting(server, &host, nhosts, deadline);
 		if (end == CONNECTED)
 			return true;
 		*failure = end == HOST_IS_SILENT ?
 			psprintf("no connection within tcs.redirect_timeout (%d ms)", tcs_redirect_timeout) :
-			tcs_peer_message(PQerrorMessage(tcs_peer.conn));
+			tcs_peer_loss();
 		PQfinish(tcs_peer.conn);
 		tcs_peer.conn = NULL;
 		if (end == COULD_NOT_CONNECT)
@@ -640,9 +763,11 @@ tcs_peer_connect(const TcsServer *server, int64 deadline, char **failure)
 	}
 	PG_END_TRY();
 	if (tcs_peer.conn == NULL)
+	{
+		tcs_peer.violation = NULL;
 		return false;
+	}
 
-	PQsetNoticeReceiver(tcs_peer.conn, receive_notice, NULL);
 	if (!pg_strong_random(&tcs_peer.name, sizeof(tcs_peer.name)))
 		tcs_peer.name = (uint64) tcs_now() ^ ((uint64) MyProcPid << 40);
 	strlcpy(tcs_peer.server, server->name, NAMEDATALEN);

@@ -12,6 +12,7 @@
 #include "storage/latch.h"
 
 #include "tcs_fdw.h"
+#include "tcs_wire.h"
 
 /* How the wait for a result ended. */
 typedef enum TcsArrival
@@ -31,6 +32,11 @@ typedef struct TcsPeer
 	WaitEventSet *events;		/* latch, postmaster, socket */
 	int			awaited;		/* the socket events that the set waits for */
 	int			syncs;			/* sent, and not read yet */
+	TcsIntake	intake;			/* since the last result */
+	bool		separated;		/* the last result was the NULL behind those
+								 * of a command */
+	const char *violation;		/* what it has sent that it must not, or NULL;
+								 * the connection is of no more use */
 	bool		running;		/* the first of them ends the client's
 								 * statement */
 	bool		raised;			/* was an error of the server raised just now? */
@@ -52,11 +58,16 @@ extern const char *tcs_peer_name(const char *what, uint32 number);
 extern bool tcs_peer_command(const char *what, const char *sql);
 extern bool tcs_peer_sync(void);
 
+extern void tcs_peer_expect_answers(void);
+extern void tcs_peer_expect_rows(void);
 extern TcsArrival tcs_peer_fetch(int64 deadline);
 extern TcsArrival tcs_peer_read_to_sync(int64 deadline);
 extern TcsArrival tcs_peer_read_to_last_sync(int64 deadline);
 extern bool tcs_peer_skip(void);
-extern void tcs_peer_fetch_or_throw(void);
+extern bool tcs_peer_is_sound(void);
+extern char *tcs_peer_loss(void);
+extern void tcs_peer_violates(const char *violation);
+extern void tcs_peer_fetch_or_throw(int64 deadline);
 extern void tcs_peer_raise(void);
 
 #endif							/* TCS_PEER_H */

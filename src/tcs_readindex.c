@@ -43,6 +43,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 
 #include "access/xact.h"
@@ -239,7 +241,7 @@ register_asker(void)
 	{
 		memset(slot, 0, sizeof(*slot));
 		slot->info.pid = MyProcPid;
-		slot->info.token_version = token_version;
+		slot->info.token_version = Max(token_version, 0);
 		strlcpy(slot->info.library, library, TCS_VERSION_LEN);
 		strlcpy(slot->info.application_name, name, NAMEDATALEN);
 		copy_client_addr(slot->info.client_addr, sizeof(slot->info.client_addr));
@@ -433,44 +435,125 @@ tcs_readindex_show_round(void)
 	return show_answer(TCS_ASK_ROUND);
 }
 
-/* Read an answer; false if it is none that this version understands. */
-bool
-tcs_readindex_parse(const char *line, TcsAnswerText *answer)
+/* Take a number off a text; false if none is there, or one that is too large. */
+static bool
+take_number(const char **text, int base, uint64 max, uint64 *value)
 {
-	int			version;
-	char		role[16];
-	int			offset = 0;
-	const char *p;
-	int			quorum;
+	char	   *end;
 
-	memset(answer, 0, sizeof(*answer));
-	answer->quorum.state = TCS_QUORUM_NOT_TOLD;
-	if (sscanf(line, "%d %15s %" PRIx64 " %" PRIx64 " %15s %n",
-			   &version, role, &answer->system_identifier, &answer->lsn,
-			   answer->library, &offset) < 5 ||
-		version < 1 || offset == 0)
+	/* what strtoull() would take besides digits */
+	if (!isxdigit((unsigned char) **text) ||
+		(base == 16 && (*text)[0] == '0' && ((*text)[1] == 'x' || (*text)[1] == 'X')))
 		return false;
-	answer->standby = strcmp(role, "primary") != 0;
+	errno = 0;
+	*value = strtoull(*text, &end, base);
+	if (errno != 0 || end == *text || *value > max)
+		return false;
+	*text = end;
+	return true;
+}
 
-	for (p = line + offset; answer->ntimelines < TCS_ANSWER_TIMELINES; p++)
+/* Take a character off a text; false if another one is there. */
+static bool
+take_char(const char **text, char c)
+{
+	if (**text != c)
+		return false;
+	(*text)++;
+	return true;
+}
+
+/* Take a word off a text, and the blank after it. */
+static bool
+take_word(const char **text, char *word, int size)
+{
+	int			len = strcspn(*text, " ");
+
+	if (len == 0 || len >= size || (*text)[len] != ' ')
+		return false;
+	memcpy(word, *text, len);
+	word[len] = '\0';
+	*text += len + 1;
+	return true;
+}
+
+/*
+ * Take the timelines off a text, newest first.  Each must have begun before the
+ * next one did.
+ */
+static bool
+take_timelines(const char **text, TcsAnswerText *answer)
+{
+	do
 	{
 		TcsTimeline *t = &answer->timelines[answer->ntimelines];
-		int			len = 0;
+		uint64		tli;
 
-		if (sscanf(p, "%x:%" PRIx64 "%n", &t->tli, &t->begin, &len) < 2 ||
-			len == 0)
+		if (!take_number(text, 16, PG_UINT32_MAX, &tli) || !take_char(text, ':') ||
+			!take_number(text, 16, PG_UINT64_MAX, &t->begin))
 			return false;
+		t->tli = (TimeLineID) tli;
 		if (answer->ntimelines > 0)
+		{
+			if (t->tli == 0 || t->tli >= t[-1].tli || t->begin > t[-1].begin)
+				return false;
 			t->end = t[-1].begin;
+		}
 		answer->ntimelines++;
-		p += len;
-		if (*p != ',')
-			break;
-	}
+	} while (answer->ntimelines < TCS_ANSWER_TIMELINES && take_char(text, ','));
 
-	if (sscanf(p, " %d:%x:%" PRIx64 ":%" PRIx64, &quorum, &answer->quorum.config,
-			   &answer->quorum.flushed, &answer->round) == 4)
-		answer->quorum.state = quorum >= 0 && quorum < TCS_QUORUM_NOT_TOLD ?
-			(TcsQuorumState) quorum : TCS_QUORUM_NOT_TOLD;
+	/* a standby does not say which timeline it is on */
+	return answer->standby || answer->timelines[0].tli != 0;
+}
+
+/* Take what is said of the quorum, if anything is. */
+static void
+take_quorum(const char *text, TcsAnswerText *answer)
+{
+	TcsQuorum	told = {0};
+	XLogRecPtr	round;
+	uint64		state;
+	uint64		config;
+
+	answer->quorum.state = TCS_QUORUM_NOT_TOLD;
+	if (!take_char(&text, ' ') ||
+		!take_number(&text, 10, PG_INT32_MAX, &state) || !take_char(&text, ':') ||
+		!take_number(&text, 16, PG_UINT32_MAX, &config) || !take_char(&text, ':') ||
+		!take_number(&text, 16, PG_UINT64_MAX, &told.flushed) || !take_char(&text, ':') ||
+		!take_number(&text, 16, PG_UINT64_MAX, &round) || state >= TCS_QUORUM_NOT_TOLD)
+		return;
+	told.state = (TcsQuorumState) state;
+	told.config = (uint32) config;
+	answer->quorum = told;
+	answer->round = round;
+}
+
+/* Read an answer; false if it is none that this version understands. */
+bool
+tcs_readindex_parse(const char *text, TcsAnswerText *answer)
+{
+	char		role[16];
+	uint64		version;
+
+	memset(answer, 0, sizeof(*answer));
+	if (strnlen(text, TCS_ANSWER_MAXLEN) == TCS_ANSWER_MAXLEN)
+		return false;
+	for (const char *p = text; *p != '\0'; p++)
+	{
+		if (*p < ' ' || *p > '~')
+			return false;
+	}
+	if (!take_number(&text, 10, PG_INT32_MAX, &version) || version < 1 ||
+		!take_char(&text, ' ') || !take_word(&text, role, sizeof(role)) ||
+		!take_number(&text, 16, PG_UINT64_MAX, &answer->system_identifier) ||
+		!take_char(&text, ' ') ||
+		!take_number(&text, 16, PG_UINT64_MAX, &answer->lsn) ||
+		!take_char(&text, ' ') ||
+		!take_word(&text, answer->library, sizeof(answer->library)))
+		return false;
+	answer->standby = strcmp(role, "primary") != 0;
+	if (!take_timelines(&text, answer))
+		return false;
+	take_quorum(text, answer);
 	return true;
 }

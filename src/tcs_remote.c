@@ -87,9 +87,6 @@
 /* Commands of ours before the statement; the last is redirect_begin(). */
 #define TCS_BEGIN_COMMANDS	3
 
-/* Rows in one result, where libpq can put several into one. */
-#define TCS_CHUNK_ROWS	16
-
 /* Statements prepared on one connection, before it is replaced by a new one. */
 #define TCS_MAX_PREPARED	1000
 
@@ -106,7 +103,8 @@ static struct
 
 	uint32		preparing;		/* which is prepared first; 0: it is not */
 	bool		started;		/* are the statement's own results being read? */
-	int			following;		/* commands of ours behind it */
+	bool		check_follows;	/* our commands behind it */
+	bool		commit_follows;
 	bool		open;			/* a transaction whose COMMIT was not sent */
 	bool		whole;			/* which is to last as long as the local one */
 	bool		lasting;		/* or until the cursors of its statement are
@@ -309,23 +307,17 @@ send_rest(const TcsStatement *statement, ParamListInfo params)
 {
 	if (!send_statement(statement, params))
 		return false;
-	remote.following = 0;
-	if (statement->runs_user_code)
-	{
-		/* its locks last as long as they would in the client's transaction */
-		if (!tcs_peer_command(NULL, psprintf(TCS_SQL_CHECK,
-											 remote.whole || !IsTransactionBlock() ?
-											 "true" : "false")))
-			return false;
-		remote.following++;
-	}
+	remote.check_follows = statement->runs_user_code;
+	/* its locks last as long as they would in the client's transaction */
+	if (remote.check_follows &&
+		!tcs_peer_command(NULL, psprintf(TCS_SQL_CHECK,
+										 remote.whole || !IsTransactionBlock() ?
+										 "true" : "false")))
+		return false;
 	remote.lasting = statement->leaves_cursors && !remote.whole;
-	if (!remote.whole && !remote.lasting)
-	{
-		if (!tcs_peer_command("commit", TCS_SQL_COMMIT))
-			return false;
-		remote.following++;
-	}
+	remote.commit_follows = !remote.whole && !remote.lasting;
+	if (remote.commit_follows && !tcs_peer_command("commit", TCS_SQL_COMMIT))
+		return false;
 	return tcs_peer_sync();
 }
 
@@ -376,9 +368,12 @@ describe_refusal(char sqlstate[6])
 	const char *detail = PQresultErrorField(tcs_peer.result, PG_DIAG_MESSAGE_DETAIL);
 
 	strlcpy(sqlstate, state ? state : "", 6);
-	if (detail && strncmp(sqlstate, "TC", 2) == 0)
-		return psprintf("%s: %s", message, detail);
-	return tcs_peer_message(message ? message : PQresultErrorMessage(tcs_peer.result));
+	if (message && detail && strncmp(sqlstate, "TC", 2) == 0)
+		return psprintf("%s: %s", tcs_peer_message(message), tcs_peer_message(detail));
+	if (message == NULL)
+		message = PQresultErrorMessage(tcs_peer.result);
+	return message[0] == '\0' ? pstrdup("the server did not say why it refused") :
+		tcs_peer_message(message);
 }
 
 /*
@@ -399,14 +394,26 @@ prepare_own(int64 deadline, char **failure)
 	while (done && tcs_peer.syncs > 0)
 	{
 		done = tcs_peer_fetch(deadline) == TCS_ARRIVED;
-		if (done && tcs_peer.result != NULL &&
-			PQresultStatus(tcs_peer.result) == PGRES_FATAL_ERROR)
-			*failure = describe_refusal(sqlstate);
-		if (done && PQresultStatus(tcs_peer.result) == PGRES_PIPELINE_SYNC)
-			tcs_peer.syncs--;
+		if (!done || tcs_peer.result == NULL)
+			continue;
+		switch (PQresultStatus(tcs_peer.result))
+		{
+			case PGRES_COMMAND_OK:
+			case PGRES_PIPELINE_ABORTED:
+				break;
+			case PGRES_PIPELINE_SYNC:
+				tcs_peer.syncs--;
+				break;
+			case PGRES_FATAL_ERROR:
+				*failure = describe_refusal(sqlstate);
+				break;
+			default:
+				tcs_peer_violates("the server's answers are not those to PREPARE");
+				done = false;
+		}
 	}
 	if (!done)
-		*failure = tcs_now() < deadline ? tcs_peer_message(PQerrorMessage(tcs_peer.conn)) :
+		*failure = tcs_peer.violation || tcs_now() < deadline ? tcs_peer_loss() :
 			psprintf("no answer within tcs.redirect_timeout (%d ms)", tcs_redirect_timeout);
 	else if (*failure && is_about_prepared(sqlstate))
 	{
@@ -493,15 +500,16 @@ connect_anew(TcsRemoteBegin *begin, int64 deadline)
 static bool
 is_usable(int64 deadline)
 {
-	if (!remote.ready || remote.changed || remote.nprepared >= TCS_MAX_PREPARED ||
+	if (!remote.ready || !tcs_peer_is_sound() || remote.changed || remote.nprepared >= TCS_MAX_PREPARED ||
 		remote.user != GetSessionUserId() ||
 		strncmp(tcs_peer.server, tcs_redirect_server, NAMEDATALEN - 1) != 0)
 		return false;
+	tcs_peer_expect_answers();
 	/* a statement has failed, or was not read to its end */
 	if (remote.open && !send_commit())
 		return false;
 	/* the server may have closed it */
-	if (!PQconsumeInput(tcs_peer.conn) || tcs_peer_read_to_last_sync(deadline) != TCS_ARRIVED)
+	if (!tcs_intake_read(&tcs_peer.intake, tcs_peer.conn) || tcs_peer_read_to_last_sync(deadline) != TCS_ARRIVED)
 		return false;
 	return PQtransactionStatus(tcs_peer.conn) == PQTRANS_IDLE;
 }
@@ -509,34 +517,37 @@ is_usable(int64 deadline)
 
 /* ---- beginning ---- */
 
-/* Read the results of one command, which must not fail. */
+/*
+ * Read the result of one command, which must not fail, and has the given status.
+ */
 static TcsArrival
-read_command(int64 deadline, bool *failed)
+read_command(ExecStatusType wanted, int64 deadline, bool *failed)
 {
 	TcsArrival	arrival = tcs_peer_fetch(deadline);
 
 	*failed = false;
-	if (arrival != TCS_ARRIVED)
+	if (arrival != TCS_ARRIVED || PQresultStatus(tcs_peer.result) == wanted)
 		return arrival;
-	switch (PQresultStatus(tcs_peer.result))
+	if (tcs_peer.result != NULL && PQresultStatus(tcs_peer.result) == PGRES_FATAL_ERROR)
 	{
-		case PGRES_COMMAND_OK:
-		case PGRES_TUPLES_OK:
-			return TCS_ARRIVED;
-		default:
-			*failed = true;
-			return TCS_ARRIVED;
+		*failed = true;
+		return TCS_ARRIVED;
 	}
+	tcs_peer_violates("the server's answer is not that to the command it was sent");
+	return TCS_CONNECTION_LOST;
 }
 
-/* The separator behind the results of a command. */
+/* The separator behind the result of a command. */
 static TcsArrival
 read_separator(int64 deadline)
 {
-	TcsArrival	arrival;
+	TcsArrival	arrival = tcs_peer_fetch(deadline);
 
-	while ((arrival = tcs_peer_fetch(deadline)) == TCS_ARRIVED && tcs_peer.result != NULL)
-		;
+	if (arrival == TCS_ARRIVED && tcs_peer.result != NULL)
+	{
+		tcs_peer_violates("the server gave more than one answer to a command");
+		return TCS_CONNECTION_LOST;
+	}
 	return arrival;
 }
 
@@ -544,11 +555,21 @@ read_separator(int64 deadline)
 static bool
 take_token(TcsRemoteBegin *begin)
 {
-	if (PQntuples(tcs_peer.result) != 1 || PQnfields(tcs_peer.result) != 1 ||
+	if (!tcs_wire_is_value(tcs_peer.result) || PQfformat(tcs_peer.result, 0) != 0 ||
 		!tcs_token_parse(PQgetvalue(tcs_peer.result, 0, 0), &begin->seen) ||
-		begin->seen.version == 0)
+		begin->seen.version == 0 ||
+		begin->seen.system_identifier != GetSystemIdentifier())
 	{
 		begin->failure = pstrdup("its answer cannot be read");
+		return false;
+	}
+	/* it would take the token's place, so it must not ask for less */
+	if (begin->token && begin->token->version != 0 &&
+		(begin->seen.written < begin->token->written ||
+		 begin->seen.seen_primary < begin->token->seen_primary ||
+		 begin->seen.seen_standby < begin->token->seen_standby))
+	{
+		begin->failure = pstrdup("its answer does not cover the session token");
 		return false;
 	}
 	/* a former primary that nobody has told */
@@ -580,7 +601,8 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline, char sqlstate[6])
 		return LOST;
 	for (int i = 0; i < TCS_BEGIN_COMMANDS; i++)
 	{
-		arrival = read_command(deadline, &failed);
+		arrival = read_command(i < TCS_BEGIN_COMMANDS - 1 ?
+							   PGRES_COMMAND_OK : PGRES_TUPLES_OK, deadline, &failed);
 		if (arrival != TCS_ARRIVED || failed)
 			break;
 		if (i == TCS_BEGIN_COMMANDS - 1 && !take_token(begin))
@@ -603,7 +625,7 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline, char sqlstate[6])
 		{
 			const char *detail = PQresultErrorField(tcs_peer.result, PG_DIAG_MESSAGE_DETAIL);
 
-			begin->lost = pstrdup(detail ? detail : "The primary says so.");
+			begin->lost = detail ? tcs_wire_text(detail) : pstrdup("The primary says so.");
 		}
 		return REFUSED;
 	}
@@ -613,7 +635,7 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline, char sqlstate[6])
 								  tcs_redirect_timeout);
 		return TOO_LATE;
 	}
-	begin->failure = tcs_peer_message(PQerrorMessage(tcs_peer.conn));
+	begin->failure = tcs_peer_loss();
 	return LOST;
 }
 
@@ -706,6 +728,8 @@ tcs_remote_begin(TcsRemoteBegin *begin, int64 deadline)
 				continue;
 			}
 		}
+		if (begin->failure == NULL)
+			begin->failure = tcs_peer_loss();
 		close_connection();
 		if (is_new || attempt == TOO_LATE || tcs_now() >= deadline)
 			break;
@@ -748,24 +772,49 @@ send_savepoints(void)
 
 /*
  * Send what must come before a statement: savepoints, and settings that have
- * changed since.  Returns how many commands that are, -1 if they could not be
- * sent.
+ * changed since.  Returns false if they could not be sent.
  */
-static int
-send_preliminaries(void)
+static bool
+send_preliminaries(int *savepoints, bool *settings)
 {
-	int			n = (remote.rollback_to != 0) + (remote.release != 0) +
-	Max(GetCurrentTransactionNestLevel() - remote.depth, 0);
-
+	*savepoints = (remote.rollback_to != 0) + (remote.release != 0) +
+		Max(GetCurrentTransactionNestLevel() - remote.depth, 0);
+	*settings = false;
 	if (!send_savepoints())
-		return -1;
-	if (remote.whole && collect_settings())
-	{
-		if (!send_settings())
-			return -1;
-		n++;
-	}
-	return n;
+		return false;
+	*settings = remote.whole && collect_settings();
+	return !*settings || send_settings();
+}
+
+/* A result has come that is not one of what was sent.  Does not return. */
+static void
+refuse_result(void)
+{
+	tcs_peer_violates("the server's answers do not belong to what it was sent");
+	tcs_peer_forget_error();
+	tcs_peer_raise();
+}
+
+/* Read the separator behind the results of a command, or throw. */
+static void
+separate_or_throw(int64 deadline)
+{
+	tcs_peer_fetch_or_throw(deadline);
+	if (tcs_peer.result != NULL)
+		refuse_result();
+}
+
+/*
+ * Read the result of a command of ours, which has the given status, and the
+ * separator, or throw.
+ */
+static void
+read_or_throw(ExecStatusType wanted, int64 deadline)
+{
+	tcs_peer_fetch_or_throw(deadline);
+	if (PQresultStatus(tcs_peer.result) != wanted)
+		refuse_result();
+	separate_or_throw(deadline);
 }
 
 /*
@@ -775,26 +824,33 @@ send_preliminaries(void)
 void
 tcs_remote_send(const TcsStatement *statement, ParamListInfo params)
 {
-	int			before;
+	int64		deadline = tcs_now() + (int64) tcs_redirect_timeout * 1000;
+	int			savepoints;
+	bool		settings;
 
 	make_room();
+	tcs_peer_expect_answers();
 	if (!remote.open)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("the connection to the redirect server was lost, and the transaction that runs there with it"),
 				 errhint("Retry the transaction.")));
-	if (tcs_peer_read_to_last_sync(PG_INT64_MAX) != TCS_ARRIVED)
+	if (tcs_peer_read_to_last_sync(deadline) != TCS_ARRIVED)
+	{
+		tcs_peer_violates("the server did not end the statement before");
 		tcs_peer_raise();
+	}
 	if (remote.user != GetSessionUserId())
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("the session's user has changed within a redirected transaction"),
 				 errhint("Use SET ROLE, or change the user before the transaction.")));
-	before = send_preliminaries();
-	if (before < 0 || !send_rest(statement, params))
+	if (!send_preliminaries(&savepoints, &settings) || !send_rest(statement, params))
 		tcs_peer_raise();
-	for (int i = 0; i < 2 * before; i++)
-		tcs_peer_fetch_or_throw();
+	for (int i = 0; i < savepoints; i++)
+		read_or_throw(PGRES_COMMAND_OK, deadline);
+	if (settings)
+		read_or_throw(PGRES_TUPLES_OK, deadline);
 }
 
 /* The rows of the statement that was sent are to be read by this reader. */
@@ -816,7 +872,7 @@ tcs_remote_detach(TcsReader *reader)
 		remote.reader = NULL;
 }
 
-/* Read up to where the rows of the statement come. */
+/* Read up to where the rows of the statement come.  Analysing it may take long. */
 static void
 start_reading(void)
 {
@@ -824,28 +880,32 @@ start_reading(void)
 	{
 		MemoryContext old;
 
-		tcs_peer_fetch_or_throw();
-		tcs_peer_fetch_or_throw();
+		read_or_throw(PGRES_COMMAND_OK, PG_INT64_MAX);
 		old = MemoryContextSwitchTo(TopMemoryContext);
 		remote.prepared = bms_add_member(remote.prepared, remote.preparing);
 		remote.nprepared++;
 		MemoryContextSwitchTo(old);
 		remote.preparing = 0;
 	}
-	(void) tcs_rows_mode_compat(tcs_peer.conn, TCS_CHUNK_ROWS);
+	tcs_peer_expect_rows();
 	remote.started = true;
 }
 
-/* Read what follows on the rows of a statement. */
+/* Read what follows on the rows of a statement, which takes no time there. */
 static void
 finish_statement(void)
 {
-	tcs_peer_fetch_or_throw();	/* the separator */
-	for (int i = 0; i < 2 * remote.following; i++)
-		tcs_peer_fetch_or_throw();
-	tcs_peer_fetch_or_throw();
+	int64		deadline = tcs_now() + (int64) tcs_redirect_timeout * 1000;
+
+	tcs_peer_expect_answers();
+	separate_or_throw(deadline);
+	if (remote.check_follows)
+		read_or_throw(PGRES_TUPLES_OK, deadline);
+	if (remote.commit_follows)
+		read_or_throw(PGRES_COMMAND_OK, deadline);
+	tcs_peer_fetch_or_throw(deadline);
 	if (PQresultStatus(tcs_peer.result) != PGRES_PIPELINE_SYNC)
-		tcs_peer_raise();
+		refuse_result();
 	tcs_peer.syncs--;
 	tcs_peer.running = false;
 	remote.open = remote.whole || remote.lasting;
@@ -876,11 +936,11 @@ tcs_remote_next(TcsReader *reader)
 		remote.reader = NULL;
 		return NULL;
 	}
-	tcs_peer_fetch_or_throw();
-	if (tcs_peer.result == NULL ||
-		(PQresultStatus(tcs_peer.result) != PGRES_TUPLES_OK &&
-		 !tcs_is_rows_compat(PQresultStatus(tcs_peer.result))))
-		tcs_peer_raise();
+	/* they come when they come: statement_timeout is the client's affair */
+	tcs_peer_fetch_or_throw(PG_INT64_MAX);
+	if (PQresultStatus(tcs_peer.result) != PGRES_TUPLES_OK &&
+		!tcs_is_rows_compat(PQresultStatus(tcs_peer.result)))
+		refuse_result();
 	return tcs_peer.result;
 }
 
@@ -889,6 +949,7 @@ tcs_remote_next(TcsReader *reader)
 void
 tcs_remote_refuse_answer(void)
 {
+	tcs_peer_violates("the server's answers do not belong to what it was sent");
 	ereport(ERROR,
 			(errcode(ERRCODE_PROTOCOL_VIOLATION),
 			 errmsg("unexpected answer from the redirect server \"%s\"", tcs_peer.server)));
@@ -896,9 +957,9 @@ tcs_remote_refuse_answer(void)
 
 /* Fetch the next result of a command of ours; NULL behind the last. */
 static PGresult *
-next_result(void)
+next_result(int64 deadline)
 {
-	tcs_peer_fetch_or_throw();
+	tcs_peer_fetch_or_throw(deadline);
 	switch (PQresultStatus(tcs_peer.result))
 	{
 		case PGRES_COMMAND_OK:
@@ -915,7 +976,8 @@ next_result(void)
 static void
 finish_command(void)
 {
-	tcs_peer_fetch_or_throw();
+	tcs_peer_expect_answers();
+	tcs_peer_fetch_or_throw(tcs_now() + (int64) tcs_redirect_timeout * 1000);
 	if (PQresultStatus(tcs_peer.result) != PGRES_PIPELINE_SYNC)
 		tcs_remote_refuse_answer();
 	tcs_peer.syncs--;
@@ -939,10 +1001,12 @@ start_command(bool sent, const char *sql)
 void
 tcs_remote_describe(const char *portal, void (*take) (PGresult *result, void *arg), void *arg)
 {
+	int64		deadline = tcs_now() + (int64) tcs_redirect_timeout * 1000;
 	PGresult   *result;
 
+	tcs_peer_expect_answers();
 	start_command(PQsendDescribePortal(tcs_peer.conn, portal), "");
-	while ((result = next_result()) != NULL)
+	while ((result = next_result(deadline)) != NULL)
 		take(result, arg);
 	finish_command();
 }
@@ -955,8 +1019,9 @@ tcs_remote_run(const char *sql, int format,
 	PGresult   *result;
 
 	start_command(PQsendQueryParams(tcs_peer.conn, sql, 0, NULL, NULL, NULL, NULL, format), sql);
-	(void) tcs_rows_mode_compat(tcs_peer.conn, TCS_CHUNK_ROWS);
-	while ((result = next_result()) != NULL)
+	/* as with the client's statement, there can be many, and late ones */
+	tcs_peer_expect_rows();
+	while ((result = next_result(PG_INT64_MAX)) != NULL)
 	{
 		if (take)
 			take(result, arg);
@@ -1009,7 +1074,7 @@ tcs_remote_transaction_ended(void)
 	if (remote.ready && tcs_peer.running && tcs_peer_skip() &&
 		PQtransactionStatus(tcs_peer.conn) == PQTRANS_IDLE)
 		remote.open = false;
-	if (!remote.ready || tcs_peer.running ||
+	if (!remote.ready || tcs_peer.running || !tcs_peer_is_sound() ||
 		(remote.open && !send_commit()) || PQflush(tcs_peer.conn) != 0 ||
 		tcs_budget_is_wanted())
 	{

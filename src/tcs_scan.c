@@ -20,6 +20,7 @@
 #include "postgres.h"
 
 #include "executor/executor.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/extensible.h"
 #include "nodes/makefuncs.h"
@@ -305,7 +306,9 @@ check_columns(TcsScan *state)
 	{
 		const TcsColumn *column = &statement->columns[i];
 
-		if (column->as_text)
+		if (PQfformat(state->result, i) != 1)
+			same = false;
+		else if (column->as_text)
 			same = PQftype(state->result, i) == TEXTOID;
 		else
 			same = PQftype(state->result, i) == column->type &&
@@ -333,7 +336,7 @@ next_row(TcsScan *state)
 			return false;
 		}
 		state->next_row = 0;
-		if (!state->checked)
+		if (!state->checked || PQnfields(state->result) != state->statement.ncolumns)
 			check_columns(state);
 	}
 	return true;
@@ -348,8 +351,12 @@ make_value(TcsScan *state, int column)
 	StringInfoData buf;
 
 	if (promised->as_text)
+	{
+		/* functions of input take that for granted; those of receiving do not */
+		pg_verifymbstr(data, PQgetlength(state->result, state->next_row, column), false);
 		return InputFunctionCall(&state->functions[column], data,
 								 state->ioparams[column], promised->typmod);
+	}
 
 	/* only looked at, and libpq ends it with a zero as functions expect it */
 	buf.data = data;

@@ -62,6 +62,7 @@
 #define TCS_BACKOFF_MIN			100000
 #define TCS_BACKOFF_MAX			60000000
 #define TCS_BACKOFF_WANTED		1000000 /* while somebody waits for an answer */
+#define TCS_SETTLED_AFTER		10000000	/* a connection is not a flutter */
 #define TCS_REPEAT_AFTER		100000	/* a question whose answer was lost */
 #define TCS_BLOCKED_AFTER		50000	/* replay waits for a session */
 #define TCS_NUDGE_AFTER			20000	/* WAL that should be here is not */
@@ -155,13 +156,18 @@ set_link(TcsLinkState state, const char *reason)
 
 /*
  * Close the connection.  Whose question is lost with it is asked for at once by
- * the next one; what a quorum was asked there, no other answer tells.
+ * the next one; what a quorum was asked there, no other answer tells.  Nor does
+ * what a server has said of its quorum outlive the connection: the next one may
+ * be to another server, and this one may have lied.
  */
 static void
 close_connection(void)
 {
+	TcsConfirmed nothing = {0};
+
 	worker.last_asked = 0;
 	memset(&worker.round, 0, sizeof(worker.round));
+	tcs_fresh_set_confirmed(&nothing);
 	tcs_conn_close();
 	(void) tcs_queue_wake_worker_at(1);
 }
@@ -346,7 +352,9 @@ take_answer(const TcsAnswerText *text)
 		refuse_answer(reason);
 		return;
 	}
-	worker.backoff = 0;
+	/* a server that answers, and fails, again and again is not worth more */
+	worker.backoff = tcs_now() - worker.attempt_at >= TCS_SETTLED_AFTER ? 0 :
+		Min(worker.backoff, TCS_BACKOFF_WANTED);
 	set_link(TCS_LINK_UP, "");
 	answer.asked_at = worker.asked_at;
 	answer.at.tli = text->timelines[0].tli;

@@ -33,7 +33,8 @@ use IO::Socket::INET;
 use IO::Socket::UNIX;
 use PostgreSQL::Test::Utils;
 
-# new($node, dbname => 'postgres', user => ..., options => '-c name=value')
+# new($node, dbname => 'postgres', user => ..., options => '-c name=value',
+#     replication => 'true', application_name => ...)
 sub new
 {
 	my ($class, $node, %opt) = @_;
@@ -53,7 +54,10 @@ sub new
 		database => $opt{dbname} // 'postgres',
 		client_encoding => 'UTF8');
 
-	$startup{options} = $opt{options} if defined $opt{options};
+	foreach my $name (qw(options replication application_name))
+	{
+		$startup{$name} = $opt{$name} if defined $opt{$name};
+	}
 	$self->{socket} =
 	  $host =~ m{^/}
 	  ? IO::Socket::UNIX->new(Peer => "$host/.s.PGSQL.$port")

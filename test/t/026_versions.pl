@@ -153,7 +153,7 @@ sub changed
 		my ($pattern, $replacement) = split /\n/, slurp_file($how);
 
 		$replacement = '' unless defined $replacement;
-		$answer =~ s/$pattern/$replacement =~ s{\\1}{$1}r/e if $answer =~ /^1 (primary|standby) /;
+		$answer =~ s/$pattern/my $group = $1 \/\/ ''; $replacement =~ s{\\1}{$group}r/e if $answer =~ /^1 (primary|standby) /;
 		$body = pack 'n N a*', 1, length $answer, $answer;
 	}
 	return $type . pack('N', length($body) + 4) . $body;

@@ -1,0 +1,227 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_wire.c
+ *	  What another server sends: how much of it, in which shape, which text.
+ *
+ * NOTES
+ *	  The server at the other end of a connection may not be the one that was
+ *	  meant, or may not be well.  Nothing that it sends is believed before it is
+ *	  looked at.
+ *
+ *	  libpq reads a message as a whole, whatever length its header claims, and
+ *	  keeps all that comes up to the end of an answer.  It does not tell how much
+ *	  that is.  So two things are looked at while an answer is not complete.
+ *
+ *		The bytes that wait in the socket are counted before libpq is let at
+ *		them.  Bytes that it leaves there are counted again.  That is too much
+ *		rather than too little, and does no harm: an answer of one line is
+ *		complete after one or two reads.
+ *
+ *		libpq makes room for a message as soon as it has seen the header, and
+ *		then reads as long as something is there, which can be for seconds.  That
+ *		room is seen in what malloc() has given out, before the message is read.
+ *
+ *	  Neither is done while the rows of a client's statement come: a row can have
+ *	  as much as memory allows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+#include <sys/ioctl.h>
+
+#include "mb/pg_wchar.h"
+
+#include "tcs_wire.h"
+
+/* Room that libpq may make for an answer, in multiples of what may come. */
+#define TCS_ROOM_FACTOR		4
+
+
+/* ---- how much ---- */
+
+/*
+ * How much this process has of malloc(), in bytes; 0 if that cannot be told.
+ * It is looked at only around calls of libpq.
+ */
+static Size
+allocated(void)
+{
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+	struct mallinfo2 info = mallinfo2();
+
+	return info.uordblks + info.hblkhd;
+#else
+	return 0;
+#endif
+}
+
+/*
+ * Answers are waited for, of which each may have so much.  To be called before
+ * libpq looks at the first of them.
+ */
+void
+tcs_intake_begin(TcsIntake *intake, int64 limit)
+{
+	intake->bytes = 0;
+	intake->limit = limit;
+	intake->allocated = limit <= TCS_INTAKE_ANSWER ? allocated() : 0;
+}
+
+/* The next one of them is waited for. */
+void
+tcs_intake_next(TcsIntake *intake)
+{
+	intake->bytes = 0;
+}
+
+/* Has more come than the answer that is still not complete may have? */
+bool
+tcs_intake_is_over(const TcsIntake *intake)
+{
+	return intake->bytes > intake->limit ||
+		(intake->allocated != 0 &&
+		 allocated() > intake->allocated + TCS_ROOM_FACTOR * intake->limit);
+}
+
+/* Count what waits in the socket. */
+static void
+count_pending(TcsIntake *intake, PGconn *conn)
+{
+	int			pending = 0;
+
+	if (PQsocket(conn) >= 0 && ioctl(PQsocket(conn), FIONREAD, &pending) != 0)
+		pending = 0;
+	intake->bytes += Max(pending, 1);
+}
+
+/*
+ * Let libpq read.  False if the connection is lost.  Nobody here listens, so
+ * notifications are dropped; libpq would keep them for ever.
+ */
+bool
+tcs_intake_read(TcsIntake *intake, PGconn *conn)
+{
+	PGnotify   *notification;
+
+	count_pending(intake, conn);
+	if (!PQconsumeInput(conn))
+		return false;
+	while ((notification = PQnotifies(conn)) != NULL)
+		PQfreemem(notification);
+	return true;
+}
+
+/*
+ * PQconnectPoll(), with bounds.  If it fails with *violation set, that is the
+ * reason, else it is libpq's.
+ *
+ * A server that does not report whether it is a standby is asked by libpq, which
+ * takes an answer without columns for one with a column, and crashes.  All
+ * servers report it that have a tcs.
+ */
+PostgresPollingStatusType
+tcs_wire_connect(TcsIntake *intake, PGconn *conn, const char **violation)
+{
+	PostgresPollingStatusType polling;
+
+	*violation = NULL;
+	count_pending(intake, conn);
+	polling = tcs_intake_is_over(intake) ? PGRES_POLLING_FAILED : PQconnectPoll(conn);
+	if (tcs_intake_is_over(intake))
+	{
+		*violation = "the server sent more than belongs to the start of a connection";
+		return PGRES_POLLING_FAILED;
+	}
+	if (PQstatus(conn) == CONNECTION_CHECK_WRITABLE ||
+		PQstatus(conn) == CONNECTION_CHECK_STANDBY)
+	{
+		*violation = "the server does not report whether it is a standby, as PostgreSQL does since version 14";
+		return PGRES_POLLING_FAILED;
+	}
+	return polling;
+}
+
+
+/* ---- in which shape ---- */
+
+/* Is it one row of one column that is not null? */
+bool
+tcs_wire_is_value(const PGresult *result)
+{
+	return PQntuples(result) == 1 && PQnfields(result) == 1 &&
+		!PQgetisnull(result, 0, 0);
+}
+
+/* None of our commands is a COPY.  libpq tells of one again and again. */
+bool
+tcs_wire_is_copy(ExecStatusType status)
+{
+	return status == PGRES_COPY_IN || status == PGRES_COPY_OUT ||
+		status == PGRES_COPY_BOTH;
+}
+
+/*
+ * The SQLSTATE of an error or a notice.  False if it has none, or one that is
+ * malformed.
+ */
+bool
+tcs_wire_sqlstate(const PGresult *result, int *sqlstate)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	if (state == NULL || strlen(state) != 5 ||
+		strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 5)
+		return false;
+	*sqlstate = MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4]);
+	return true;
+}
+
+
+/* ---- which text ---- */
+
+/*
+ * Make a text printable ASCII, in place: for one that is shown in databases of
+ * any encoding.
+ */
+void
+tcs_wire_ascii(char *text)
+{
+	for (; *text != '\0'; text++)
+	{
+		if (*text < ' ' || *text > '~')
+			*text = '?';
+	}
+}
+
+/*
+ * A palloc'd copy of a text, fit to be shown in this database.
+ *
+ * Characters that a terminal would obey become question marks, and so do those
+ * beyond ASCII if the text is not valid in the database's encoding, or if there
+ * is none (in the worker).
+ */
+char *
+tcs_wire_text(const char *text)
+{
+	int			len = strnlen(text, TCS_WIRE_TEXT_MAX + 1);
+	char	   *copy;
+	bool		valid;
+
+	if (len > TCS_WIRE_TEXT_MAX)
+		len = pg_mbcliplen(text, TCS_WIRE_TEXT_MAX, TCS_WIRE_TEXT_MAX);
+	copy = pnstrdup(text, len);
+	valid = pg_verify_mbstr(GetDatabaseEncoding(), copy, len, true);
+	for (unsigned char *p = (unsigned char *) copy; *p != '\0'; p++)
+	{
+		if ((*p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7f || (*p > 0x7f && !valid))
+			*p = '?';
+		/* U+0080 to U+009F are such characters, too */
+		else if (*p == 0xc2 && p[1] <= 0x9f && GetDatabaseEncoding() == PG_UTF8)
+			p[0] = p[1] = '?';
+	}
+	return copy;
+}
