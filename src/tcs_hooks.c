@@ -93,7 +93,7 @@ decide_attachment(void)
 		TCS_ATTACHED : TCS_NOT_ATTACHED;
 }
 
-static bool
+static inline bool
 gate_is_open_here(void)
 {
 	if (unlikely(attachment == TCS_ATTACH_UNDECIDED))
@@ -260,7 +260,7 @@ before_executor(QueryDesc *query_desc, int eflags)
 	TcsFrame   *frame = tcs_frame_innermost();
 
 	if (frame != NULL)
-		tcs_redirect_started(frame->armed, query_desc, eflags);
+		tcs_redirect_started(tcs_frame_armed(frame), query_desc, eflags);
 	if (!gate_is_open_here())
 	{
 		if (unlikely(IsParallelWorker()) && frame != NULL && tcs_enabled)
@@ -309,8 +309,7 @@ start_to_explain(QueryDesc *query_desc, int eflags)
 	TcsFrame	frame;
 
 	if (outer != NULL)
-		tcs_redirect_started(outer->armed, query_desc, eflags);
-	frame.armed = NULL;
+		tcs_redirect_started(tcs_frame_armed(outer), query_desc, eflags);
 	tcs_frame_push(&frame, TCS_FRAME_EXPLAIN);
 	if (prev_ExecutorStart)
 		prev_ExecutorStart(query_desc, eflags);
@@ -374,22 +373,33 @@ judge_run(const QueryDesc *query_desc)
 	return resumed ? TCS_FRAME_RESUMED : 0;
 }
 
-static void
-tcs_ExecutorRun(TCS_RUN_ARGS)
+static inline void
+run_in_frame(int is, TCS_RUN_ARGS)
 {
 	TcsFrame	frame;
-	int			is = 0;
 
-	/* without functions of users there is nothing to go by it */
-	if (unlikely(queryDesc->plannedstmt->invalItems != NIL))
-		is = judge_run(queryDesc);
-	frame.armed = NULL;
 	tcs_frame_push(&frame, is);
 	if (prev_ExecutorRun)
 		prev_ExecutorRun(TCS_RUN_PASS);
 	else
 		standard_ExecutorRun(TCS_RUN_PASS);
 	tcs_frame_pop(&frame);
+}
+
+static pg_noinline void
+run_with_functions(TCS_RUN_ARGS)
+{
+	run_in_frame(judge_run(queryDesc), TCS_RUN_PASS);
+}
+
+static void
+tcs_ExecutorRun(TCS_RUN_ARGS)
+{
+	/* without functions of users nothing goes by how old the snapshot is */
+	if (likely(queryDesc->plannedstmt->invalItems == NIL))
+		run_in_frame(0, TCS_RUN_PASS);
+	else
+		run_with_functions(TCS_RUN_PASS);
 }
 
 /*
@@ -532,6 +542,22 @@ may_have_to_wait(Query *query, const char *source)
 	return !tcs_gate_is_satisfied();
 }
 
+/* Settings that are met do not decide about what planning may read. */
+static pg_noinline void
+wait_before_planning(Query *query, const char *source)
+{
+	if (!tcs_remote_is_begun() && may_have_to_wait(query, source))
+	{
+		TcsSite		site = {.kind = TCS_SITE_PLANNER};
+
+		/* locks of parse analysis are held, and the query stays as it is */
+		site.holding = true;
+		tcs_gate_pass_slowly(&site);
+	}
+	if (tcs_redirect_server[0] != '\0')
+		tcs_told_want();
+}
+
 /*
  * Before planning: the verdict whether the statement is exempt, and a wait if
  * planning itself may read.
@@ -539,8 +565,6 @@ may_have_to_wait(Query *query, const char *source)
 static bool
 before_planning(Query *query, const char *source, bool plain)
 {
-	TcsSite		site = {0};
-
 	if (!gate_is_open_here())
 		return false;
 	tcs_gate.planned_in = 0;
@@ -551,17 +575,7 @@ before_planning(Query *query, const char *source, bool plain)
 		return true;
 	}
 	if (ActivePortal == NULL && !(tcs_gate_settings_are_met() && plain))
-	{
-		if (!tcs_remote_is_begun() && may_have_to_wait(query, source))
-		{
-			site.kind = TCS_SITE_PLANNER;
-			/* locks of parse analysis are held, and the query stays as it is */
-			site.holding = true;
-			tcs_gate_pass_slowly(&site);
-		}
-		if (tcs_redirect_server[0] != '\0')
-			tcs_told_want();
-	}
+		wait_before_planning(query, source);
 
 	/*
 	 * What planning runs from here on was gated above, or is only guessed
@@ -569,7 +583,8 @@ before_planning(Query *query, const char *source, bool plain)
 	 */
 	statement_rules_changes = tcs_rules_changes;
 	statement_generation = tcs_settings_generation;
-	tcs_swap_note_planning();
+	tcs_swap_planned.in_message = GetCurrentStatementStartTimestamp();
+	tcs_swap_planned.began_at = SharedInvalidMessageCounter;
 	return false;
 }
 
@@ -594,7 +609,6 @@ tcs_planner(TCS_PLANNER_ARGS)
 
 	/* what planning runs is planned to be run */
 	tcs_rules_plan_ahead = false;
-	frame.armed = NULL;
 	tcs_frame_push(&frame, TCS_FRAME_PLANNER);
 	if (watched)
 		tcs_told_watch_planning(&callback);
@@ -608,7 +622,7 @@ tcs_planner(TCS_PLANNER_ARGS)
 		tcs_exempt_mark(plan);
 	else if (marked)
 		tcs_choice_mark(plan, parse, outer == NULL ? query_string : NULL, functions);
-	if (unlikely(outer != NULL && outer->armed != NULL))
+	if (unlikely(outer != NULL && tcs_frame_armed(outer) != NULL))
 		plan = tcs_redirect_planned(outer->armed, plan, cursorOptions);
 	return plan;
 }

@@ -30,7 +30,7 @@ typedef struct TcsFrame
 {
 	ErrorContextCallback link;
 	int			is;				/* TCS_FRAME_* */
-	struct TcsArmed *armed;		/* UTILITY only: its redirect */
+	struct TcsArmed *armed;		/* its redirect; set for UTILITY only */
 } TcsFrame;
 
 extern TCS_LOCAL void tcs_frame_callback(void *arg);
@@ -61,6 +61,13 @@ tcs_frame_next(ErrorContextCallback *link)
 			return (TcsFrame *) link;
 	}
 	return NULL;
+}
+
+/* The redirect that waits for the query of a frame's statement, or NULL. */
+static inline struct TcsArmed *
+tcs_frame_armed(const TcsFrame *frame)
+{
+	return (frame->is & TCS_FRAME_UTILITY) ? frame->armed : NULL;
 }
 
 /* The innermost frame, or NULL: then what happens now is the client's own. */

@@ -68,12 +68,7 @@ static struct
 	LocalTransactionId original;
 }			renewed;
 
-/*
- * SharedInvalidMessageCounter when the client's statement began to be planned, and
- * the message of the client in which that was.
- */
-static TimestampTz planned_in = 0;
-static uint64 planned_at = 0;
+TcsPlanned	tcs_swap_planned;
 
 static void
 watch_relcache(Datum arg, Oid relid)
@@ -120,28 +115,21 @@ watch_plan(const PlannedStmt *plan)
 	 * known, so any makes us plan again.  Plans of the plan cache were
 	 * checked by it under their locks.
 	 */
-	plan_is_stale = planned_in == GetCurrentStatementStartTimestamp() &&
-		planned_at != SharedInvalidMessageCounter;
-	planned_in = 0;
+	plan_is_stale =
+		tcs_swap_planned.in_message == GetCurrentStatementStartTimestamp() &&
+		tcs_swap_planned.began_at != SharedInvalidMessageCounter;
+	tcs_swap_planned.in_message = 0;
 	watched_plan = plan;
 	watched_from = SharedInvalidMessageCounter;
 	AcceptInvalidationMessages();
-}
-
-/* The planner begins to look at the catalogs, for a statement of the client. */
-void
-tcs_swap_note_planning(void)
-{
-	planned_in = GetCurrentStatementStartTimestamp();
-	planned_at = SharedInvalidMessageCounter;
 }
 
 /* The statement that comes to the gate is to be planned anew. */
 void
 tcs_swap_distrust_plan(void)
 {
-	planned_in = GetCurrentStatementStartTimestamp();
-	planned_at = PG_UINT64_MAX;
+	tcs_swap_planned.in_message = GetCurrentStatementStartTimestamp();
+	tcs_swap_planned.began_at = PG_UINT64_MAX;
 }
 
 /* After an error: the plan may go away. */

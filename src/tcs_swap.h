@@ -10,6 +10,15 @@
 
 #include "tcs_gate.h"
 
+/* The last planning of a statement of the client. */
+typedef struct TcsPlanned
+{
+	TimestampTz in_message;		/* start of the client's message; 0: none */
+	uint64		began_at;		/* SharedInvalidMessageCounter before it */
+} TcsPlanned;
+
+extern TCS_LOCAL TcsPlanned tcs_swap_planned;
+
 extern bool tcs_swap_is_possible(const TcsSite *site);
 extern void tcs_swap_drop_snapshot(TcsSite *site);
 extern void tcs_swap_take_snapshot(TcsSite *site);
@@ -23,7 +32,6 @@ extern void tcs_swap_release_locks(const TcsSite *site);
 extern void tcs_swap_retake_locks(const TcsSite *site);
 extern bool tcs_swap_try_locks(const TcsSite *site);
 extern void tcs_swap_stop_watching(void);
-extern void tcs_swap_note_planning(void);
 extern void tcs_swap_distrust_plan(void);
 
 #endif							/* TCS_SWAP_H */
