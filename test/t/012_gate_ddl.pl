@@ -285,7 +285,8 @@ my @ways = (
 			$c->parse('s', $sql)->bind('', 's')->execute('')->sync->results;
 		},
 		read => sub { $_[0]->bind('', 's')->execute('')->sync; },
-		plain => 1
+		plain => 1,
+		keeps_names => 1
 	},
 	{
 		name => 'EXECUTE on a generic plan',
