@@ -39,6 +39,7 @@
 #include "tcop/pquery.h"
 #include "tcop/utility.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/resowner.h"
 
 #include "tcs_compat.h"
@@ -245,4 +246,17 @@ tcs_leftover_require_none(bool may_hold)
 			 errmsg("the redirected statement took an advisory lock that the session cannot keep"),
 			 errdetail("It was taken on the primary, and is released there."),
 			 errhint("Run the statement on the primary, or without \"redirect\" in tcs.fallback.")));
+}
+
+/* A redirected statement has ended: has it left a cursor open? */
+void
+tcs_leftover_require_no_cursor(void)
+{
+	if (!tcs_leftover_is_watched || ThereAreNoReadyPortals())
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("the redirected statement left a cursor open that the session cannot fetch from"),
+			 errdetail("It was opened on the primary, and is closed there."),
+			 errhint("Let the function take or return refcursor, or run the statement on the primary.")));
 }

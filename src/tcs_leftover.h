@@ -15,6 +15,7 @@
 extern void tcs_leftover_watch(void);
 extern void tcs_leftover_refuse_utility(Node *statement);
 extern void tcs_leftover_require_none(bool may_hold);
+extern void tcs_leftover_require_no_cursor(void);
 
 /* Does a redirected transaction run here? */
 extern TCS_LOCAL bool tcs_leftover_is_watched;

@@ -81,7 +81,7 @@
 #define TCS_SQL_BEGIN	"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 #define TCS_SQL_CALL	"SELECT tcs.redirect_begin($1, $2, $3, $4)"
 #define TCS_SQL_SETTINGS "SELECT tcs.redirect_settings($1)"
-#define TCS_SQL_CHECK	"SELECT tcs.redirect_check(%s)"
+#define TCS_SQL_CHECK	"SELECT tcs.redirect_check(%s, %s)"
 #define TCS_SQL_COMMIT	"COMMIT"
 
 /* Commands of ours before the statement; the last is redirect_begin(). */
@@ -312,6 +312,8 @@ send_rest(const TcsStatement *statement, ParamListInfo params)
 	if (remote.check_follows &&
 		!tcs_peer_command(NULL, psprintf(TCS_SQL_CHECK,
 										 remote.whole || !IsTransactionBlock() ?
+										 "true" : "false",
+										 statement->leaves_cursors || !IsTransactionBlock() ?
 										 "true" : "false")))
 		return false;
 	remote.lasting = statement->leaves_cursors && !remote.whole;

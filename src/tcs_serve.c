@@ -103,12 +103,15 @@ tcs_redirect_settings(PG_FUNCTION_ARGS)
 /*
  * redirect_check(): 0A000 if the statement has changed a setting, or holds an
  * advisory lock that it cannot keep.  Those of the transaction may be held if
- * nothing of the client's transaction comes after this one.
+ * nothing of the client's transaction comes after this one.  Cursors may be open
+ * if they are brought to the standby, or if nobody comes to fetch from them.
  */
 Datum
 tcs_redirect_check(PG_FUNCTION_ARGS)
 {
 	tcs_settings_require_unchanged();
 	tcs_leftover_require_none(PG_GETARG_BOOL(0));
+	if (!PG_GETARG_BOOL(1))
+		tcs_leftover_require_no_cursor();
 	PG_RETURN_VOID();
 }

@@ -313,12 +313,12 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION redirect_settings(bytea) IS
 'called by a standby when settings have changed within a redirected transaction';
 
-CREATE FUNCTION redirect_check(may_hold_locks boolean)
+CREATE FUNCTION redirect_check(may_hold_locks boolean, may_leave_cursors boolean)
 RETURNS void
 AS 'MODULE_PATHNAME', 'tcs_redirect_check'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION redirect_check(boolean) IS
+COMMENT ON FUNCTION redirect_check(boolean, boolean) IS
 'called by a standby after a redirected statement: does it leave anything behind?';
 
 CREATE FUNCTION redirects(

@@ -44,6 +44,19 @@ BEGIN
 		FROM generate_series(1, n) g, public.a ORDER BY g, i;
 	RETURN c;
 END$$;
+CREATE FUNCTION opens_unseen() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE c refcursor := 'unseen';
+BEGIN
+	OPEN c FOR SELECT x FROM public.a;
+	RETURN c;
+END$$;
+CREATE FUNCTION opens_and_closes() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE c CURSOR FOR SELECT x FROM public.a; r text;
+BEGIN
+	OPEN c; FETCH c INTO r; CLOSE c;
+	FOR r IN SELECT x FROM public.a LOOP END LOOP;
+	RETURN r;
+END$$;
 CREATE FUNCTION opens_all(OUT c refcursor) RETURNS SETOF refcursor LANGUAGE plpgsql AS $$
 BEGIN
 	c := 'one'; OPEN c NO SCROLL FOR SELECT x FROM public.a; RETURN NEXT;
@@ -260,6 +273,15 @@ foreach my $sql (
 like(transcript($on_standby, q{BEGIN; SELECT opens('c', 2) FROM a WHERE i = 1; SELECT opens('c', 2) FROM a WHERE i = 1}),
 	qr/C: 42P03 .*cursor "c" already in use/, 'a cursor that is there already');
 both('ROLLBACK');
+
+foreach my $begin ('BEGIN', 'BEGIN ISOLATION LEVEL REPEATABLE READ')
+{
+	like(transcript($on_standby, "$begin; SELECT opens_unseen() FROM a WHERE i = 1"),
+		qr/C: 0A000 .*left a cursor open/, "$begin: a cursor that nothing tells of");
+	both('ROLLBACK');
+	same("$begin: a function that closes its cursors", "$begin; SELECT opens_and_closes() FROM a; SELECT x FROM a; COMMIT");
+}
+same('a cursor that nothing tells of, without a block', 'SELECT opens_unseen() FROM a WHERE i = 1');
 
 ##
 ## What planning says, and settings in other words
