@@ -63,6 +63,7 @@ typedef struct Store
 	Oid		   *ioparams;
 	Datum	   *values;
 	bool	   *nulls;
+	PGresult   *result;			/* whose rows are put there now */
 	MemoryContext row_context;
 } Store;
 
@@ -216,19 +217,14 @@ make_value(Store *store, PGresult *result, int row, int column)
 							   store->ioparams[column], attribute->atttypmod);
 }
 
-/* Put rows into the store. */
+/* Put the rows of a result into the store. */
 static void
-take_rows(PGresult *result, void *arg)
+store_rows(void *arg)
 {
 	Store	   *store = arg;
+	PGresult   *result = store->result;
 	TupleDesc	desc = store->portal->tupDesc;
-	int			level = NewGUCNestLevel();
 
-	if (PQnfields(result) != store->ncolumns)
-		tcs_remote_refuse_answer();
-	/* what is said about a text was said when the value was made */
-	if (store->as_text)
-		tcs_guc_set_for_now("client_min_messages", "error");
 	for (int i = 0; i < PQntuples(result); i++)
 	{
 		MemoryContext old;
@@ -247,6 +243,22 @@ take_rows(PGresult *result, void *arg)
 		tuplestore_putvalues(store->portal->holdStore, desc, store->values, store->nulls);
 		MemoryContextSwitchTo(old);
 	}
+}
+
+/* Some rows have come. */
+static void
+take_rows(PGresult *result, void *arg)
+{
+	Store	   *store = arg;
+	int			level = NewGUCNestLevel();
+
+	if (PQnfields(result) != store->ncolumns)
+		tcs_remote_refuse_answer();
+	/* what is said about a text was said when the value was made */
+	if (store->as_text)
+		tcs_guc_set_for_now("client_min_messages", "error");
+	store->result = result;
+	tcs_wire_in_own_encoding(store_rows, store);
 	AtEOXact_GUC(true, level);
 }
 

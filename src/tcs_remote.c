@@ -270,6 +270,25 @@ encode_param(const ParamExternData *param, const char **value, int *length, int 
 		tcs_told_expect_of_input(param->ptype, *value);
 }
 
+/* Parameters as they are sent. */
+typedef struct Params
+{
+	const ParamExternData *params;
+	int			n;
+	const char **values;
+	int		   *lengths;
+	int		   *formats;
+} Params;
+
+static void
+encode_params(void *arg)
+{
+	Params	   *p = arg;
+
+	for (int i = 0; i < p->n; i++)
+		encode_param(&p->params[i], &p->values[i], &p->lengths[i], &p->formats[i]);
+}
+
 /* The client's statement; its rows are to come in binary. */
 static bool
 send_statement(const TcsStatement *statement, ParamListInfo params)
@@ -280,8 +299,12 @@ send_statement(const TcsStatement *statement, ParamListInfo params)
 	int		   *lengths = palloc0(Max(n, 1) * sizeof(int));
 	int		   *formats = palloc0(Max(n, 1) * sizeof(int));
 
-	for (int i = 0; i < n; i++)
-		encode_param(&params->params[i], &values[i], &lengths[i], &formats[i]);
+	if (n > 0)
+	{
+		Params		encoded = {params->params, n, values, lengths, formats};
+
+		tcs_wire_in_own_encoding(encode_params, &encoded);
+	}
 
 	tcs_peer.running = true;
 	tcs_peer.sql = NULL;

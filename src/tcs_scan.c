@@ -67,6 +67,8 @@ typedef struct TcsScan
 	PGresult   *result;			/* belongs to the connection */
 	int			next_row;
 	bool		checked;		/* its columns were compared */
+	Datum	   *values;			/* of the slot at hand */
+	bool	   *nulls;
 	MemoryContext row_context;
 	Tuplestorestate *put_away;	/* rows that had to make room, or NULL */
 	TupleTableSlot *away_slot;	/* and one of them */
@@ -369,6 +371,19 @@ make_value(TcsScan *state, int column)
 							   state->ioparams[column], promised->typmod);
 }
 
+/* Make all values of the present row. */
+static void
+make_values(void *arg)
+{
+	TcsScan    *state = arg;
+
+	for (int i = 0; i < state->statement.ncolumns; i++)
+	{
+		state->nulls[i] = PQgetisnull(state->result, state->next_row, i) != 0;
+		state->values[i] = state->nulls[i] ? (Datum) 0 : make_value(state, i);
+	}
+}
+
 /* Store the next row from the primary in the slot; false at the end. */
 static bool
 store_next_row(TcsScan *state, TupleTableSlot *slot)
@@ -380,11 +395,9 @@ store_next_row(TcsScan *state, TupleTableSlot *slot)
 		return false;
 	MemoryContextReset(state->row_context);
 	old = MemoryContextSwitchTo(state->row_context);
-	for (int i = 0; i < state->statement.ncolumns; i++)
-	{
-		slot->tts_isnull[i] = PQgetisnull(state->result, state->next_row, i) != 0;
-		slot->tts_values[i] = slot->tts_isnull[i] ? (Datum) 0 : make_value(state, i);
-	}
+	state->values = slot->tts_values;
+	state->nulls = slot->tts_isnull;
+	tcs_wire_in_own_encoding(make_values, state);
 	MemoryContextSwitchTo(old);
 	state->next_row++;
 	ExecStoreVirtualTuple(slot);

@@ -225,3 +225,32 @@ tcs_wire_text(const char *text)
 	}
 	return copy;
 }
+
+/*
+ * Run something with the database's encoding as that of the client.
+ *
+ * Functions that send and receive values convert text to and from the client's
+ * encoding.  The other server is told to use the database's.
+ */
+void
+tcs_wire_in_own_encoding(void (*run) (void *arg), void *arg)
+{
+	int			client = pg_get_client_encoding();
+
+	if (likely(client == GetDatabaseEncoding()))
+	{
+		run(arg);
+		return;
+	}
+	(void) SetClientEncoding(GetDatabaseEncoding());
+	PG_TRY();
+	{
+		run(arg);
+	}
+	PG_FINALLY();
+	{
+		/* it was in force before, so it needs no look into the catalogs */
+		(void) SetClientEncoding(client);
+	}
+	PG_END_TRY();
+}

@@ -37,5 +37,6 @@ extern bool tcs_wire_is_copy(ExecStatusType status);
 extern bool tcs_wire_sqlstate(const PGresult *result, int *sqlstate);
 extern void tcs_wire_ascii(char *text);
 extern char *tcs_wire_text(const char *text);
+extern void tcs_wire_in_own_encoding(void (*run) (void *arg), void *arg);
 
 #endif							/* TCS_WIRE_H */

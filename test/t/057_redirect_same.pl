@@ -316,4 +316,18 @@ foreach my $change (q{'plpgsql.print_strict_params', 'off'}, q{'work_mem', '1MB'
 		"$change: a setting that is changed");
 }
 
+##
+## A client of another encoding than the database's
+##
+
+($on_primary, $on_standby) = map { TcsTranscript->new($_) } $primary, $standby;
+require_primary($on_standby);
+both(q{SET client_encoding = 'LATIN1'});
+same_always('LATIN1',
+	q{SELECT x || U&'\00fc', ARRAY[x, U&'\00e9'], to_jsonb(x || U&'\00df'), U&'\00e4'::char(3), length(U&'\00fc' || x) FROM a ORDER BY i});
+same("LATIN1: a parameter",
+	sub { $_[0]->extended('SELECT x, $1::text, length($1::text), ARRAY[$2::varchar] FROM a', "\xfc", "\xe9\xe8")->sync });
+same('LATIN1: a cursor that a function leaves',
+	q{BEGIN; SELECT opens(U&'\00fc', 2) FROM a WHERE i = 1; FETCH ALL FROM "} . "\xfc" . q{"; COMMIT});
+
 done_testing();
