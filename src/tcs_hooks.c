@@ -559,23 +559,43 @@ wait_before_planning(Query *query, const char *source)
 }
 
 /*
+ * The hot path of planning: there is nothing to wait for, and the first table tells
+ * that the statement is not exempt.  See tcs_ExecutorStart() for what else a gate
+ * implies that is settled.
+ */
+static inline bool
+is_met_before_planning(const Query *query, bool plain)
+{
+	return plain && tcs_gate.settled == tcs_settings_generation &&
+		tcs_gate.max_age == 0 &&
+		(query->commandType != CMD_SELECT ||
+		 (query->rtable != NIL &&
+		  linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_RELATION));
+}
+
+/*
  * Before planning: the verdict whether the statement is exempt, and a wait if
  * planning itself may read.
  */
 static bool
 before_planning(Query *query, const char *source, bool plain)
 {
-	if (!gate_is_open_here())
+	const bool	met = likely(is_met_before_planning(query, plain));
+
+	if (!met && !gate_is_open_here())
 		return false;
 	tcs_gate.planned_in = 0;
-	if (tcs_exempt_query(query) || (!plain && tcs_exempt_administration(query)))
+	if (!met)
 	{
-		if (unlikely(!plain))
-			tcs_choice_check_hint(query, source);
-		return true;
+		if (tcs_exempt_query(query) || (!plain && tcs_exempt_administration(query)))
+		{
+			if (!plain)
+				tcs_choice_check_hint(query, source);
+			return true;
+		}
+		if (ActivePortal == NULL && !(tcs_gate_settings_are_met() && plain))
+			wait_before_planning(query, source);
 	}
-	if (ActivePortal == NULL && !(tcs_gate_settings_are_met() && plain))
-		wait_before_planning(query, source);
 
 	/*
 	 * What planning runs from here on was gated above, or is only guessed
