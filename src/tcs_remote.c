@@ -9,6 +9,7 @@
  *
  *		BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY
  *		SET LOCAL tcs.redirected_for = level and token
+ *		SELECT whether schema "tcs" is that of the extension
  *		SELECT tcs.redirect_begin(where, who, settings)
  *		(flush)
  *		the statement
@@ -18,6 +19,12 @@
  *	  SET waits on the primary for commits that are under way and that the token
  *	  names.  It needs no snapshot, so the transaction takes its snapshot after
  *	  that wait.
+ *
+ *	  Nobody's functions but the extension's are called there: in a database
+ *	  without the extension anybody may have made a schema "tcs", and this session's
+ *	  user may be a superuser.  If the schema is not the extension's, the command
+ *	  fails, and the server skips the call.  Types of the arguments are named, so
+ *	  that no other function of that name fits better.
  *
  *	  redirect_begin() checks on the primary that it is the primary of this
  *	  cluster, this database and this user, that it has what the token names, and
@@ -79,13 +86,21 @@
 #include "tcs_told.h"
 
 #define TCS_SQL_BEGIN	"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-#define TCS_SQL_CALL	"SELECT tcs.redirect_begin($1, $2, $3, $4)"
-#define TCS_SQL_SETTINGS "SELECT tcs.redirect_settings($1)"
+/* the text that is no number becomes the message */
+#define TCS_SQL_GUARD \
+	"SELECT (CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_extension e, pg_catalog.pg_namespace n" \
+	" WHERE e.extname OPERATOR(pg_catalog.=) 'tcs' AND n.nspname OPERATOR(pg_catalog.=) 'tcs'" \
+	" AND n.oid OPERATOR(pg_catalog.=) e.extnamespace)" \
+	" THEN '1' ELSE 'extension tcs is not installed in this database' END)::pg_catalog.int4"
+#define TCS_SQL_CALL \
+	"SELECT tcs.redirect_begin($1::pg_catalog.int8, $2::pg_catalog.text," \
+	" $3::pg_catalog.text, $4::pg_catalog.bytea)"
+#define TCS_SQL_SETTINGS "SELECT tcs.redirect_settings($1::pg_catalog.bytea)"
 #define TCS_SQL_CHECK	"SELECT tcs.redirect_check(%s, %s)"
 #define TCS_SQL_COMMIT	"COMMIT"
 
 /* Commands of ours before the statement; the last is redirect_begin(). */
-#define TCS_BEGIN_COMMANDS	3
+#define TCS_BEGIN_COMMANDS	4
 
 /* Statements prepared on one connection, before it is replaced by a new one. */
 #define TCS_MAX_PREPARED	1000
@@ -365,7 +380,8 @@ send_pipeline(const TcsRemoteBegin *begin, int64 deadline)
 	remote.whole = begin->whole;
 	remote.depth = 1;
 	remote.rollback_to = remote.release = 0;
-	if (!send_wanted(begin, deadline) || !send_call())
+	if (!send_wanted(begin, deadline) || !tcs_peer_command("guard", TCS_SQL_GUARD) ||
+		!send_call())
 		return false;
 	if (begin->statement == NULL)
 		return tcs_peer_sync();
@@ -413,6 +429,7 @@ prepare_own(int64 deadline, char **failure)
 
 	done = PQsendPrepare(tcs_peer.conn, tcs_peer_name("begin", 0), TCS_SQL_BEGIN, 0, NULL) &&
 		PQsendPrepare(tcs_peer.conn, tcs_peer_name("commit", 0), TCS_SQL_COMMIT, 0, NULL) &&
+		PQsendPrepare(tcs_peer.conn, tcs_peer_name("guard", 0), TCS_SQL_GUARD, 0, NULL) &&
 		PQsendPrepare(tcs_peer.conn, tcs_peer_name("call", 0), TCS_SQL_CALL, 0, NULL) &&
 		tcs_peer_sync();
 	*failure = NULL;
@@ -626,8 +643,9 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline, char sqlstate[6])
 		return LOST;
 	for (int i = 0; i < TCS_BEGIN_COMMANDS; i++)
 	{
-		arrival = read_command(i < TCS_BEGIN_COMMANDS - 1 ?
-							   PGRES_COMMAND_OK : PGRES_TUPLES_OK, deadline, &failed);
+		/* BEGIN and SET, then the two SELECTs */
+		arrival = read_command(i < 2 ? PGRES_COMMAND_OK : PGRES_TUPLES_OK,
+							   deadline, &failed);
 		if (arrival != TCS_ARRIVED || failed)
 			break;
 		if (i == TCS_BEGIN_COMMANDS - 1 && !take_token(begin))

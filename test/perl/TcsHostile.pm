@@ -497,6 +497,7 @@ sub place_of
 	return
 		$sql =~ /^BEGIN/ ? 'begin'
 	  : $sql =~ /^SET LOCAL/ ? 'set'
+	  : $sql =~ /pg_extension/ ? 'guard'
 	  : $sql =~ /redirect_begin/ ? 'call'
 	  : $sql =~ /redirect_(settings|check)/ ? 'settings'
 	  : $sql =~ /^COMMIT/ ? 'commit'
@@ -527,7 +528,7 @@ sub honest_answer
 	  : $self->{place} eq 'call' ? $self->{tokens}[-1]
 	  : pack('N', 4711);
 
-	return $self->promised . row($value) . $selected if $self->{place} =~ /call|statement/;
+	return $self->promised . row($value) . $selected if $self->{place} =~ /guard|call|statement/;
 	return $self->promised . row($value) . $selected . $ready if $self->{place} =~ /ask|idle/;
 	return message('n') . message('C', ($self->{place} eq 'begin' ? 'BEGIN' : uc $self->{place}) . "\0");
 }
