@@ -201,26 +201,30 @@ tcs_wire_ascii(char *text)
  * A palloc'd copy of a text, fit to be shown in this database.
  *
  * Characters that a terminal would obey become question marks, and so do those
- * beyond ASCII if the text is not valid in the database's encoding, or if there
- * is none (in the worker).
+ * beyond ASCII if the text is not valid in the database's encoding.  A database
+ * without one passes on anything, so there it has to be valid in the client's:
+ * otherwise its conversion would be the error that the client sees.
  */
 char *
 tcs_wire_text(const char *text)
 {
 	int			len = strnlen(text, TCS_WIRE_TEXT_MAX + 1);
+	int			encoding = GetDatabaseEncoding();
 	char	   *copy;
 	bool		valid;
 
+	if (encoding == PG_SQL_ASCII)
+		encoding = pg_get_client_encoding();
 	if (len > TCS_WIRE_TEXT_MAX)
 		len = pg_mbcliplen(text, TCS_WIRE_TEXT_MAX, TCS_WIRE_TEXT_MAX);
 	copy = pnstrdup(text, len);
-	valid = pg_verify_mbstr(GetDatabaseEncoding(), copy, len, true);
+	valid = pg_verify_mbstr(encoding, copy, len, true);
 	for (unsigned char *p = (unsigned char *) copy; *p != '\0'; p++)
 	{
 		if ((*p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7f || (*p > 0x7f && !valid))
 			*p = '?';
 		/* U+0080 to U+009F are such characters, too */
-		else if (*p == 0xc2 && p[1] <= 0x9f && GetDatabaseEncoding() == PG_UTF8)
+		else if (*p == 0xc2 && p[1] <= 0x9f && encoding == PG_UTF8)
 			p[0] = p[1] = '?';
 	}
 	return copy;
