@@ -23,7 +23,7 @@ use TcsWire;
 # What a move may cost a process, in kB.
 my $memory = 48 * 1024;
 
-my ($primary, $standby) = new_pair();
+my ($primary, $standby) = new_pair(init => { extra => [ '--encoding=UTF8', '--locale=C' ] });
 
 $primary->safe_psql(
 	'postgres', q{
@@ -284,14 +284,24 @@ my @redirects = (
 
 my %servers = map { $_->[0] => 1 } (@redirects, ['honest']);
 
-$primary->safe_psql('postgres', join "\n",
-	map {
+# The statements that make redirect servers of these names.
+sub servers
+{
+	return join "\n", map {
 		my $quoted = '"' . $_ . '"';
 		"CREATE SERVER $quoted FOREIGN DATA WRAPPER tcs_fdw OPTIONS (host '127.0.0.1', port '"
 		  . $peer->port
 		  . "', sslmode 'disable', application_name '$_');"
 		  . "CREATE USER MAPPING FOR CURRENT_USER SERVER $quoted;"
-	} sort keys %servers);
+	} @_;
+}
+
+$primary->safe_psql('postgres', servers(sort keys %servers));
+$primary->safe_psql('postgres',
+	q{CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0});
+$primary->safe_psql('bytes',
+	'CREATE EXTENSION tcs; CREATE TABLE t AS SELECT 1 AS id, 1 AS v;'
+	  . servers('error_escape@call', 'notice_escape@statement'));
 wait_for_replay($primary, $standby);
 pause_replay($standby);
 
@@ -303,8 +313,8 @@ $peer->set_token($token);
 
 sub session
 {
-	my ($move, $options) = @_;
-	my $client = TcsWire->new($standby, options => $options // '');
+	my ($move, %opt) = @_;
+	my $client = TcsWire->new($standby, %opt);
 
 	$client->ok_query("SET tcs.session_token = '$token'; SET tcs.fallback = 'redirect, error';"
 		  . "SET tcs.max_wait = '10ms'; SET tcs.redirect_timeout = '700ms';"
@@ -332,8 +342,8 @@ foreach my $test (@redirects)
 {
 	my ($move, $wanted, $sql) = @$test;
 	my $way = qw(cancel terminate timeout) [ $turn % 3 ];
-	my $client = session($move, $wanted eq $endless && $way eq 'timeout' ?
-		'-c statement_timeout=2s' : '');
+	my $client = session($move,
+		$wanted eq $endless && $way eq 'timeout' ? (options => '-c statement_timeout=2s') : ());
 	my $pid = $client->pid;
 	my $before = peak_of($pid);
 	my $made = $peer->made($move);
@@ -373,6 +383,15 @@ foreach my $test (@redirects)
 	$said =~ s/[^ -~]/?/g;
 	is($bad, '', "redirect, $move" . ($wanted eq $endless ? " ($way)" : '') . ': ' . substr($said, 0, 250));
 	$client->disconnect;
+}
+# In a database without an encoding, any text is valid; it is the client's that
+# has to be looked at.
+foreach my $test ([ 'error_escape@call', 'TC001' ], [ 'notice_escape@statement', '00000' ])
+{
+	my ($move, $state) = @$test;
+	my $client = session($move, dbname => 'bytes');
+
+	is(($client->query($number))[-1]{state}, $state, "redirect, $move: no encoding");
 }
 unlike(log_since($standby, $of_standby), qr/[\e\a\x9b\xff]/, 'redirect: nothing odd in the log');
 ok($at_standby->ok_query('SELECT true'), '... and no session was lost');
