@@ -785,7 +785,8 @@ tcs_choice_check_utility_hint(const PlannedStmt *pstmt, const char *source)
 	}
 	if ((IsA(statement, TransactionStmt) || IsA(statement, VariableSetStmt) ||
 		 IsA(statement, VariableShowStmt)) &&
-		!tcs_hint_may_lead(source, pstmt->stmt_location))
+		!tcs_hint_may_lead(source, pstmt->stmt_location) &&
+		!tcs_hint_is_astray(source, pstmt->stmt_location, pstmt->stmt_len))
 		return;
 	if (!find_hint(source, pstmt->stmt_location, pstmt->stmt_len, &hint) ||
 		IsA(statement, PrepareStmt) || IsA(statement, ExplainStmt))

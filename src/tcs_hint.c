@@ -47,6 +47,7 @@
 
 #include <limits.h>
 
+#include "access/xact.h"
 #include "common/keywords.h"
 #include "mb/pg_wchar.h"
 #include "parser/scanner.h"
@@ -59,6 +60,9 @@
 
 /* How much of a client's text is repeated in a message, in bytes. */
 #define TCS_HINT_SHOWN	64
+
+/* What to do about a hint where none counts. */
+static const char place_advice[] = "Write /* tcs(...) */ before the first word of the statement, or before the query within EXPLAIN, DECLARE, PREPARE, CREATE TABLE AS and COPY.";
 
 /* The place of a hint, and of others in the same gap; -1: none. */
 typedef struct HintPlace
@@ -219,6 +223,8 @@ skip_comment(const char *source, int at, int end)
 	{
 		if (end - at < 2)
 			return end;
+		if (source[at] == '\0')
+			return at;
 		if (source[at] == '/' && source[at + 1] == '*')
 		{
 			depth++;
@@ -237,7 +243,7 @@ skip_comment(const char *source, int at, int end)
 
 /*
  * Skip white space and comments from a boundary of tokens on.  Returns where the
- * next token begins.
+ * next token begins.  "end" can be INT_MAX for the end of the message.
  */
 static int
 skip_gap(const char *source, int at, int end, HintPlace *place)
@@ -251,7 +257,7 @@ skip_gap(const char *source, int at, int end, HintPlace *place)
 		{
 			if (place->odd < 0 && is_odd_hint(source, at, end))
 				place->odd = at;
-			while (at < end && source[at] != '\n' && source[at] != '\r')
+			while (at < end && source[at] != '\n' && source[at] != '\r' && source[at] != '\0')
 				at++;
 		}
 		else if (end - at >= 2 && source[at] == '/' && source[at + 1] == '*')
@@ -271,6 +277,52 @@ skip_gap(const char *source, int at, int end, HintPlace *place)
 			break;
 	}
 	return at;
+}
+
+/*
+ * Skip empty statements from the boundary of one on.  Returns where the first token
+ * of another begins, or the end.  In "astray": the first hint that is in an empty
+ * statement, or behind the last semicolon; -1: none.
+ */
+static int
+skip_empty_statements(const char *source, int at, int end, int *astray)
+{
+	*astray = -1;
+	for (;;)
+	{
+		HintPlace	place;
+
+		at = skip_gap(source, at, end, &place);
+		if (source[at] != ';' && source[at] != '\0')
+			return at;			/* the gap belongs to the statement that begins here */
+		if (*astray < 0)
+			*astray = place.hint >= 0 && place.odd >= 0 ? Min(place.hint, place.odd) :
+				Max(place.hint, place.odd);
+		if (source[at] == '\0')
+			return at;
+		at++;
+	}
+}
+
+/*
+ * Where is a hint that belongs to no statement, and is beside this one?  -1: nowhere.
+ *
+ * Core makes no statement of an empty one, so no hook would come to its hint.  Each
+ * statement answers for what is between it and the next, and the first also for what
+ * is before it.  Both begin at a place that core has told, so no scanner is needed.
+ */
+int
+tcs_hint_astray(const char *source, int location, int len)
+{
+	int			astray = -1;
+
+	if (location > 0 && skip_empty_statements(source, 0, location, &astray) == location &&
+		astray >= 0)
+		return astray;
+	astray = -1;
+	if (location >= 0 && len > 0 && source[location + len] == ';')
+		(void) skip_empty_statements(source, location + len + 1, INT_MAX, &astray);
+	return astray;
 }
 
 /* Is this the first word of a statement that can have a hint further on? */
@@ -878,16 +930,43 @@ mentions_token(const char *source, int at, int end)
 	return false;
 }
 
+/* Is a session token in the comment that begins here, under whatever name? */
+static bool
+contains_token(const char *source, int at, int end)
+{
+	while (at < end)
+	{
+		int			begin = at;
+		char		word[TCS_TOKEN_MAXLEN + 1];
+		TcsToken	token;
+
+		while (at < end && (is_word_char(source[at]) || source[at] == '.' ||
+							source[at] == ':' || source[at] == '-'))
+			at++;
+		if (at > begin && at - begin <= TCS_TOKEN_MAXLEN)
+		{
+			memcpy(word, source + begin, at - begin);
+			word[at - begin] = '\0';
+			if (tcs_token_parse(word, &token))
+				return true;
+		}
+		at++;
+	}
+	return false;
+}
+
 /*
  * Say what is wrong with a hint.  Without an error, the statement runs as if there
  * were none, which can be less fresh than it should be.  So with a token, which is
  * there for nothing else, it is an error always, as SET of the same text would be.
+ * That holds also if the name of the item is misspelt.
  */
 static void
 report(const HintReader *reader, int begin, int end, bool misplaced)
 {
 	int			elevel = tcs_hint_errors == TCS_HINT_ERRORS_ERROR ||
-		mentions_token(reader->source, begin, end) ? ERROR : WARNING;
+		mentions_token(reader->source, begin, end) ||
+		contains_token(reader->source, begin, end) ? ERROR : WARNING;
 
 	ereport(elevel,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -951,16 +1030,40 @@ tcs_hint_refuse(const char *source, int location, int len, const char *detail,
 		report_misplaced(source, place.hint, end, detail, advice);
 }
 
+/*
+ * Is a hint beside the statement that belongs to none?  Says so, once while the same
+ * message is worked on.
+ */
+static void
+refuse_astray(const char *source, int location, int len)
+{
+	static TimestampTz last_message = 0;
+	static const char *last_source = NULL;
+	static int	last_astray = -1;
+	int			astray;
+
+	if (!tcs_hint_is_astray(source, location, len))
+		return;
+	astray = tcs_hint_astray(source, location, len);
+	if (last_message == GetCurrentStatementStartTimestamp() &&
+		last_source == source && last_astray == astray)
+		return;
+	report_misplaced(source, astray, INT_MAX,
+					 "A hint belongs to no statement if a semicolon, or the end of the message, follows it.",
+					 place_advice);
+	last_message = GetCurrentStatementStartTimestamp();
+	last_source = source;
+	last_astray = astray;
+}
+
 /* Is a hint where none counts?  Says so. */
 static bool
 find_misplaced(const char *source, int word, int end, int odd, int inner)
 {
-	static const char advice[] = "Write /* tcs(...) */ before the first word of the statement, or before the query within EXPLAIN, DECLARE, PREPARE, CREATE TABLE AS and COPY.";
-
 	if (odd >= 0)
 	{
 		report_misplaced(source, odd, end,
-						 "A hint is a comment that begins with \"/*\", and tcs follows.", advice);
+						 "A hint is a comment that begins with \"/*\", and tcs follows.", place_advice);
 		return true;
 	}
 	if (looks_hinted(source, word, end))
@@ -970,7 +1073,7 @@ find_misplaced(const char *source, int word, int end, int odd, int inner)
 		if (run_scanner(&scan, scan_misplaced) && scan.misplaced >= 0)
 		{
 			report_misplaced(source, scan.misplaced, end,
-							 "A hint does not count behind the first word of its statement.", advice);
+							 "A hint does not count behind the first word of its statement.", place_advice);
 			return true;
 		}
 	}
@@ -999,6 +1102,7 @@ tcs_hint_find(const char *source, int location, int len, TcsHint *hint)
 	if (tcs_hints == TCS_HINTS_OFF)
 		return false;
 
+	refuse_astray(source, location, len);
 	location = Max(location, 0);
 	end = end_of_statement(source, location, len);
 	begin = begin_of_part(source, location, end);

@@ -34,10 +34,17 @@ typedef struct TcsHint
 extern bool tcs_hint_look(const char *source, int location);
 extern bool tcs_hint_look_inside(const char *source, const char *at,
 								 const char *end);
+extern int	tcs_hint_astray(const char *source, int location, int len);
 extern void tcs_hint_refuse(const char *source, int location, int len,
 							const char *detail, const char *advice);
 extern bool tcs_hint_find(const char *source, int location, int len,
 						  TcsHint *hint);
+
+static inline bool
+tcs_hint_is_letter(char c)
+{
+	return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+}
 
 /*
  * May there be a hint before the first word of the statement at this place of a
@@ -50,16 +57,28 @@ tcs_hint_may_lead(const char *source, int location)
 		return false;
 	if (likely(location <= 0))
 	{
-		const char	c = source[0] | 0x20;
-
 		/* a message that begins with a word has none before it */
-		if (likely(c >= 'a' && c <= 'z'))
+		if (likely(tcs_hint_is_letter(source[0])))
 			return false;
 	}
 	return tcs_hint_look(source, location);
 }
 
-/* The same anywhere in the statement, where it may be misplaced. */
+/*
+ * Is there a hint beside this statement that belongs to none?  A statement that is
+ * its whole message has nothing beside it, nor has one with a semicolon at its end.
+ */
+static inline bool
+tcs_hint_is_astray(const char *source, int location, int len)
+{
+	return source != NULL && location >= 0 &&
+		((unlikely(location > 0) && !tcs_hint_is_letter(source[0])) ||
+		 (unlikely(len > 0) && source[location + len] == ';' &&
+		  source[location + len + 1] != '\0')) &&
+		tcs_hint_astray(source, location, len) >= 0;
+}
+
+/* The same anywhere in the statement or beside it, where it may be misplaced. */
 static inline bool
 tcs_hint_is_possible(const char *source, int location, int len)
 {
@@ -68,7 +87,8 @@ tcs_hint_is_possible(const char *source, int location, int len)
 
 	if (source == NULL)
 		return false;
-	if (tcs_hint_may_lead(source, location))
+	if (tcs_hint_may_lead(source, location) ||
+		tcs_hint_is_astray(source, location, len))
 		return true;
 
 	/* no hint is without a parenthesis, and many statements have none */

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 
 #include "tcs_level.h"
 
@@ -145,7 +146,7 @@ tcs_fallback_parse(const char *text, TcsFallback *fallback,
 		while (len > 0 && strchr(" \t\n\r", p[len - 1]))
 			len--;
 		*bad_step = p;
-		*bad_len = Min(len, NAMEDATALEN - 1);
+		*bad_len = pg_mbcliplen(p, len, NAMEDATALEN - 1);
 		if (len == 0 || len >= NAMEDATALEN ||
 			fallback->nsteps >= TCS_MAX_FALLBACK_STEPS - 1)
 			return false;

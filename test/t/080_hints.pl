@@ -109,6 +109,21 @@ foreach my $sql (
 	"SELECT 1; SELECT v FROM t HINT",
 	"SELECT 'a;', '/* tcs(eventual) */'; SELECT v FROM t HINT; SELECT 1",
 	"SELECT 1 HINT",
+	# no statement at all
+	"HINT ; SELECT v FROM t",
+	"/* a note */ ;; HINT\n;; SELECT v FROM t",
+	"HINT HINT; SELECT v FROM t; SELECT 1",
+	"SELECT v FROM t; HINT",
+	"SELECT v FROM t; -- a note;\n HINT ;",
+	"SELECT 1; HINT ; HINT SELECT v FROM t",
+	"-- tcs(eventual)\n; SELECT v FROM t",
+	"SELECT v FROM t;\n-- tcs(eventual)",
+	"/*+ tcs(eventual) */; SELECT v FROM t",
+	"BEGIN; HINT; SELECT v FROM t; COMMIT",
+	"HINT; SET work_mem = '1MB'; SELECT v FROM t",
+	"SHOW work_mem; HINT ; SELECT v FROM t",
+	"HINT; COPY t TO STDOUT",
+	"SELECT 1; HINT; DECLARE c CURSOR WITH HOLD FOR SELECT v FROM t",
 	"HINT BEGIN",
 	"HINT START TRANSACTION READ ONLY",
 	"BEGIN; DECLARE c CURSOR FOR SELECT 1; HINT FETCH c",
@@ -125,6 +140,22 @@ foreach my $sql (
 		$client->query('ROLLBACK; DEALLOCATE ALL');
 		last if $sql !~ /HINT/;
 	}
+}
+{
+	my ($failed) = grep { $_->{state} ne '00000' } $client->query('/* tcs(strnog) */ ; SELECT v FROM t');
+
+	is($failed && $failed->{state}, '22023', 'a malformed hint before an empty statement');
+	foreach my $sql ("/* tcs(eventual) */; SELECT v FROM t WHERE v > \$1", "SELECT v FROM t WHERE v > \$1; /* tcs(eventual) */")
+	{
+		my ($result) = grep { $_->{state} ne '00000' } $client->extended($sql, 0)->sync->results;
+
+		is($result && $result->{state}, '22023', "extended protocol: $sql");
+	}
+	is((grep { $_->{state} ne '00000' } $client->query($_))[0], undef, "no hint, and nothing misplaced: $_")
+	  foreach (
+		";; -- see tcs(eventual)\n; $stale SELECT v FROM t; /* see tcs(eventual) */ ; -- ; tcs(eventual)",
+		"SELECT '; /* tcs(eventual) */ ;' FROM t; ;;$stale SELECT v FROM t;",
+		"/* /* tcs(eventual) */ ; */; SELECT v FROM t;; ; SELECT 1;");
 }
 is(psql_err($standby, $_, level => 'eventual'), '00000', "a hint that does nothing, and has nothing to do: $_")
   foreach ('/* tcs(strong) */ SHOW work_mem', "/* tcs(strong) */ SET work_mem = '1MB'", '/* tcs(strong) */ COMMIT',
@@ -149,7 +180,23 @@ is(psql_err($primary, $_), '22023', "misplaced on the primary: $_")
 		"/* tcs(session_token='garbage') */", "/* tcs(stong, session_token='$token') */",
 		"/* tcs(session_token='$token') */", "/* tcs(max_wait=0) */ /* tcs(session_token='$token') */",
 		"/* tcs(session_token='$token') */ EXPLAIN /* tcs(max_wait=0) */",
-		"/* tcs(max_wait=0) */ EXPLAIN ANALYZE /* tcs(session_token='$token') */");
+		"/* tcs(max_wait=0) */ EXPLAIN ANALYZE /* tcs(session_token='$token') */",
+		"/* tcs(token='$token') */", "/* tcs(strong, token = $token) */", "/* tcs('$token') */", "/*+ tcs($token) */");
+
+	$client->ok_query("SET tcs.hint_errors = 'warning'");
+	foreach my $sql ("/* tcs(session_token='$token') */ ; SELECT v FROM t", "SELECT v FROM t; /* tcs('$token') */")
+	{
+		my ($failed) = grep { $_->{state} ne '00000' } $client->query($sql);
+
+		is($failed && $failed->{state}, '22023', "... or without a statement: $sql");
+	}
+	@{ $client->{notices} } = ();
+	my @warned = $client->query("/* tcs(strong) */ ; /* tcs(bounded, max_staleness=1h, max_wait=0) */ SELECT 1 FROM t; SELECT 2 FROM t");
+
+	is(join(' ', map { $_->{state} } @warned), '00000 00000', 'a hint beside a statement can be a warning');
+	is(scalar(grep { $_->{S} eq 'WARNING' } $client->notices), 1, '... a single one');
+	is(($client->query('SELECT level FROM tcs.last_read()'))[0]{state}, '00000', '... and the session goes on');
+	$client->ok_query('RESET tcs.hint_errors');
 }
 
 
@@ -166,7 +213,7 @@ is(psql_err($primary, $_), '22023', "misplaced on the primary: $_")
 	is((($session->query("SELECT 1; $stale SELECT v FROM t"))[-1])->{state}, '00000', 'the second one has its own');
 	is((($session->query("SELECT ';/*'; /* ; */ $stale SELECT v FROM t"))[-1])->{state}, '00000',
 		'semicolons in literals and comments');
-	is((($session->query("SELECT 1; $stale"))[-1])->{state}, '00000', 'a hint before nothing');
+	is((($session->query("SELECT 1; $stale"))[-1])->{state}, '22023', 'a hint before nothing');
 	is((($session->query('SELECT v FROM t'))[0])->{state}, 'TC001', 'nothing is left of it');
 
 	# extended protocol, prepared, with generic and custom plans

@@ -145,7 +145,6 @@ foreach my $sql (
 	"/* /* tcs(strong) */ */ $read",
 	"/* tcs strong */ $read",
 	"/* tcsx(strong) */ $read",
-	"$read; $strong",
 	"SELECT v, '$strong' FROM t",
 	"SELECT v, \$\$ $strong \$\$ FROM t",
 	"SELECT v, \$a\$ ; $strong $read \$a\$ FROM t",
@@ -339,6 +338,7 @@ my @malformed = (
 	[ "/* tcs(strong, ^\x{c3}\x{bc}=1) */", qr/cannot be set in a hint/ ],
 	[ "/* \x{c3}\x{bc} */ /* tcs(strong, ^x=1) */", qr/cannot be set in a hint/ ],
 	[ q{/* tcs(fallback=^'nowhere') */}, qr/"nowhere" is not a step/ ],
+	[ "/* tcs(fallback=^'" . ('x' x 62) . "\x{c3}\x{bc}') */", qr/"x{62}" is not a step/ ],
 	[ q{/* tcs(fallback='^') */}, qr/A value is empty/ ],
 	[ q{/* tcs(fallback=^'error) */}, qr/quote is not closed/ ],
 	[ q{/* tcs(^'strong') */}, qr/does not begin with a name/ ],
@@ -405,6 +405,8 @@ $c->ok_query("SET tcs.hint_errors = 'warning'");
 is(state_of($c->extended("/* tcs(stong) */ $read")->sync->results), '00000', 'malformed: extended protocol');
 is(scalar warnings_of($c), 1, '... one warning');
 is(level_of($c, "$read; /* tcs(stong) */ $read; $read"), $session, 'malformed: in a string');
+is(scalar warnings_of($c), 1, '... one warning');
+is(level_of($c, "$strong $read; /* tcs(eventual) */"), 'strong|hint', 'beside a statement: its own hint counts');
 is(scalar warnings_of($c), 1, '... one warning');
 is(level_of($c, "$strong EXPLAIN ANALYZE /* tcs(stong) */ $read"),
 	$session, 'two of them: neither counts');
