@@ -33,6 +33,7 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "nodes/nodeFuncs.h"
+#include "rewrite/rewriteHandler.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -243,6 +244,8 @@ tcs_portable_query(Query *query, bool *runs_user_code, bool *leaves_cursors)
 	Findings	findings = {0};
 	ListCell   *lc;
 
+	/* the query of a prepared statement is kept without its locks */
+	AcquireRewriteLocks(query, true, false);
 	foreach(lc, pg_rewrite_query(query))
 	{
 		if (portable_walker(lfirst(lc), &findings))
