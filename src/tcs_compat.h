@@ -67,6 +67,12 @@
 
 /* 19 hands the planner an ExplainState */
 #if PG_VERSION_NUM >= 190000
+#define TCS_JUMBLE_STATE const JumbleState
+#else
+#define TCS_JUMBLE_STATE JumbleState
+#endif
+
+#if PG_VERSION_NUM >= 190000
 #define TCS_PLANNER_ARGS \
 	Query *parse, const char *query_string, int cursorOptions, \
 	ParamListInfo boundParams, struct ExplainState *es

@@ -23,6 +23,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "optimizer/planner.h"
+#include "parser/analyze.h"
 #include "storage/proc.h"
 #include "storage/sinval.h"
 #include "tcop/pquery.h"
@@ -41,6 +42,7 @@
 #include "tcs_gate.h"
 #include "tcs_hooks.h"
 #include "tcs_leftover.h"
+#include "tcs_names.h"
 #include "tcs_nesting.h"
 #include "tcs_own.h"
 #include "tcs_readindex.h"
@@ -58,6 +60,7 @@ static ExecutorRun_hook_type prev_ExecutorRun = NULL;
 static ProcessUtility_hook_type prev_ProcessUtility = NULL;
 static planner_hook_type prev_planner = NULL;
 static object_access_hook_type prev_object_access = NULL;
+static post_parse_analyze_hook_type prev_post_parse_analyze = NULL;
 
 /* The transaction that was given a weaker isolation level in so many words. */
 static LocalTransactionId weak_isolation_in = InvalidLocalTransactionId;
@@ -794,6 +797,16 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 	return pstmt;
 }
 
+/* A redirected statement has been analysed here. */
+static void
+tcs_post_parse_analyze(ParseState *pstate, Query *query, TCS_JUMBLE_STATE *jstate)
+{
+	if (prev_post_parse_analyze)
+		prev_post_parse_analyze(pstate, query, jstate);
+	if (unlikely(tcs_guc_redirected() != NULL))
+		tcs_names_require(pstate->p_sourcetext, query);
+}
+
 /* What is to be done after a utility statement has run. */
 typedef enum TcsAfterwards
 {
@@ -1034,6 +1047,8 @@ tcs_hooks_install(void)
 	ProcessUtility_hook = tcs_ProcessUtility;
 	prev_planner = planner_hook;
 	planner_hook = tcs_planner;
+	prev_post_parse_analyze = post_parse_analyze_hook;
+	post_parse_analyze_hook = tcs_post_parse_analyze;
 	prev_object_access = object_access_hook;
 	object_access_hook = tcs_object_access;
 	RegisterXactCallback(tcs_xact_callback, NULL);

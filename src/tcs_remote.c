@@ -93,8 +93,8 @@
 	" AND n.oid OPERATOR(pg_catalog.=) e.extnamespace)" \
 	" THEN '1' ELSE 'extension tcs is not installed in this database' END)::pg_catalog.int4"
 #define TCS_SQL_CALL \
-	"SELECT tcs.redirect_begin($1::pg_catalog.int8, $2::pg_catalog.text," \
-	" $3::pg_catalog.text, $4::pg_catalog.bytea)"
+	"SELECT tcs.redirect_begin($1::pg_catalog.int8, $2::pg_catalog.oid," \
+	" $3::pg_catalog.oid, $4::pg_catalog.bytea)"
 #define TCS_SQL_SETTINGS "SELECT tcs.redirect_settings($1::pg_catalog.bytea)"
 #define TCS_SQL_CHECK	"SELECT tcs.redirect_check(%s, %s)"
 #define TCS_SQL_COMMIT	"COMMIT"
@@ -230,8 +230,9 @@ send_call(void)
 	(void) collect_settings();
 	snprintf(identifier, sizeof(identifier), INT64_FORMAT, (int64) GetSystemIdentifier());
 	values[0] = identifier;
-	values[1] = get_database_name(MyDatabaseId);
-	values[2] = GetUserNameFromId(GetSessionUserId(), false);
+	/* their names may be others' by now */
+	values[1] = psprintf("%u", MyDatabaseId);
+	values[2] = psprintf("%u", GetSessionUserId());
 	values[3] = remote.settings.data;
 	lengths[3] = remote.settings.len;
 	formats[3] = 1;
@@ -313,6 +314,7 @@ send_statement(const TcsStatement *statement, ParamListInfo params)
 	const char **values = palloc0(Max(n, 1) * sizeof(char *));
 	int		   *lengths = palloc0(Max(n, 1) * sizeof(int));
 	int		   *formats = palloc0(Max(n, 1) * sizeof(int));
+	const char *sql = psprintf("%s%s", statement->sql, statement->mark);
 
 	if (n > 0)
 	{
@@ -326,13 +328,13 @@ send_statement(const TcsStatement *statement, ParamListInfo params)
 	remote.started = false;
 	remote.preparing = 0;
 	if (statement->number == 0 || tcs_peer.unprepared)
-		return PQsendQueryParams(tcs_peer.conn, statement->sql, n, types, values,
+		return PQsendQueryParams(tcs_peer.conn, sql, n, types, values,
 								 lengths, formats, 1);
 
 	if (!bms_is_member(statement->number, remote.prepared))
 	{
 		if (!PQsendPrepare(tcs_peer.conn, tcs_peer_name("", statement->number),
-						   statement->sql, n, types))
+						   sql, n, types))
 			return false;
 		remote.preparing = statement->number;
 	}

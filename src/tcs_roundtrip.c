@@ -23,7 +23,7 @@
  *	  further proof, as it has to pass the same check.
  *
  *	  The check runs in a subtransaction: an error is a verdict.  It looks at this
- *	  node's catalogs; what has changed on the primary meanwhile is not seen.
+ *	  node's catalogs; whether the primary's are like these, tcs_names.c sees there.
  *
  *-------------------------------------------------------------------------
  */
@@ -50,6 +50,7 @@
 
 #include "tcs_compat.h"
 #include "tcs_guc.h"
+#include "tcs_names.h"
 #include "tcs_roundtrip.h"
 #include "tcs_told.h"
 
@@ -335,6 +336,7 @@ typedef struct Trial
 	MemoryContext work;			/* where it is tried */
 	bool		parses;
 	bool		same;
+	uint64		names;			/* if it is the same: see tcs_names.c */
 } Trial;
 
 static void
@@ -349,8 +351,12 @@ try_text(void *arg)
 	trial->parses = list_length(parsetrees) == 1 &&
 		IsA(linitial_node(RawStmt, parsetrees)->stmt, SelectStmt);
 	if (trial->parses)
-		trial->same = is_same(trial->query,
-							  analyze(linitial(parsetrees), trial->text, trial->query));
+	{
+		Query	   *read = analyze(linitial(parsetrees), trial->text, trial->query);
+
+		trial->names = tcs_names_digest(read);
+		trial->same = is_same(trial->query, read);
+	}
 	MemoryContextSwitchTo(old);
 }
 
@@ -441,11 +447,15 @@ try_safely(Trial *trial, List **told)
  * analysis.
  */
 bool
-tcs_roundtrip_check(const Query *query, const char *text, List **told)
+tcs_roundtrip_check(const Query *query, const char *text, uint64 *names,
+					List **told)
 {
 	Trial		trial = {.query = query,.text = text};
 
-	return try_safely(&trial, told);
+	if (!try_safely(&trial, told))
+		return false;
+	*names = trial.names;
+	return true;
 }
 
 
@@ -546,7 +556,8 @@ closing(const Token *tokens, int from, int ntokens)
  * on the primary; else NULL.  *told gets the notices of its analysis.
  */
 char *
-tcs_roundtrip_source(const Query *query, const char *source, List **told)
+tcs_roundtrip_source(const Query *query, const char *source, uint64 *names,
+					 List **told)
 {
 	Tokens		all = {.source = source};
 	int			tried = 0;
@@ -567,7 +578,10 @@ tcs_roundtrip_source(const Query *query, const char *source, List **told)
 
 			trial.text = join_tokens(all.tokens, i, ends[j]);
 			if (try_safely(&trial, told))
+			{
+				*names = trial.names;
 				return (char *) trial.text;
+			}
 			if (trial.parses)
 				return NULL;
 		}

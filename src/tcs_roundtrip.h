@@ -12,8 +12,9 @@
 
 extern bool tcs_roundtrip_is_running;
 
-extern bool tcs_roundtrip_check(const Query *query, const char *text, List **told);
+extern bool tcs_roundtrip_check(const Query *query, const char *text,
+								uint64 *names, List **told);
 extern char *tcs_roundtrip_source(const Query *query, const char *source,
-								  List **told);
+								  uint64 *names, List **told);
 
 #endif							/* TCS_ROUNDTRIP_H */

@@ -50,7 +50,8 @@ enum
 	PRIVATE_CURSORS,			/* Integer */
 	PRIVATE_SENT,				/* Integer: was it sent when the plan was
 								 * made? */
-	PRIVATE_AS_TEXT				/* IntList: per column */
+	PRIVATE_AS_TEXT,			/* IntList: per column */
+	PRIVATE_MARK				/* String: see tcs_names.c */
 };
 
 typedef struct TcsScan
@@ -196,6 +197,7 @@ tcs_scan_make_plan(const PlannedStmt *local, const TcsStatement *statement,
 	scan->custom_private = lappend(scan->custom_private, makeInteger(statement->leaves_cursors));
 	scan->custom_private = lappend(scan->custom_private, makeInteger(sent));
 	scan->custom_private = lappend(scan->custom_private, as_text);
+	scan->custom_private = lappend(scan->custom_private, makeString(pstrdup(statement->mark)));
 
 	plan->commandType = CMD_SELECT;
 	plan->queryId = local->queryId;
@@ -280,6 +282,7 @@ begin_scan(CustomScanState *css, EState *estate, int eflags)
 		return;
 
 	state->statement.sql = private_string(private, PRIVATE_SQL);
+	state->statement.mark = private_string(private, PRIVATE_MARK);
 	state->statement.number = (uint32) private_int(private, PRIVATE_NUMBER);
 	state->statement.runs_user_code = private_int(private, PRIVATE_USER_CODE) != 0;
 	state->statement.leaves_cursors = private_int(private, PRIVATE_CURSORS) != 0;

@@ -30,13 +30,13 @@ PG_FUNCTION_INFO_V1(tcs_redirect_begin);
 PG_FUNCTION_INFO_V1(tcs_redirect_check);
 PG_FUNCTION_INFO_V1(tcs_redirect_settings);
 
-/* Is this where the standby meant to be? */
+/*
+ * Is this where the standby meant to be?  Databases and roles are told by number,
+ * as somebody can have given their names to others here.
+ */
 static void
-require_place(uint64 system_identifier, const char *database, const char *user)
+require_place(uint64 system_identifier, Oid database, Oid user)
 {
-	const char *here = get_database_name(MyDatabaseId);
-	const char *me = GetUserNameFromId(GetSessionUserId(), false);
-
 	if (system_identifier != GetSystemIdentifier())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -45,15 +45,24 @@ require_place(uint64 system_identifier, const char *database, const char *user)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the redirect server is not a primary, but a standby")));
-	if (here == NULL || strcmp(here, database) != 0)
+	if (database != MyDatabaseId)
+	{
+		const char *meant = get_database_name(database);
+
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the redirect server leads to database \"%s\" in place of \"%s\"",
-						here ? here : "", database)));
-	if (strcmp(me, user) != 0)
+						get_database_name(MyDatabaseId), meant ? meant : "?")));
+	}
+	if (user != GetSessionUserId())
+	{
+		const char *meant = GetUserNameFromId(user, true);
+
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("the redirect server leads to user \"%s\" in place of \"%s\"", me, user)));
+				 errmsg("the redirect server leads to user \"%s\" in place of \"%s\"",
+						GetUserNameFromId(GetSessionUserId(), false), meant ? meant : "?")));
+	}
 }
 
 /*
@@ -73,8 +82,7 @@ tcs_redirect_begin(PG_FUNCTION_ARGS)
 	char		buf[TCS_TOKEN_MAXLEN + 1];
 
 	require_place((uint64) PG_GETARG_INT64(0),
-				  text_to_cstring(PG_GETARG_TEXT_PP(1)),
-				  text_to_cstring(PG_GETARG_TEXT_PP(2)));
+				  PG_GETARG_OID(1), PG_GETARG_OID(2));
 	if (!IsolationUsesXactSnapshot() || !XactReadOnly)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),

@@ -53,6 +53,7 @@
 #include "tcs_exempt.h"
 #include "tcs_guc.h"
 #include "tcs_portable.h"
+#include "tcs_names.h"
 #include "tcs_roundtrip.h"
 #include "tcs_statement.h"
 #include "tcs_told.h"
@@ -219,20 +220,23 @@ describe_columns(Query *query, TcsStatement *statement, bool *any_text)
  * the client's own.  The query is used up.
  */
 static void
-find_text(Query *query, const char *source, TcsStatement *statement)
+find_text(Query *query, const char *source, TcsStatement *statement, bool wrapped)
 {
 	Query	   *original;
+	uint64		names = 0;
 
 	rename_columns(query);
 	/* writing it down may change it */
 	original = copyObject(query);
 	statement->sql = write_query(query);
-	if (tcs_roundtrip_check(original, statement->sql, &statement->told))
-		return;
-	statement->sql = tcs_roundtrip_source(original, source, &statement->told);
-	statement->is_source = true;
+	if (!tcs_roundtrip_check(original, statement->sql, &names, &statement->told))
+	{
+		statement->sql = tcs_roundtrip_source(original, source, &names, &statement->told);
+		statement->is_source = true;
+	}
 	if (statement->sql == NULL)
 		statement->why_not = "no text of it is sure to mean the same on the primary";
+	statement->mark = tcs_names_mark(names, wrapped);
 }
 
 /*
@@ -256,7 +260,7 @@ prepare_query(Query *query, const char *source, TcsStatement *statement)
 												&statement->runs_user_code,
 												&statement->leaves_cursors);
 	if (statement->why_not == NULL)
-		find_text(query, source, statement);
+		find_text(query, source, statement, any_text);
 	if (statement->why_not == NULL && any_text)
 		statement->sql = wrap(statement->sql, statement);
 }
@@ -402,6 +406,7 @@ keep(const PreparedStatement *prepared, const TcsStatement *statement)
 
 	*copy = *statement;
 	copy->sql = pstrdup(statement->sql);
+	copy->mark = pstrdup(statement->mark);
 	copy->told = tcs_told_copy(statement->told);
 	copy->columns = palloc(Max(statement->ncolumns, 1) * sizeof(TcsColumn));
 	memcpy(copy->columns, statement->columns, statement->ncolumns * sizeof(TcsColumn));

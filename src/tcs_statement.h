@@ -23,6 +23,7 @@ typedef struct TcsStatement
 {
 	const char *why_not;		/* why it has to stay, or NULL */
 	const char *sql;
+	const char *mark;			/* goes behind it; see tcs_names.c */
 	int			ncolumns;
 	TcsColumn  *columns;
 	bool		runs_user_code; /* which may change settings */

@@ -295,14 +295,14 @@ COMMENT ON FOREIGN DATA WRAPPER tcs_fdw IS
 
 CREATE FUNCTION redirect_begin(
 	system_identifier bigint,
-	database text,
-	session_user_name text,
+	database oid,
+	session_user_id oid,
 	settings bytea)
 RETURNS text
 AS 'MODULE_PATHNAME', 'tcs_redirect_begin'
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION redirect_begin(bigint, text, text, bytea) IS
+COMMENT ON FUNCTION redirect_begin(bigint, oid, oid, bytea) IS
 'called by a standby before a redirected statement: checks and settings';
 
 CREATE FUNCTION redirect_settings(settings bytea)

@@ -174,7 +174,7 @@ sub redirect_to
 	my $options = $opt{options}
 	  // sprintf("host '%s', port '%s'", $primary->host, $primary->port);
 
-	$primary->safe_psql('postgres',
+	$primary->safe_psql($opt{dbname} // 'postgres',
 		"CREATE SERVER tcs_primary FOREIGN DATA WRAPPER tcs_fdw OPTIONS ($options);"
 		  . 'CREATE USER MAPPING FOR CURRENT_USER SERVER tcs_primary');
 }

@@ -270,7 +270,7 @@ is(($look->query(q{SET LOCAL tcs.redirected_for = 'none 0'}))[0]{state}, '22023'
 $look->ok_query('SELECT pg_advisory_lock(5)');
 $look->ok_query(q{BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL tcs.redirected_for = 'session 10'});
 $look->ok_query(q{SELECT tcs.redirect_begin((SELECT system_identifier FROM pg_control_system()),
-	current_database(), session_user, '')});
+	(SELECT oid FROM pg_database WHERE datname = current_database()), 10, '')});
 $look->ok_query('SELECT pg_advisory_lock(6), pg_advisory_lock(6)');
 is(($look->query('SELECT tcs.redirect_check(true, true)'))[0]{state}, '0A000', 'a new lock beside an old one');
 $look->query('ROLLBACK');
@@ -278,7 +278,7 @@ is($look->ok_query(q{SELECT objid FROM pg_locks WHERE locktype = 'advisory'}), '
 $look->ok_query('SELECT pg_advisory_unlock(5)');
 is(($look->query(q{BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT 1;
 	SET LOCAL tcs.redirected_for = 'session 10'; SELECT tcs.redirect_begin((SELECT system_identifier FROM pg_control_system()),
-	current_database(), session_user, '')}))[-1]{state}, '25000', 'a transaction that has its snapshot is not taken');
+	(SELECT oid FROM pg_database WHERE datname = current_database()), 10, '')}))[-1]{state}, '25000', 'a transaction that has its snapshot is not taken');
 $look->query('ROLLBACK');
 
 resume_replay($standby);

@@ -302,7 +302,7 @@ is(mallory("BEGIN; SELECT tcs.redirect_settings($_->[0]); ROLLBACK", dbname => '
 	[ q{'session_authorization'::bytea || '\x00'::bytea || 'postgres'::bytea || '\x00'::bytea}, '42501' ]);
 is(mallory("SELECT tcs.$_->[0]", dbname => 'shared'), $_->[1], $_->[0])
   foreach (
-	[ q{redirect_begin(0, '', '', '')}, '55000' ],
+	[ q{redirect_begin(0, 0, 0, '')}, '55000' ],
 	[ q{fdw_validator('{a,NULL}', 1417)}, '22004' ],
 	[ q{fdw_validator('{host}', 1417)}, '00000' ],
 	[ q{fdw_validator(ARRAY[repeat('x', 100000) || '=1'], 0)}, 'HV00D' ],
