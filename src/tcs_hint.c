@@ -996,6 +996,9 @@ report_misplaced(const char *source, int at, int end, const char *detail, const 
 static int
 end_of_statement(const char *source, int location, int len)
 {
+	/* no place: then the length is not of this text */
+	if (location < 0)
+		return strlen(source);
 	return len > 0 ? location + len : location + strlen(source + location);
 }
 
@@ -1019,7 +1022,7 @@ void
 tcs_hint_refuse(const char *source, int location, int len, const char *detail,
 				const char *advice)
 {
-	int			end = end_of_statement(source, Max(location, 0), len);
+	int			end = end_of_statement(source, location, len);
 	int			begin = begin_of_part(source, Max(location, 0), end);
 	HintPlace	place;
 
@@ -1103,8 +1106,8 @@ tcs_hint_find(const char *source, int location, int len, TcsHint *hint)
 		return false;
 
 	refuse_astray(source, location, len);
-	location = Max(location, 0);
 	end = end_of_statement(source, location, len);
+	location = Max(location, 0);
 	begin = begin_of_part(source, location, end);
 	if (begin < 0)
 		return false;

@@ -93,6 +93,9 @@ tcs_hint_is_possible(const char *source, int location, int len)
 
 	/* no hint is without a parenthesis, and many statements have none */
 	begin = likely(location <= 0) ? source : source + location;
+	/* the action of a rule has no place, and a length from elsewhere */
+	if (unlikely(location < 0))
+		len = 0;
 	parenthesis = len > 0 ? memchr(begin, '(', len) : strchr(begin, '(');
 	return unlikely(parenthesis != NULL) &&
 		tcs_hint_look_inside(source, parenthesis, len > 0 ? begin + len : NULL);
