@@ -34,7 +34,8 @@
 #include "catalog/pg_ts_config.h"
 #include "catalog/pg_ts_dict.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/lsyscache.h"
 
@@ -211,6 +212,28 @@ names_walker(Node *node, void *context)
 	return expression_tree_walker(node, names_walker, context);
 }
 
+/*
+ * A number for one object.  Who makes objects chooses their names, so a hash that can
+ * be made to collide would not do.
+ */
+static uint64
+digest_of_object(const ObjectAddress *address)
+{
+	char	   *identity = getObjectIdentity(address, false);
+	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
+	uint8		hash[PG_SHA256_DIGEST_LENGTH];
+	uint64		digest;
+
+	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
+		pg_cryptohash_update(ctx, (const uint8 *) &address->classId, sizeof(Oid)) < 0 ||
+		pg_cryptohash_update(ctx, (const uint8 *) identity, strlen(identity)) < 0 ||
+		pg_cryptohash_final(ctx, hash, sizeof(hash)) < 0)
+		elog(ERROR, "could not compute a SHA-256 hash");
+	pg_cryptohash_free(ctx);
+	memcpy(&digest, hash, sizeof(digest));
+	return digest;
+}
+
 /* A number for the set of objects, none of the system, that a query names. */
 uint64
 tcs_names_digest(const Query *query)
@@ -226,12 +249,9 @@ tcs_names_digest(const Query *query)
 		foreach(lc, names.named[i].objects)
 		{
 			ObjectAddress address = {names.named[i].classid, lfirst_oid(lc), 0};
-			char	   *identity = getObjectIdentity(&address, false);
 
 			/* a sum, as the order is not that of the text */
-			digest += DatumGetUInt64(hash_any_extended((unsigned char *) identity,
-													   strlen(identity),
-													   address.classId));
+			digest += digest_of_object(&address);
 		}
 	}
 	return digest;
