@@ -328,6 +328,15 @@ apt_step()
 
 # ---- scratch folder and the server in it ----
 
+# What the sources are a version of.  A folder of the tests is told, as the copy
+# in it has no repository; root may ask about a repository of somebody else.
+source_commit()
+{
+	[ -z "${TCS_COMMIT:-}" ] || { say "$TCS_COMMIT"; return; }
+	git -c safe.directory='*' -C "$source" describe --always --dirty --tags 2>/dev/null ||
+		say unknown
+}
+
 # make_scratch: sets scratch, in which everything happens, and cleans it up at
 # the end of the script.  A short path, as a socket's has at most 107 bytes.
 make_scratch()

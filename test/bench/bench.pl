@@ -11,18 +11,24 @@
 use strict;
 use warnings;
 
+use FindBin;
 use IPC::Open2;
 use List::Util qw(max min);
 use POSIX qw(:sys_wait_h setsid);
 use Time::HiRes qw(sleep time);
 
+use lib "$FindBin::RealBin/../perl";
+use TcsToken qw(token_with);
+
 $| = 1;
 
 my ($scratch, $bin, $client) = @ARGV;
-my $quick = $ENV{QUICK} ? 1 : 0;
-my %wanted = map { $_ => 1 } split ' ', ($ENV{SECTIONS} || '1 2 3 4 5 6 7');
-my $rounds = $quick ? 3 : 5;
-my $seconds = $quick ? 0.5 : 1;
+# SHORT: every measurement once, as briefly as it can be; its figures mean nothing.
+my $short = $ENV{SHORT} ? 1 : 0;
+my $quick = $ENV{QUICK} || $short ? 1 : 0;
+my $rounds = $short ? 1 : $quick ? 3 : 5;
+my $seconds = $short ? 0.2 : $quick ? 0.5 : 1;
+my $commit = $ENV{TCS_COMMIT} || 'unknown';
 
 my %port = (
 	primary => 5701,
@@ -31,8 +37,10 @@ my %port = (
 	bare_standby => 5712);
 my $data = "$scratch/bench";
 my $major;
+my $version;
 my @misses;
 my @results;
+my @faults;						# what makes the figures of a run void
 
 
 ##
@@ -169,6 +177,7 @@ CONF
 	query('primary', 'CREATE EXTENSION tcs');
 	settle_servers();
 	$major = int(query('primary', 'SHOW server_version_num') / 10000);
+	($version) = split ' ', query('primary', 'SHOW server_version');
 }
 
 # Standbys have replayed what there is, and the worker has its answers.
@@ -305,6 +314,8 @@ sub section
 {
 	my ($title) = @_;
 
+	# of what the figures are, for whoever copies a section
+	$title .= " [tcs $commit, PostgreSQL $version]";
 	printf "\n%s\n%s\n", $title, '-' x length($title);
 }
 
@@ -330,6 +341,16 @@ sub result
 	printf "  %-58s %12s   %-16s %s\n", $what, $figure, $aim, $met;
 	push @results, $met if $met;
 	push @misses, sprintf('%s: %s (%s)', $what, $figure, $aim) if $met eq 'MISSED';
+	push @faults, "$what: could not be measured" if $value eq 'nan';
+}
+
+# A count of wrong answers.  One is no figure to be compared, it is a fault.
+sub wrong_answers
+{
+	my ($what, $count) = @_;
+
+	result($what, $count, '', 'max 0');
+	push @faults, "$what: $count" if $count > 0;
 }
 
 sub remark
@@ -339,21 +360,34 @@ sub remark
 	print "  $_\n" foreach (@lines);
 }
 
-# A token of the primary's history for any position; see tcs_token.c.
+# A part that needs what is not here.  SHORT is there to run every part.
+sub not_measured
+{
+	my ($why) = @_;
+
+	remark($why);
+	push @faults, $why if $short;
+}
+
+# A token for any position on the primary's history: one that the server has
+# made, with another position.  The server then writes it in its own form, and
+# dies here, not in a session that would wait, if it does not take it.
 sub token_at
 {
 	my ($lsn) = @_;
-	my ($system, $hi, $lo) = (query('primary', 'SELECT system_identifier FROM pg_control_system()'),
-		split '/', $lsn);
-	my $text = sprintf('1.%x.1.0.%x.0.0', $system, hex($hi) * 2**32 + hex($lo));
-	my $crc = 0xFFFFFFFF;
+	my ($hi, $lo) = split '/', $lsn;
+	my $token = token_with(new_token(), written => hex($hi) * 2**32 + hex($lo));
 
-	foreach my $byte (unpack 'C*', $text)
-	{
-		$crc ^= $byte;
-		$crc = $crc & 1 ? ($crc >> 1) ^ 0x82F63B78 : $crc >> 1 for (1 .. 8);
-	}
-	return sprintf('%s.%x', $text, $crc ^ 0xFFFFFFFF);
+	$token = query('primary', "SELECT tcs.merge_tokens('$token', NULL)");
+	die "bench: $token is no token of $lsn\n"
+	  if query('primary', "SELECT written = '$lsn' FROM tcs.token_info('$token')") ne 't';
+	return $token;
+}
+
+# The token of a commit of this moment.
+sub new_token
+{
+	return scalar(query('primary', 'UPDATE t SET v = v WHERE id = 1', 'SHOW tcs.session_token'));
 }
 
 # A position some bytes after the end of the WAL there is.
@@ -400,7 +434,7 @@ sub restart_under_valgrind
 	# the first sessions of a server do more than later ones
 	foreach my $node (@nodes)
 	{
-		instructions_of_session($node, 20, statement => 'SELECT v FROM t WHERE id = 5000') for (1 .. 3);
+		instructions_of_session($node, 20, statement => 'SELECT v FROM t WHERE id = 5000') for (1 .. ($short ? 1 : 3));
 	}
 }
 
@@ -422,16 +456,15 @@ sub restart_without_valgrind
 sub have_valgrind
 {
 	return 1 if system('valgrind --version >/dev/null 2>&1') == 0;
-	remark('not measured: valgrind is not installed');
+	not_measured('not measured: valgrind is not installed');
 	return 0;
 }
 
-# Instructions a whole session spends, from connection to exit; with own => 1,
-# those that are spent in the library's own code.
+# Instructions a whole session spends, from connection to exit, and those of
+# them that are spent in the library's own code.
 sub instructions_of_session
 {
 	my ($node, $times, %args) = @_;
-	my $in_own = delete $args{own};
 	my $library;
 	my $done = client('repeat', conn => conninfo($node), times => $times, %args);
 	my $file = "$scratch/tmp/$node.$done->{pid}";
@@ -467,7 +500,7 @@ sub instructions_of_session
 			if (defined $total)
 			{
 				unlink $file unless $ENV{KEEP};
-				return $in_own ? $own : $total;
+				return [ $total, $own ];
 			}
 		}
 		sleep 0.05;
@@ -480,25 +513,34 @@ sub instructions_of_session
 # A backend's count includes what the postmaster had spent before, which grows
 # with each connection; that drift is taken off.  Medians leave out what happens
 # now and then (a backend sends its statistics once in a second).
+#
+# Returns all of them, in list context also those of the library.
 sub instructions
 {
 	my ($node, %args) = @_;
-	my ($few, $more) = (20, 170);
+	my ($few, $more) = (20, $short ? 30 : 170);
 	my @few = (instructions_of_session($node, $few, %args));
-	my (@more, @cost);
+	my (@more, @spent);
 
-	for (1 .. 3)
+	for (1 .. ($short ? 1 : 3))
 	{
 		push @more, instructions_of_session($node, $more, %args);
-		push @few, instructions_of_session($node, $few, %args);
+		push @few, $short ? $few[0] : instructions_of_session($node, $few, %args);
 	}
+	foreach my $part (0, 1)
+	{
+		my $drift = median(map { ($few[ $_ + 1 ][$part] - $few[$_][$part]) / 2 } 0 .. $#more);
+		my @cost = map {
+			($more[$_][$part] - $few[$_][$part] - $drift, $more[$_][$part] - $few[ $_ + 1 ][$part] + $drift)
+		} 0 .. $#more;
 
-	my $drift = median(map { ($few[ $_ + 1 ] - $few[$_]) / 2 } 0 .. $#more);
-
-	push @cost, $more[$_] - $few[$_] - $drift, $more[$_] - $few[ $_ + 1 ] + $drift
-	  foreach (0 .. $#more);
-	return median(@cost) / ($more - $few);
+		push @spent, median(@cost) / ($more - $few);
+	}
+	return wantarray ? @spent : $spent[0];
 }
+
+# SHORT is not there to compare protocols.
+my @protocols = $short ? ('prepared') : ('prepared', 'extended', 'simple');
 
 sub instructions_section
 {
@@ -512,9 +554,9 @@ sub instructions_section
 
 	restart_under_valgrind(qw(primary bare_primary standby bare_standby));
 
-	my $token = query('primary', 'UPDATE t SET v = v WHERE id = 1', 'SHOW tcs.session_token');
+	my $token = new_token();
 
-	foreach my $protocol (qw(prepared extended simple))
+	foreach my $protocol (@protocols)
 	{
 		my %read = (
 			protocol => $protocol,
@@ -531,8 +573,7 @@ sub instructions_section
 			[ 'bounded', 'standby', "SET tcs.read_level = 'bounded'", 'max 0.5' ])
 		{
 			my ($name, $node, $setup, $target) = @$variant;
-			my $spent = instructions($node, %read, setup => $setup);
-			my $own = $node eq 'standby' ? instructions($node, %read, setup => $setup, own => 1) : 0;
+			my ($spent, $own) = instructions($node, %read, setup => $setup);
 
 			result(sprintf('%s, %s (%+.0f, %.0f of tcs)', $protocol, $name, $spent - $base, $own),
 				100 * ($spent / $base - 1), '%', $target);
@@ -540,7 +581,7 @@ sub instructions_section
 	}
 
 	# handing over a token, against other settings
-	my $other = query('primary', 'UPDATE t SET v = v WHERE id = 1', 'SHOW tcs.session_token');
+	my $other = new_token();
 	my $filler = 'x' x length($token);
 	my %set = (
 		'tcs.session_token' => [ $token, $other ],
@@ -554,7 +595,7 @@ sub instructions_section
 	{
 		my @text = map { "SET $name = '$_'" } @{ $set{$name} };
 
-		$cost{$name} = instructions('standby', protocol => 'simple',
+		$cost{$name} = scalar instructions('standby', protocol => 'simple',
 			statement => $text[0], other => $text[1]);
 	}
 	remark('SET of a new value each time, simple protocol:',
@@ -624,7 +665,7 @@ sub check_stale
 	$stale += total($measured, $_, 'stale') foreach (@names);
 	# those of servers without the library are theirs
 	$refused += total($measured, $_, 'refused') foreach (grep { /^token|^strong/ } @names);
-	result('answers that broke the guarantee', $stale, '', 'max 0');
+	wrong_answers('answers that broke the guarantee', $stale);
 	result('reads refused with 40001 or 40P01', $refused, '', 'max 0');
 }
 
@@ -682,7 +723,7 @@ sub ryw_section
 		}
 		check_stale($measured, grep { $_ ne 'unguarded (eventual)' } @order);
 	}
-	network_part() if $core || !$quick;
+	network_part() if $core || $short || !$quick;
 	write_part();
 }
 
@@ -740,7 +781,7 @@ sub network_part
 # What the write pays.
 sub write_part
 {
-	my $n = $quick ? 4 : 12;
+	my $n = $short ? 1 : $quick ? 4 : 12;
 	my $write = sub {
 		my ($node, $setup) = @_;
 
@@ -983,7 +1024,7 @@ sub crowd_section
 	my $bare = $major >= 19 ? start_crowd('bare_') : undef;
 	my $worker = query('standby', 'SELECT worker_pid FROM tcs.status()');
 	my @members = query('standby', "SELECT pid FROM pg_stat_activity WHERE application_name = 'crowd'");
-	my $span = $quick ? 2 : 4;
+	my $span = $short ? 0.5 : $quick ? 2 : 4;
 	my %measured;
 	my $early = 0;
 
@@ -1049,14 +1090,14 @@ sub crowd_section
 		result("last of $crowd_size released / WAIT FOR", median(map { $measured{with_max}[$_] / $measured{bare_max}[$_] } 0 .. $rounds - 1),
 			'ratio', 'max 1');
 	}
-	result('sessions let go too early', $early, '', 'max 0');
+	wrong_answers('sessions let go too early', $early);
 	replay_part();
 }
 
 # How fast a standby replays what has piled up.
 sub replay_part
 {
-	my $rows = $quick ? 300000 : 1000000;
+	my $rows = $short ? 10000 : $quick ? 300000 : 1000000;
 	my $replay = sub {
 		my ($crowded) = @_;
 
@@ -1090,6 +1131,9 @@ sub replay_part
 ## 5. Redirect
 ##
 
+# Rows of the results whose time and memory are measured.
+my @wide_rows = $short ? (1000, 10000, 30000) : (10000, 100000, 1000000);
+
 sub redirect_section
 {
 	section('5. Reads that the standby sends to the primary');
@@ -1097,7 +1141,7 @@ sub redirect_section
 		'primary',
 		'CREATE TABLE wide (id int, v text, n numeric, ts timestamptz)',
 		"INSERT INTO wide SELECT i, 'twenty bytes ' || 1000000 + i, i * 1.25, now() + i * interval '1 s'"
-		  . ' FROM generate_series(1, 1000000) i',
+		  . ' FROM generate_series(1, ' . max(@wide_rows) . ') i',
 		'VACUUM ANALYZE wide');
 	unmet_part();
 	not_redirected_part();
@@ -1117,11 +1161,6 @@ sub drop_redirect_server
 {
 	query('primary', 'DROP USER MAPPING FOR CURRENT_USER SERVER tcs_primary', 'DROP SERVER tcs_primary');
 	settle_servers();
-}
-
-sub new_token
-{
-	return scalar(query('primary', 'UPDATE t SET v = v WHERE id = 1', 'SHOW tcs.session_token'));
 }
 
 sub pause_replay
@@ -1211,7 +1250,7 @@ sub unmet_part
 
 		if (system('taskset -V >/dev/null 2>&1') != 0)
 		{
-			remark('', 'One row: not measured, as there is no taskset');
+			not_measured('One row: not measured, as there is no taskset');
 			last;
 		}
 		if (!defined $middle)
@@ -1246,8 +1285,8 @@ sub unmet_part
 					'ratio', $name eq 'redirected' ? $target : '');
 			}
 		}
-		result('reads that were not redirected', total($measured, 'redirected', 'ops') - (redirected() - $before),
-			'', 'max 0');
+		wrong_answers('reads that were not redirected',
+			total($measured, 'redirected', 'ops') - (redirected() - $before));
 		pin($_, $all) foreach (qw(primary standby));
 	}
 
@@ -1263,19 +1302,20 @@ sub unmet_part
 
 	$measured = in_turns(
 		$rounds,
-		'directly' => $many->('primary', 100000, $quick ? 5 : 10),
-		'redirected' => $many->('standby', 100000, $quick ? 5 : 10, setup => $token));
-	remark('', '100000 rows of four columns, the whole result');
+		'directly' => $many->('primary', $wide_rows[1], $quick ? 5 : 10),
+		'redirected' => $many->('standby', $wide_rows[1], $quick ? 5 : 10, setup => $token));
+	remark('', "$wide_rows[1] rows of four columns, the whole result");
 	remark(sprintf 'directly %.0f ms, redirected %.0f ms',
 		map { mid($measured, $_, 'p50') / 1000 } qw(directly redirected));
-	result('100000 rows, redirected / directly, p50', ratio($measured, 'redirected', 'directly', 'p50'),
+	result("$wide_rows[1] rows, redirected / directly, p50", ratio($measured, 'redirected', 'directly', 'p50'),
 		'ratio', 'max 1.7');
 
-	my %memory = map { $_ => $many->('standby', $_, 1, setup => $token)->()->{memory} } (10000, 100000, 1000000);
+	my %memory = map { $_ => $many->('standby', $_, 1, setup => $token)->()->{memory} } @wide_rows;
 
 	remark('most memory of the backend on the standby: ' . join(', ',
 			map { sprintf '%.1f MB for %d rows', $memory{$_} / 1024, $_ } sort { $a <=> $b } keys %memory));
-	result('memory for 1000000 rows less that for 10000', ($memory{1000000} - $memory{10000}) / 1024,
+	result("memory for $wide_rows[2] rows less that for $wide_rows[0]",
+		($memory{ $wide_rows[2] } - $memory{ $wide_rows[0] }) / 1024,
 		'MB', 'max 1');
 
 	query('standby', 'SELECT pg_wal_replay_resume()');
@@ -1297,9 +1337,9 @@ sub not_redirected_part
 	{
 		make_redirect_server() if $with eq 'with';
 		drop_redirect_server() if $with eq 'again';
-		foreach my $protocol (qw(simple prepared))
+		foreach my $protocol ($short ? ('prepared') : ('simple', 'prepared'))
 		{
-			$spent{$protocol}{$with} = instructions(
+			$spent{$protocol}{$with} = scalar instructions(
 				'standby',
 				protocol => $protocol,
 				setup => $setup,
@@ -1307,7 +1347,7 @@ sub not_redirected_part
 				statement => 'SELECT v FROM t WHERE id = ' . ($protocol eq 'simple' ? '5000' : '$1'));
 		}
 	}
-	foreach my $protocol (qw(simple prepared))
+	foreach my $protocol ($short ? ('prepared') : ('simple', 'prepared'))
 	{
 		my $base = $spent{$protocol}{without};
 
@@ -1328,7 +1368,7 @@ sub not_redirected_part
 # Every second cut is silent: the link hangs.
 sub faults_part
 {
-	my $span = $quick ? 10 : 20;
+	my $span = $short ? 5 : $quick ? 10 : 20;
 	my $dir = "$data/link";
 	my $link = start_proxy($dir, 'primary', 0);
 	my %measured;
@@ -1376,7 +1416,7 @@ sub faults_part
 			$done->{p50}, $done->{p99}, $done->{max} / 1000);
 		result("reads that failed, fallback = $fallback", 100 * $done->{refused} / $reads,
 			'%', $fallback eq 'error' ? '' : 'max 0.1');
-		result('answers that broke the guarantee', $done->{stale}, '', 'max 0');
+		wrong_answers('answers that broke the guarantee', $done->{stale});
 	}
 	end_proxy($link);
 	append("$data/standby/postgresql.conf", "tcs.primary_conninfo = ''\n");
@@ -1441,22 +1481,24 @@ sub rules_section
 	my @nodes = qw(primary standby);
 	my %spent;
 
-	section('7. Instructions of a read whose requirement is already met, with 1,000 rules');
+	# each is set under valgrind
+	my $rules = $short ? 50 : 1000;
+
+	section("7. Instructions of a read whose requirement is already met, with $rules rules");
 	return unless have_valgrind();
 	remark('Counted as in section 1, against the same read without any rule.');
-	query('primary', 'DO $$BEGIN FOR i IN 1 .. 1000 LOOP'
+	query('primary', "DO \$\$BEGIN FOR i IN 1 .. $rules LOOP"
 		  . " EXECUTE format('CREATE TABLE ruled_%s (v int)', i); END LOOP; END\$\$");
 	settle_servers();
 	restart_under_valgrind(@nodes);
 
-	my $setup = "SET tcs.session_token = '"
-	  . query('primary', 'UPDATE t SET v = v WHERE id = 1', 'SHOW tcs.session_token') . "'";
+	my $setup = "SET tcs.session_token = '" . new_token() . "'";
 	my @variants = (
 		[ 'without a rule', '' ],
 		[ 'again', '' ],
-		[ 'with 1,000 rules for other tables',
-			q{SELECT count(tcs.set_rule(format('ruled_%s', i)::regclass, 'strong')) FROM generate_series(1, 1000) i} ],
-		[ 'with 1,000, one of them for this table',
+		[ "with $rules rules for other tables",
+			"SELECT count(tcs.set_rule(format('ruled_%s', i)::regclass, 'strong')) FROM generate_series(1, $rules) i" ],
+		[ "with $rules, one of them for this table",
 			q{SELECT tcs.drop_rule('ruled_1'), tcs.set_rule('t', 'session')} ]);
 
 	foreach my $variant (@variants)
@@ -1465,7 +1507,7 @@ sub rules_section
 
 		query('primary', $statement) if $statement;
 		settle_servers();
-		foreach my $protocol (qw(prepared extended simple))
+		foreach my $protocol (@protocols)
 		{
 			my %read = (
 				protocol => $protocol,
@@ -1473,10 +1515,10 @@ sub rules_section
 				value => 5000,
 				statement => 'SELECT v FROM t WHERE id = ' . ($protocol eq 'simple' ? '5000' : '$1'));
 
-			$spent{$protocol}{$name} = [ instructions('standby', %read), instructions('standby', %read, own => 1) ];
+			$spent{$protocol}{$name} = [ instructions('standby', %read) ];
 		}
 	}
-	foreach my $protocol (qw(prepared extended simple))
+	foreach my $protocol (@protocols)
 	{
 		my ($base, $own) = @{ $spent{$protocol}{'without a rule'} };
 
@@ -1506,18 +1548,27 @@ start_servers();
 open(my $load, '<', '/proc/loadavg');
 my ($others) = split ' ', <$load>;
 
-printf "PostgreSQL %s, %d processors, load %s at the start, %d rounds%s\n",
-  query('primary', 'SHOW server_version'), scalar(grep { /^processor/ } do { open(my $f, '<', '/proc/cpuinfo'); <$f> }),
-  $others, $rounds, $quick ? ' (QUICK)' : '';
+printf "tcs %s, PostgreSQL %s, %d processors, load %s at the start, %d rounds%s\n",
+  $commit, $version, scalar(grep { /^processor/ } do { open(my $f, '<', '/proc/cpuinfo'); <$f> }),
+  $others, $rounds, $short ? ' (SHORT: the figures mean nothing)' : $quick ? ' (QUICK)' : '';
 
-instructions_section() if $wanted{1};
-ryw_section() if $wanted{2};
-strong_section() if $wanted{3};
-crowd_section() if $wanted{4};
-redirect_section() if $wanted{5};
-linearizable_section() if $wanted{6};
-rules_section() if $wanted{7};
+my %sections = (
+	1 => \&instructions_section,
+	2 => \&ryw_section,
+	3 => \&strong_section,
+	4 => \&crowd_section,
+	5 => \&redirect_section,
+	6 => \&linearizable_section,
+	7 => \&rules_section);
 
-printf "\n%d targets met, %d missed; %.0f s\n", scalar(grep { $_ eq 'met' } @results),
-  scalar(@misses), time - $began;
-print "Missed:\n", map { "  $_\n" } @misses if @misses;
+foreach my $number (split ' ', ($ENV{SECTIONS} || join ' ', sort keys %sections))
+{
+	die "bench: there is no section $number\n" unless $sections{$number};
+	$sections{$number}->();
+}
+
+printf "\n%d targets met, %d missed; %.0f s; tcs %s, PostgreSQL %s\n", scalar(grep { $_ eq 'met' } @results),
+  scalar(@misses), time - $began, $commit, $version;
+print "Missed:\n", map { "  $_\n" } @misses if @misses && !$short;
+print "Void:\n", map { "  $_\n" } @faults if @faults;
+exit(@faults ? 1 : 0);

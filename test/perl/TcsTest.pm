@@ -37,6 +37,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use TcsToken;
+
 our @EXPORT = qw(
   new_primary new_standby new_pair new_cluster
   write_token with_check_digits token_with run_sql read_at psql_err sqlstate_of
@@ -306,32 +308,6 @@ sub write_token
 	my $out = read_at($node, "$sql\n;\nSHOW tcs.session_token", %opt);
 
 	return (split /\n/, $out)[-1] // '';
-}
-
-# A token from the text before its last dot: the check digits are the CRC-32C of
-# that, in every version.
-sub with_check_digits
-{
-	my ($body) = @_;
-	my $crc = 0xffffffff;
-
-	foreach my $byte (unpack 'C*', lc $body)
-	{
-		$crc ^= $byte;
-		$crc = $crc & 1 ? ($crc >> 1) ^ 0x82f63b78 : $crc >> 1 foreach 1 .. 8;
-	}
-	return sprintf('%s.%08x', $body, $crc ^ 0xffffffff);
-}
-
-# The token with other positions: token_with($token, written => 1).
-sub token_with
-{
-	my ($token, %positions) = @_;
-	my %place = (written => 4, seen_primary => 5, seen_standby => 6);
-	my @fields = (split /\./, $token)[ 0 .. 7 ];
-
-	$fields[ $place{$_} ] = sprintf('%x', $positions{$_}) foreach keys %positions;
-	return with_check_digits(join('.', @fields));
 }
 
 # SQLSTATE of the first error ('00000' when there was none, '08006' when the
