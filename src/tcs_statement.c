@@ -334,6 +334,7 @@ static Query *
 of_plan_source(CachedPlanSource *plansource)
 {
 	if (plansource->is_valid && list_length(plansource->query_list) == 1 &&
+		linitial_node(Query, plansource->query_list)->querySource == QSRC_ORIGINAL &&
 		tcs_search_path_is_current_compat(plansource->search_path) &&
 		!was_rewritten(linitial(plansource->query_list), NULL))
 		return copyObject(linitial_node(Query, plansource->query_list));

@@ -64,6 +64,8 @@ BEGIN
 END$$;
 CREATE FUNCTION sets(name text, value text) RETURNS text LANGUAGE plpgsql
 	AS $$BEGIN RETURN set_config(name, value, false); END$$;
+CREATE TABLE ruled (i int);
+CREATE RULE instead AS ON INSERT TO ruled DO INSTEAD SELECT x FROM a;
 CREATE FUNCTION nothing_much() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
 });
 redirect_to($primary);
@@ -314,6 +316,21 @@ foreach my $change (q{'plpgsql.print_strict_params', 'off'}, q{'work_mem', '1MB'
 	both("SET plpgsql.print_strict_params = true; SET app.x = 'old'");
 	like(transcript($on_standby, "SELECT sets($change) FROM a"), qr/C: 0A000 .*changed the setting/,
 		"$change: a setting that is changed");
+}
+
+##
+## A rule makes a query of a statement that is none
+##
+
+{
+	my $insert = 'INSERT INTO ruled VALUES (1)';
+	my %sent = (
+		'simple' => $insert,
+		'prepared' => "PREPARE p AS $insert; EXECUTE p",
+		'prepared, explained' => "PREPARE e AS $insert; EXPLAIN (ANALYZE, TIMING OFF) EXECUTE e",
+		'prepared by the protocol' => sub { bind_as($_[0]->parse('q', $insert), '', 'q', 0)->execute('')->sync });
+	like(transcript($on_standby, $sent{$_}), qr/C: TC001 .*cannot be redirected: it is no query/s,
+		"INSERT with a rule that reads, $_: not redirected") foreach sort keys %sent;
 }
 
 ##
