@@ -572,11 +572,18 @@ tcs_rules_may_be_inlined(Query *query)
 static void
 collect_inlined(Query *query, TcsRuleItems *items)
 {
+	List	   *queries;
 	ListCell   *lc;
+
+	/* what a rule has put in the place of a statement is rewritten already */
+	if (query->querySource == QSRC_ORIGINAL)
+		queries = pg_rewrite_query(copyObject(query));
+	else
+		queries = list_make1(copyObject(query));
 
 	PG_TRY();
 	{
-		foreach(lc, pg_rewrite_query(copyObject(query)))
+		foreach(lc, queries)
 		{
 			PlannedStmt *plan;
 

@@ -65,6 +65,8 @@ CREATE SCHEMA shop;
 CREATE TABLE shop.cart (v int);
 CREATE FUNCTION inlined() RETURNS SETOF account LANGUAGE sql STABLE AS 'SELECT * FROM account';
 CREATE FUNCTION opaque() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM account); END';
+CREATE TABLE drop_box (v int);
+CREATE RULE look AS ON INSERT TO drop_box DO INSTEAD SELECT * FROM inlined();
 CREATE ROLE web LOGIN;
 CREATE ROLE worker LOGIN IN ROLE web;
 GRANT pg_read_all_data TO web;
@@ -108,6 +110,8 @@ foreach my $node (@standbys)
 		[ 'SELECT 1', 'eventual by exempt' ],
 		[ 'SELECT * FROM likes WHERE id = $1', "eventual by $rule" ],
 		[ 'EXPLAIN SELECT * FROM account', "strong by $rule" ],
+		[ 'INSERT INTO drop_box VALUES (1)', "strong by $rule" ],
+		[ 'EXPLAIN INSERT INTO drop_box VALUES (1)', "strong by $rule" ],
 		[ 'DECLARE c CURSOR FOR SELECT * FROM account', "strong by $rule" ],
 		[ 'COPY account TO STDOUT', "strong by $rule" ],
 		[ 'COPY (SELECT * FROM account) TO STDOUT', "strong by $rule" ]);
@@ -120,6 +124,14 @@ is(read_at($s1, q{SELECT reason FROM tcs.explain_level('SELECT * FROM account')}
 ##
 ## Statements that run
 ##
+
+# A rule of PostgreSQL has put a query in the place of a write; it is rewritten once.
+like(served($primary, $_), qr/^strong by $rule$/, "the primary runs $_")
+  foreach (
+	'INSERT INTO drop_box VALUES (1)',
+	'EXPLAIN ANALYZE INSERT INTO drop_box VALUES (1)',
+	'PREPARE p AS INSERT INTO drop_box VALUES (1); EXECUTE p; EXECUTE p',
+	'PREPARE p AS INSERT INTO drop_box VALUES (1); EXPLAIN ANALYZE EXECUTE p');
 
 foreach my $node (@standbys)
 {
