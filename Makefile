@@ -14,8 +14,8 @@
 #   make bench              the benchmark
 #   make lint               checks of the sources
 #
-# test, torture, check-core, demo and bench install what is missing and run without a pg_config;
-# so PGXS is read only for the other targets.
+# test, torture, check-core, demo and bench run without a pg_config (test/private.sh); so PGXS is
+# read only for the other targets.
 
 tcs_here := $(dir $(lastword $(MAKEFILE_LIST)))
 tcs_scripts := test torture check-core demo bench lint help

@@ -3,9 +3,10 @@
 # Shared by test/run, test/folder, demo/demo and test/bench/run; sourced, POSIX
 # sh, `set -eu`.  Three things are done here:
 #
-#  1. Find a server, and install the Debian packages that are missing.  This is
-#     the only thing done with root's rights, and no cluster that exists is
-#     touched.
+#  1. Find a server, or unpack one below a cache folder (private.sh).  The
+#     PostgreSQL packages, clusters and services of the machine are never
+#     touched.  A compiler, make, perl and python are installed if they are
+#     missing; that is the only thing done with root's rights.
 #  2. Make a scratch folder, owned by an unprivileged user, because initdb and
 #     the server refuse to run as root.
 #  3. Make a private copy of the server in it.  PostgreSQL finds its libraries
@@ -34,18 +35,19 @@ LC_ALL=C.UTF-8
 export LC_ALL
 umask 022
 
+. "$source/test/private.sh"
+
 
 # ---- rights ----
 
-# as_root COMMAND...: as root, through sudo when somebody else called.
+# as_root COMMAND...: as root, through sudo when somebody else called.  It must
+# not ask for a password.
 as_root()
 {
 	if [ "$(id -u)" = 0 ]; then
 		"$@"
 	elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
 		sudo -n "$@"
-	elif command -v sudo >/dev/null && [ -t 0 ]; then
-		sudo "$@"
 	else
 		return 126
 	fi
@@ -88,19 +90,10 @@ default_major()
 	major=$(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null |
 		sed 's,.*/\([0-9]*\)/bin/postgres,\1,' | sort -rn | head -1)
 	if [ -z "$major" ] && command -v apt-cache >/dev/null; then
-		apt_lists
-		major=$(apt-cache depends postgresql 2>/dev/null |
+		major=$(private_apt apt-cache depends postgresql 2>/dev/null |
 			sed -n 's/.*Depends: postgresql-\([0-9][0-9]*\)$/\1/p' | head -1)
 	fi
 	say "${major:-15}"
-}
-
-# A fresh machine or container may have no package lists yet.
-apt_lists()
-{
-	if [ -z "$(find /var/lib/apt/lists -name '*_Packages*' 2>/dev/null | head -1)" ]; then
-		as_root apt-get update -qq >/dev/null 2>&1 || :
-	fi
 }
 
 # find_server: sets PG_CONFIG, and major for the names of packages.
@@ -114,6 +107,8 @@ find_server()
 	elif command -v pg_config >/dev/null && [ -z "$(missing_files pg_config)" ]; then
 		PG_CONFIG=$(command -v pg_config)
 	else
+		[ -n "$(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null)" ] ||
+			! command -v apt-get >/dev/null || need_lists
 		PG_CONFIG=/usr/lib/postgresql/$(default_major)/bin/pg_config
 	fi
 	export PG_CONFIG
@@ -166,11 +161,13 @@ missing_packages()
 	command -v make >/dev/null || say make
 	command -v gcc >/dev/null || say gcc
 	[ -f /usr/include/stdio.h ] || say libc6-dev
+	[ -f /usr/share/zoneinfo/UTC ] || say tzdata
 	case " $* " in *" python "*)
+		command -v python3 >/dev/null || say python3
 		python >/dev/null || say python3-psycopg ;;
 	esac
 	case " $* " in *" perl "*)
-		command -v prove >/dev/null || say perl
+		command -v prove >/dev/null && perl -MTest::More -MTime::HiRes -e 1 2>/dev/null || say perl
 		perl -MIPC::Run -e 1 2>/dev/null || say libipc-run-perl
 		# not on the machine itself, where the package would start a pooler
 		[ -z "${TCS_IN_FOLDER:-}" ] || command -v pgbouncer >/dev/null ||
@@ -178,7 +175,8 @@ missing_packages()
 	esac
 }
 
-# need_packages [perl] [python]: installs what is missing, or says what to install.
+# need_packages [perl] [python]: installs what is missing, or unpacks it, or says
+# what to install.
 need_packages()
 {
 	packages=$(missing_packages "$@" | sort -u | tr '\n' ' ')
@@ -192,17 +190,42 @@ need_packages()
 					die "the server of $PG_CONFIG has no server program or no headers ($packages)" ;;
 			esac ;;
 	esac
-	command -v apt-get >/dev/null ||
-		die "missing here: $packages(names of Debian packages; this system has no apt-get)"
-	as_root true 2>/dev/null || die "missing here: $packages
-Install them as root, then call this again:
-    apt-get install --no-install-recommends $packages"
+	command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || die_missing $packages
+	need_lists
 
-	say "installing $packages(once; about a minute)"
-	install_packages $packages
+	# Packages of the server, those that can be unpacked as well, and others.
+	of_server='' modules='' tools=''
+	for package in $packages; do
+		case $package in
+			postgresql-* | libpq-dev) of_server="$of_server $package" ;;
+			libipc-run-perl | python3-psycopg) modules="$modules $package" ;;
+			*) tools="$tools $package" ;;
+		esac
+	done
+
+	if [ -n "${TCS_IN_FOLDER:-}" ]; then
+		# the tests' own Debian
+		install_packages $packages
+	else
+		if [ -n "$tools" ]; then
+			as_root true 2>/dev/null || die_missing $tools
+			install_packages $tools
+		fi
+		[ -z "$modules" ] || use_private_modules $modules || die_missing $modules
+		[ -z "$of_server" ] || use_private_server
+	fi
 
 	packages=$(missing_packages "$@" | sort -u | tr '\n' ' ')
 	[ -z "$packages" ] || die "still missing after the installation: $packages"
+}
+
+# What is missing can only be had by root.
+die_missing()
+{
+	die_status=77
+	die "missing here: $*
+To install it, call as root, then call this again:
+    apt-get install --no-install-recommends$(printf ' %s' $*)"
 }
 
 # wish_packages: those that a test uses where they are, and skips a part without.
@@ -220,7 +243,7 @@ wish_packages()
 	apt install "$wish" >/dev/null 2>&1 || say "$wish cannot be installed; a part of a test will be skipped"
 }
 
-apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -y \
+apt() { as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -y \
 	-o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold \
 	--no-install-recommends "$@" </dev/null; }
 
@@ -235,6 +258,7 @@ at_our_versions()
 		case $package in
 			postgresql-server-dev-*) installed=postgresql-${package##*-} ;;
 			libpq-dev) installed=libpq5 ;;
+			libc6-dev) installed=libc6 ;;
 			*) installed= ;;
 		esac
 		version=
@@ -248,19 +272,18 @@ at_our_versions()
 	done
 }
 
-# try_packages PACKAGES: whether they can be installed without an upgrade of a
-# server, which would restart the clusters of this machine.  That is not for a
-# test to do.
+# try_packages PACKAGES: whether they can be installed without an upgrade or a
+# removal of what belongs to PostgreSQL here.  That would restart the clusters of
+# this machine, and is not for a test to do.
 try_packages()
 {
-	apt -s install "$@" >"$aptlog" 2>&1 || return 1
-	! grep -q '^Inst postgresql-[0-9]* \[' "$aptlog" || return 2
+	trial=$(apt -s install "$@" 2>&1) || return 1
+	! printf '%s\n' "$trial" | grep -qE '^(Inst (postgresql|libpq)[^ ]* \[|Remv (postgresql|libpq))' || return 2
 }
 
 install_packages()
 {
-	aptlog=$(mktemp "${TMPDIR:-/tmp}/tcs-apt.XXXXXX")
-	apt_lists
+	say "installing $* (once; about a minute)"
 
 	# Old package lists may not know the version that is needed.
 	tried=0
@@ -269,15 +292,12 @@ install_packages()
 		try_packages $(at_our_versions "$@") || tried=$?
 	}
 	if [ $tried = 1 ]; then
-		tail -20 "$aptlog" >&2
-		rm -f "$aptlog"
+		printf '%s\n' "$trial" | tail -20 >&2
 		die "apt-get cannot install $*"
 	elif [ $tried = 2 ]; then
-		rm -f "$aptlog"
-		die "installing $* would upgrade the PostgreSQL server of this machine and restart its clusters.
-Please do that yourself:
-    apt-get install --no-install-recommends $*"
+		die "installing $* would upgrade the PostgreSQL packages of this machine"
 	fi
+	aptlog=$(mktemp "${TMPDIR:-/tmp}/tcs-apt.XXXXXX")
 
 	# Debian's server package makes a cluster and starts it on port 5432 when
 	# it is installed, unless this file says otherwise.  The file comes with
