@@ -234,6 +234,13 @@ check_nested(QueryDesc *query_desc)
 			require_one_snapshot();
 		return;
 	}
+
+	/*
+	 * The gate is still to come, and waits for what this finds out.  The plan is
+	 * thrown away, so what its functions read goes nowhere.
+	 */
+	if (tcs_frames_include(TCS_FRAME_AHEAD))
+		return;
 	tcs_choice_of_plan(query_desc->plannedstmt);
 	if (chosen)
 		tcs_choice_join(&statement_choice);
@@ -632,7 +639,7 @@ tcs_planner(TCS_PLANNER_ARGS)
 
 	/* what planning runs is planned to be run */
 	tcs_rules_plan_ahead = false;
-	tcs_frame_push(&frame, TCS_FRAME_PLANNER);
+	tcs_frame_push(&frame, ahead ? TCS_FRAME_PLANNER | TCS_FRAME_AHEAD : TCS_FRAME_PLANNER);
 	if (watched)
 		tcs_told_watch_planning(&callback);
 	plan = prev_planner ? prev_planner(TCS_PLANNER_PASS) :

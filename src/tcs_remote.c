@@ -643,6 +643,8 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline, char sqlstate[6])
 
 	if (!send_pipeline(begin, deadline))
 		return LOST;
+	/* libpq has made room for what was sent: that is not the server's doing */
+	tcs_peer_expect_answers();
 	for (int i = 0; i < TCS_BEGIN_COMMANDS; i++)
 	{
 		/* BEGIN and SET, then the two SELECTs */
@@ -892,6 +894,8 @@ tcs_remote_send(const TcsStatement *statement, ParamListInfo params)
 				 errhint("Use SET ROLE, or change the user before the transaction.")));
 	if (!send_preliminaries(&savepoints, &settings) || !send_rest(statement, params))
 		tcs_peer_raise();
+	/* not what libpq has made room for to send it */
+	tcs_peer_expect_answers();
 	for (int i = 0; i < savepoints; i++)
 		read_or_throw(PGRES_COMMAND_OK, deadline);
 	if (settings)

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "catalog/namespace.h"
@@ -217,15 +218,20 @@ query_objects_walker(Node *node, QueryObjects *objects)
 	return expression_tree_walker(node, query_objects_walker, objects);
 }
 
-/* What a view reads. */
+/*
+ * What a view reads.  Of a COPY nothing is locked yet, and of a view within a view
+ * only the outer one may be.
+ */
 static void
 look_through_view(Oid relid, QueryObjects *objects)
 {
-	Relation	view = table_open(relid, NoLock);
+	Relation	view = try_relation_open(relid, AccessShareLock);
 
+	if (view == NULL)
+		return;
 	if (view->rd_rules != NULL)
 		(void) query_objects_walker((Node *) get_view_query(view), objects);
-	table_close(view, NoLock);
+	relation_close(view, AccessShareLock);
 }
 
 /* The rules and groups of a relation itself, which are also its ancestors'. */

@@ -32,6 +32,7 @@
 #include <malloc.h>
 #endif
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "mb/pg_wchar.h"
 
@@ -39,6 +40,9 @@
 
 /* Room that libpq may make for an answer, in multiples of what may come. */
 #define TCS_ROOM_FACTOR		4
+
+/* Digits that SCRAM's number of iterations may have: about a second's work. */
+#define TCS_ITERATIONS_DIGITS	6
 
 
 /* ---- how much ---- */
@@ -69,6 +73,7 @@ tcs_intake_begin(TcsIntake *intake, int64 limit)
 	intake->bytes = 0;
 	intake->limit = limit;
 	intake->allocated = limit <= TCS_INTAKE_ANSWER ? allocated() : 0;
+	intake->iterations = 0;
 }
 
 /* The next one of them is waited for. */
@@ -116,6 +121,41 @@ tcs_intake_read(TcsIntake *intake, PGconn *conn)
 }
 
 /*
+ * Does a server that asks for a password by SCRAM want more iterations than can
+ * be waited for?  libpq computes them all within one call: for hours, if the number
+ * is large, deaf to signals.  So what has come is looked at before libpq gets it.
+ *
+ * The number is ",i=" and digits in the server's first message; see RFC 5802.  It
+ * can be split between calls.  What comes between this look and libpq's is not seen,
+ * and nothing is within TLS: there it is the certificate that has to be trusted.
+ */
+static bool
+asks_for_too_much(TcsIntake *intake, PGconn *conn)
+{
+	static const char start[] = ",i=";
+	const int	nstart = lengthof(start) - 1;
+	int			pending = 0;
+	char	   *bytes;
+	int			n;
+
+	if (PQsocket(conn) < 0 || PQsslInUse(conn) ||
+		ioctl(PQsocket(conn), FIONREAD, &pending) != 0 || pending <= 0)
+		return false;
+	bytes = palloc(Min(pending, TCS_INTAKE_ANSWER));
+	n = recv(PQsocket(conn), bytes, Min(pending, TCS_INTAKE_ANSWER), MSG_PEEK | MSG_DONTWAIT);
+	for (int i = 0; i < n && intake->iterations <= nstart + TCS_ITERATIONS_DIGITS; i++)
+	{
+		if (intake->iterations < nstart ? bytes[i] == start[intake->iterations] :
+			bytes[i] >= '0' && bytes[i] <= '9')
+			intake->iterations++;
+		else
+			intake->iterations = bytes[i] == start[0] ? 1 : 0;
+	}
+	pfree(bytes);
+	return intake->iterations > nstart + TCS_ITERATIONS_DIGITS;
+}
+
+/*
  * PQconnectPoll(), with bounds.  If it fails with *violation set, that is the
  * reason, else it is libpq's.
  *
@@ -129,6 +169,11 @@ tcs_wire_connect(TcsIntake *intake, PGconn *conn, const char **violation)
 	PostgresPollingStatusType polling;
 
 	*violation = NULL;
+	if (asks_for_too_much(intake, conn))
+	{
+		*violation = "the server asks for more than 999999 iterations of SCRAM";
+		return PGRES_POLLING_FAILED;
+	}
 	count_pending(intake, conn);
 	polling = tcs_intake_is_over(intake) ? PGRES_POLLING_FAILED : PQconnectPoll(conn);
 	if (tcs_intake_is_over(intake))

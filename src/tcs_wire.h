@@ -19,6 +19,7 @@ typedef struct TcsIntake
 	int64		bytes;
 	int64		limit;
 	Size		allocated;		/* by this process, before the first one */
+	int			iterations;		/* how much of SCRAM's number of them was seen */
 } TcsIntake;
 
 /* Enough for an answer of one line, and for a connection to be made; no limit. */

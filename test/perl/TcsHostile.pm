@@ -103,6 +103,17 @@ sub selected
 # What makes a terminal do something, or is not valid in any encoding.
 my $escape = "\e]0;owned\a\e[2J\x9b31m\xff\xfe\xc3";
 
+# Up to the point where the client of SCRAM is to compute, for hours.
+sub asked_to_iterate
+{
+	my ($self) = @_;
+
+	$self->send(message('R', pack('N', 10), "SCRAM-SHA-256\0\0"));
+	my ($nonce) = ($self->next_message)[1] =~ /r=([^,]+)/;
+
+	return message('R', pack('N', 11), "r=${nonce}x,s=c2FsdA==,i=2147483647");
+}
+
 # Each is given the connection, and sends.  The connection goes silent after it,
 # as the client is expected to leave, unless the move returns GO_ON.
 use constant GO_ON => 'go on';
@@ -213,6 +224,15 @@ my %moves = (
 	endless_passwords => sub { $_[0]->flood('', message('R', pack('N', 0))) },
 	unknown_authentication => sub { $_[0]->send(message('R', pack('N', 99))) },
 	endless_scram => sub { $_[0]->flood(message('R', pack('N', 10), "SCRAM-SHA-256\0\0"), message('R', pack('N', 11), 'r=x,s=eA==,i=1')) },
+	many_iterations => sub { $_[0]->send(asked_to_iterate($_[0])) },
+	many_iterations_split => sub {
+		my @pieces = split /(?<=,i=214)/, asked_to_iterate($_[0]);
+
+		$_[0]->send($pieces[0]);
+		# libpq has taken that by now
+		select(undef, undef, undef, 0.1);
+		$_[0]->send($pieces[1]);
+	},
 	lies_about_itself => sub {
 		my ($c) = @_;
 		$c->welcome(server_encoding => 'KLINGON', client_encoding => $escape,

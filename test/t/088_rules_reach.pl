@@ -244,6 +244,16 @@ refused("DO \$\$BEGIN COPY free TO '$file'; END\$\$", 'COPY within DO', token =>
 ok(!-e $file, '... has written nothing');
 resume_replay($standby);
 
+# Nothing of a COPY is locked when its rules are looked for.  A server with
+# assertions ends if a relation is opened without a lock.
+everywhere('CREATE VIEW inner_view AS SELECT v FROM free; CREATE VIEW outer_view AS SELECT v FROM inner_view');
+pause_replay($standby);
+$token = write_token($primary, 'INSERT INTO free VALUES (4)');
+refused('COPY (SELECT * FROM outer_view) TO STDOUT', 'COPY of a view of a view', token => $token, level => 'eventual');
+is(explain($standby, 'level', 'COPY (SELECT * FROM outer_view) TO STDOUT', level => 'eventual'), 'session',
+	'... explained');
+resume_replay($standby);
+
 
 ##
 ## Bounded floors

@@ -144,6 +144,8 @@ foreach my $test (
 	[ 'unknown_authentication@start', 'authentication' ],
 	['endless_passwords@start'],
 	['endless_scram@start'],
+	[ 'many_iterations@start', 'iterations', 'sslmode=disable password=x' ],
+	[ 'many_iterations_split@start', 'iterations', 'sslmode=disable password=x' ],
 	['endless_notices@start'],
 	[ 'endless_parameters@start', '.' ],
 	[ 'error_escape@start', '^[ -~]+$' ],
@@ -235,8 +237,8 @@ my $endless = 'endless';
 my @redirects = (
 	(map { [ "$_\@start", $not_begun ] }
 		qw(closes silent garbage other_password unknown_authentication endless_passwords
-		endless_scram endless_notices endless_parameters error_escape error_long copy_out
-		hides_its_state)),
+		endless_scram many_iterations many_iterations_split endless_notices endless_parameters
+		error_escape error_long copy_out hides_its_state)),
 	(map { [ "$_\@idle", $not_begun ] }
 		qw(endless_notices endless_notifications endless_parameters copy_out)),
 	(map { [ "$_\@prepare", $not_begun ] }
@@ -292,7 +294,8 @@ sub servers
 		"CREATE SERVER $quoted FOREIGN DATA WRAPPER tcs_fdw OPTIONS (host '127.0.0.1', port '"
 		  . $peer->port
 		  . "', sslmode 'disable', application_name '$_');"
-		  . "CREATE USER MAPPING FOR CURRENT_USER SERVER $quoted;"
+		  . "CREATE USER MAPPING FOR CURRENT_USER SERVER $quoted"
+		  . (/iterations/ ? " OPTIONS (password 'x');" : ';')
 	} @_;
 }
 
