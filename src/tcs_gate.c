@@ -53,6 +53,7 @@
 #include "access/xlogrecovery.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
+#include "storage/sinval.h"
 #include "utils/snapmgr.h"
 
 #include "tcs_commits.h"
@@ -583,8 +584,9 @@ fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
 	 */
 	if (site->explain_only)
 		return;
+	/* planning goes on with what there is */
 	if (site->kind == TCS_SITE_PLANNER)
-		tcs_gate.planning_gave_up = true;
+		tcs_gate.plan_is_void = true;
 	if (site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER)
 	{
 		if (waits_briefly(site, facts))
@@ -1159,6 +1161,13 @@ planning_came_here(void)
 	return tcs_gate.planned_in == GetCurrentStatementStartTimestamp();
 }
 
+/* Is the plan of the statement that comes to the gate to be made anew? */
+static bool
+plan_is_void(void)
+{
+	return tcs_gate.plan_is_void && planning_came_here();
+}
+
 /*
  * The moment from which on freshness is asked for: that of the transaction, or
  * of the client's statement if this is below it.
@@ -1183,7 +1192,7 @@ note_planning(int64 arrival)
 {
 	tcs_gate.planned_in = GetCurrentStatementStartTimestamp();
 	tcs_gate.planning_arrival = arrival;
-	tcs_gate.planning_gave_up = false;
+	tcs_gate.plan_is_void = false;
 }
 
 /*
@@ -1266,9 +1275,9 @@ tcs_gate_pass_slowly(TcsSite *site)
 	tcs_requirement_make(level, &context, &facts.req);
 	met = tcs_requirement_is_empty(&facts.req) ||
 		tcs_requirement_met(&facts.req, &facts.proof);
-	if (site->kind == TCS_SITE_QUERY && planning_came_here() && tcs_gate.planning_gave_up)
+	if (site->kind == TCS_SITE_QUERY && plan_is_void())
 	{
-		/* its plan can have what was read meanwhile in it, as constants */
+		/* it can have what was read meanwhile in it, as constants */
 		met = false;
 		tcs_swap_distrust_plan();
 	}
@@ -1330,6 +1339,8 @@ tcs_gate_pass_slowly(TcsSite *site)
 	}
 	else
 	{
+		const uint64 catalogs = SharedInvalidMessageCounter;
+
 		PG_TRY();
 		{
 			renew_snapshot(site, &context, &facts);
@@ -1340,6 +1351,17 @@ tcs_gate_pass_slowly(TcsSite *site)
 			PG_RE_THROW();
 		}
 		PG_END_TRY();
+
+		/*
+		 * The query was analysed before that wait.  If the catalogs changed, a
+		 * name in it may mean another object by now; the plan does not tell.
+		 */
+		if (site->kind == TCS_SITE_PLANNER && facts.in_recovery &&
+			catalogs != SharedInvalidMessageCounter)
+		{
+			tcs_gate.plan_is_void = true;
+			tcs_gate_unsettle();
+		}
 	}
 }
 

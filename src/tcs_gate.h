@@ -110,7 +110,7 @@ typedef struct TcsGate
 	 */
 	TimestampTz planned_in;
 	int64		planning_arrival;
-	bool		planning_gave_up;	/* it went on with what there was */
+	bool		plan_is_void;	/* and the plan has to be made anew */
 	TcsLastRead last;
 } TcsGate;
 

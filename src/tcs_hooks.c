@@ -515,7 +515,8 @@ check_function(Oid function)
 static pg_noinline void
 before_function(Oid function)
 {
-	if (ActivePortal == NULL && (in_protocol_call() || in_parameters()))
+	if (ActivePortal == NULL && tcs_frame_innermost() == NULL &&
+		(in_protocol_call() || in_parameters()))
 		before_call(function);
 	else if (!tcs_rules_idle && function >= FirstNormalObjectId)
 		check_function(function);

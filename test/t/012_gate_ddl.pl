@@ -223,6 +223,17 @@ my @changes = (
 		old => '1',
 		new => '101',
 		names => 1
+	},
+	{
+		# planning may run it, so the wait comes before planning
+		name => 'CREATE of a function without arguments that comes first',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1);'
+		  . q{CREATE FUNCTION T_f() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1'},
+		change => [q{CREATE FUNCTION front.T_f() RETURNS int LANGUAGE sql STABLE AS 'SELECT 101'}],
+		read => 'SELECT T_f() FROM T',
+		old => '1',
+		new => '101',
+		names => 1
 	});
 
 # How the standby reads.

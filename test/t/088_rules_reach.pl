@@ -364,4 +364,39 @@ is(explain($standby, 'source', $_), 'exempt', "tcs.explain_level('$_'): exempt")
 is(psql_err($primary, q{SELECT tcs.drop_rule('free', id => id) FROM tcs.rules WHERE relation = 'part2'::regclass}), '42704',
 	'drop_rule() with an id of another relation');
 
+
+##
+## Functions that planning runs
+##
+
+# The planner runs a STABLE function to guess how many rows there are.  That a
+# function has a rule, any function, must not make a read of that an error.
+redirect_to($primary);
+everywhere(q{
+CREATE FUNCTION lowest(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT v FROM base WHERE v = $1';
+SELECT tcs.set_rule(function => 'returns_it()', level => 'session');
+INSERT INTO base VALUES (1);
+});
+pause_replay($standby);
+$token = write_token($primary, 'INSERT INTO base VALUES (2)');
+{
+	my $sql = 'SELECT count(*) FROM base WHERE v >= lowest(1)';
+	my $rows = $primary->safe_psql('postgres', $sql);
+	my $client = TcsWire->new($standby,
+		options => '-c tcs.max_wait=0 -c tcs.fallback=redirect,error');
+
+	$client->ok_query("PREPARE guessed AS $sql; EXECUTE guessed");
+	$client->ok_query("SET tcs.session_token = '$token'");
+	is(TcsWire::describe_result(($client->query($sql))[-1]), $rows, 'simple protocol: redirected');
+	is(TcsWire::describe_result(($client->extended($sql)->sync->results)[-1]), $rows, 'extended: redirected');
+	is(TcsWire::describe_result(($client->query('EXECUTE guessed'))[-1]), $rows, 'EXECUTE: redirected');
+	$client->ok_query('SET tcs.fallback = error');
+	is(($client->query($sql))[-1]{state}, 'TC001', 'simple protocol: behind');
+	is(($client->extended($sql)->sync->results)[-1]{state}, 'TC001', 'extended: behind');
+	is(($client->query('EXECUTE guessed'))[-1]{state}, 'TC001', 'EXECUTE: behind');
+	is(($client->query("EXPLAIN $sql"))[-1]{state}, '00000', 'EXPLAIN shows the plan there is');
+	$client->disconnect;
+}
+resume_replay($standby);
+
 done_testing();
