@@ -283,6 +283,7 @@ analyze_again(RawStmt *raw, const char *source, Oid *types, int ntypes)
 
 /*
  * Parse a statement again from its text; NULL if the text is not one statement.
+ * That names are too long, or strings have backslashes, was told the first time.
  */
 static RawStmt *
 parse_again(const PlannedStmt *plan, const char **source)
@@ -290,7 +291,8 @@ parse_again(const PlannedStmt *plan, const char **source)
 	int			level = NewGUCNestLevel();
 	List	   *parsetrees;
 
-	tcs_guc_set_for_now("escape_string_warning", "off");
+	tcs_guc_set_for_now("client_min_messages", "error");
+	tcs_guc_set_for_now("log_min_messages", "error");
 	parsetrees = tcs_statement_parse(plan, source);
 	AtEOXact_GUC(true, level);
 	return list_length(parsetrees) == 1 ? linitial_node(RawStmt, parsetrees) : NULL;

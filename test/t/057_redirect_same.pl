@@ -299,6 +299,9 @@ my %notices = (
 	'a notice of the analysis of its own text' => q{SELECT '1|(2|3)'::tsquery = '' FROM a},
 );
 
+my $long = 'name' x 16;
+$notices{'a name that is too long'} = "SELECT x AS $long FROM a AS a$long ORDER BY i";
+$notices{'a name that is too long in its own text'} = "SELECT '1|(2|3)'::tsquery = '' AS $long, x FROM a AS a$long ORDER BY i";
 same_always($_, $notices{$_}) foreach sort keys %notices;
 
 foreach my $setting ('plpgsql.print_strict_params = true', 'plpgsql.variable_conflict = USE_COLUMN',
