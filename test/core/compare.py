@@ -24,6 +24,7 @@ import time
 
 import known
 import sqlfile
+import verdict
 from session import Lost, Session
 
 CONF = """
@@ -45,8 +46,8 @@ cluster_name = '{name}'
 """
 
 # The same on both sides.  A redirected transaction is read only, so the
-# primary's own must be.
-BOTH = ("SET statement_timeout = '15s'", "SET default_transaction_read_only = on",
+# primary's own must be.  The settings of plpgsql are there once it is loaded.
+BOTH = ("LOAD 'plpgsql'", "SET statement_timeout = '15s'", "SET default_transaction_read_only = on",
         "SET client_min_messages = notice", "SET lc_messages = 'C'")
 STRONG = ("SET tcs.read_level = strong", "SET tcs.fallback = 'redirect, error'",
           "SET tcs.max_wait = '200ms'", "SET tcs.report_token = off")
@@ -60,6 +61,10 @@ CARRIED = re.compile(r"(?:set|reset)\s+(?:datestyle|intervalstyle|time\s+zone|ti
 # Names and numbers of servers and sessions differ, and so do tests that wait.
 SKIPPED = re.compile(r"pg_sleep|pg_terminate_backend|pg_reload_conf|pg_promote|pg_switch_wal|"
                      r"pg_wal_replay|pg_rotate_logfile|pg_log_backend", re.I)
+
+
+# One process at a time repairs what a crash has undone.
+repairing = multiprocessing.Lock()
 
 
 # ---- the two servers ----
@@ -125,6 +130,31 @@ def leave_more(args, primary, files):
         process.wait()
 
 
+# Takes rows away on the primary that the paused standby still has, so that a
+# read that was not redirected tells another story.  Triggers and foreign keys
+# do not run.
+TAKE_AWAY = """
+DO $$
+DECLARE
+    rel regclass;
+BEGIN
+    SET LOCAL session_replication_role = replica;
+    FOR rel IN SELECT c.oid FROM pg_class c
+               WHERE relkind = 'r' AND relnamespace IN
+                   (SELECT oid FROM pg_namespace WHERE nspname = 'public' OR nspname LIKE 'core\\_%')
+               ORDER BY 1
+    LOOP
+        BEGIN
+            EXECUTE format('DELETE FROM ONLY %1$s WHERE ctid IN (SELECT tid FROM'
+                           ' (SELECT ctid, row_number() OVER (ORDER BY ctid) FROM ONLY %1$s) AS r (tid, n)'
+                           ' WHERE n %% 7 = 3)', rel);
+        EXCEPTION WHEN OTHERS THEN
+            NULL;               -- made by a test for what cannot be read or written
+        END;
+    END LOOP;
+END $$"""
+
+
 def start_servers(args, files):
     primary = Server(args, "primary", args.database)
     primary.start()
@@ -145,17 +175,27 @@ def start_servers(args, files):
     wait_until("the standby has replayed", lambda: primary.query(
         "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn = pg_current_wal_lsn()") == [(b"1",)])
 
-    # From here on each read of the standby is too old, and says so.
+    leave_behind(primary, standby)
+    return primary, standby
+
+
+def leave_behind(primary, standby):
+    """From here on each read of the standby is too old, and says so.  Again after a
+    crash, as a server that starts does not pause."""
+    if standby.query("SELECT pg_get_wal_replay_pause_state()") == [(b"paused",)]:
+        return
     standby.query("SELECT pg_wal_replay_pause()")
     wait_until("replay is paused", lambda: standby.query(
         "SELECT pg_get_wal_replay_pause_state()") == [(b"paused",)])
-    primary.query("INSERT INTO core_check VALUES (1)")
+    primary.query("INSERT INTO core_check SELECT count(*) + 1 FROM core_check")
+    primary.query(TAKE_AWAY)
+    # and for reads of the catalogs
+    primary.query("CREATE TABLE IF NOT EXISTS core_late (a int PRIMARY KEY)")
     session = standby.session(STRONG)
-    answer = session.simple("SELECT a FROM core_check")
-    if answer.rows != [(b"1",)]:
+    answer = session.simple("SELECT max(a) FROM core_check")
+    if answer.rows != primary.query("SELECT max(a) FROM core_check"):
         raise SystemExit(f"nothing is redirected: {answer.text()}")
     session.close()
-    return primary, standby
 
 
 # ---- the comparison ----
@@ -195,15 +235,49 @@ def ordered(text):
     return re.search(r"\border\s+by\b", text, re.I)
 
 
+def all_rows(answers):
+    """A cursor's first two FETCH have all of them."""
+    return [row for each in answers[:4] for row in each.rows]
+
+
+def steady(mine, primarys):
+    """Is what the primary says each time also in another run?  That is the rows'
+    number, and each column whose values are the same in all of the primary's runs."""
+    mine, others = all_rows(mine), [all_rows(run) for run in primarys]
+    if len({len(each) for each in others}) > 1:
+        return True
+    if len(mine) != len(others[0]):
+        return False
+    for number in range(len(mine[0]) if mine else 0):
+        values = [sorted(repr(row[number]) for row in each) for each in (mine, *others)]
+        if values[0] != values[1] and all(each == values[1] for each in values[2:]):
+            return False
+    return True
+
+
 def another_order(mine, primarys):
-    """Do two runs differ in the order of their rows alone?  A cursor's first
-    two FETCH have all of them."""
+    """Do two runs differ in the order of their rows alone?"""
     def told(answers):
         return [(each.error, each.columns, each.notices) for each in answers]
 
-    def rows(answers):
-        return sorted(repr(row) for each in answers[:4] for row in each.rows)
-    return told(mine) == told(primarys) and rows(mine) == rows(primarys)
+    return (told(mine) == told(primarys) and
+            sorted(map(repr, all_rows(mine))) == sorted(map(repr, all_rows(primarys))))
+
+
+def as_without_cursor(text, mine, plain):
+    """Does a cursor show what the primary's plain statement does?  What a cursor is
+    opened for may have another plan, and rows without ORDER BY, or the first of
+    several errors, may depend on that.  The last FETCH goes back over the last rows."""
+    if plain[0].error or len(mine) < 6:
+        return bool(plain[0].error) and mine[-2].error == plain[0].error
+    rows = mine[2].rows + mine[3].rows
+    notices = [each for answer in mine for each in answer.notices]
+    if ordered(text):
+        same = rows == plain[0].rows
+    else:
+        same = sorted(map(repr, rows)) == sorted(map(repr, plain[0].rows))
+    return (same and mine[4].rows == rows[:-4:-1] and not any(each.error for each in mine) and
+            mine[2].columns == plain[0].columns and sorted(notices) == sorted(plain[0].notices))
 
 
 def difference(text, mine, primarys):
@@ -224,10 +298,19 @@ def difference(text, mine, primarys):
     return None
 
 
+# What tcs says when it refuses to redirect a statement.  That a connection failed
+# or something took too long is no such reason, and a failure here.
+REFUSED = re.compile(r"The statement was not redirected: "
+                     r"(?:it cannot be redirected: |a statement of this kind stays on this node)")
+
+
 def why_refused(answer):
-    detail = (answer.error[2] or answer.error[1]).decode(errors="replace")
+    """None if it was not refused."""
+    detail = (answer.error[2] or b"").decode(errors="replace") if answer.error else ""
+    if answer.state != "TC001" or not REFUSED.search(detail):
+        return None
     why = re.sub(r".*(?:cannot be redirected|was not redirected): ", "", detail, flags=re.S)
-    return f"{answer.state}: " + re.sub(r'"[^"]*"|\d+', "...", why)[:160]
+    return re.sub(r'"[^"]*"|\d+', "...", why)[:160]
 
 
 class File:
@@ -239,6 +322,7 @@ class File:
         self.counts = collections.Counter()
         self.refusals = collections.Counter()
         self.findings = []
+        self.explained = []
         self.blocks = known.load()
         self.test = f"redirect/{path.stem}"
 
@@ -249,6 +333,7 @@ class File:
         self.primary = self.servers[1].session(BOTH + path)
 
     def run(self):
+        began = time.time()
         self.connect()
         seen = set()
         for piece in sqlfile.split(self.path.read_text(encoding="latin-1")):
@@ -265,34 +350,37 @@ class File:
                 seen.add(text)
                 self.counts["statements"] += 1
                 self.statement(text)
-        last = self.standby.simple("SELECT sum(redirected) FROM tcs.stat_reads")
         self.standby.close()
         self.primary.close()
-        return self.path.stem, self.counts, self.refusals, self.findings
+        return self.path.stem, self.counts, self.refusals, self.findings, self.explained, time.time() - began
 
     def statement(self, text):
         for way, run in ways(text):
             try:
-                verdict = self.one(text, way, run)
+                word = self.one(text, way, run)
             except Lost as lost:
                 self.findings.append((way, text, f"connection lost: {lost}"))
                 time.sleep(5)
                 wait_until("the servers are back", self.back)
+                with repairing:
+                    leave_behind(self.servers[1], self.servers[0])
                 return
-            if isinstance(verdict, str):
-                self.counts[verdict] += 1
+            if isinstance(word, str):
+                self.counts[word] += 1
                 # what cannot be analysed or is not finished is so in all ways
-                if verdict in ("too slow", "same analysis error"):
+                if word in ("too slow", "same analysis error"):
                     return
                 continue
-            what, mine, primarys = verdict
+            what, mine, primarys = word
             line = f"{way}: {what}: standby {mine.text()} {mine.notices} primary {primarys.text()} {primarys.notices}"
             explained = [block for block in self.blocks
                          if block.is_for(self.test, "redirect", self.args.major)
+                         and block.may_explain(what, mine, primarys)
                          and block.statement.search(text) and block.lines.search(line)]
             if explained:
                 self.counts["known"] += 1
                 self.counts["known: " + explained[0].reason] += 1
+                self.explained.append((way, text, line))
             else:
                 self.findings.append((way, text, line))
 
@@ -316,18 +404,21 @@ class File:
                 return "same analysis error"
             return "same error" if states else "same rows"
         for each in mine:
-            if each.state.startswith("TC"):
-                self.refusals[why_refused(each)] += 1
+            if why := why_refused(each):
+                self.refusals[why] += 1
                 return "refused"
         # a cursor may have another plan, and rows that sort alike any order
         if (way == "cursor" or not ordered(text)) and another_order(mine, primarys):
             return "same rows, another order"
+        if way == "cursor" and as_without_cursor(text, mine, self.primary.by_simple(text)):
+            return "same as without a cursor"
         # a few times, as two random answers may be the same
+        runs = [primarys]
         for _ in range(10):
-            again = run(self.primary)
-            if [shape(each) for each in again] != [shape(each) for each in mine]:
+            runs.append(run(self.primary))
+            if [shape(each) for each in runs[-1]] != [shape(each) for each in mine]:
                 break
-            if difference(text, again, primarys):
+            if difference(text, runs[-1], primarys) and steady(mine, runs):
                 return "volatile"
         return found
 
@@ -337,7 +428,11 @@ def run_file(job):
     try:
         return File(args, path, primary, standby).run()
     except Lost as lost:
-        return path.stem, collections.Counter(), collections.Counter(), [("", "", f"connection lost: {lost}")]
+        return path.stem, collections.Counter(), collections.Counter(), [("", "", f"connection lost: {lost}")], [], 0
+
+
+def one_line(text):
+    return re.sub(r"\s+", " ", sqlfile.bare(text))
 
 
 def report(name, findings, most=12):
@@ -348,7 +443,7 @@ def report(name, findings, most=12):
     print(f"  FAILED   redirect/{name}: {len(by_text)} statement(s)")
     for text, found in list(by_text.items())[:most]:
         print(f"    ! {', '.join(way for way, _ in found)}")
-        print("    | " + re.sub(r"\s+", " ", sqlfile.bare(text))[:600])
+        print("    | " + one_line(text)[:600])
         print("    | " + found[0][1][:900])
     sys.stdout.flush()
 
@@ -373,16 +468,24 @@ def main():
 
     counts, refusals = collections.Counter(), collections.Counter()
     failed = 0
-    with multiprocessing.Pool(args.jobs) as pool:
-        jobs = [(args, file, primary, standby) for file in files]
-        for name, counted, refused, findings in pool.imap_unordered(run_file, jobs):
+    with multiprocessing.Pool(args.jobs) as pool, open(args.dir / "known.txt", "w") as known_differences:
+        # the long ones first, so that none is left to one process at the end
+        jobs = [(args, file, primary, standby) for file in sorted(files, key=lambda file: -file.stat().st_size)]
+        for name, counted, refused, findings, explained, seconds in pool.imap_unordered(run_file, jobs):
             counts.update(counted)
             refusals.update(refused)
+            for way, text, line in explained:
+                known_differences.write(f"{name}: {one_line(text)}\n    {line}\n")
             if findings:
                 failed += 1
                 report(name, findings)
+            else:
+                print(f"  ok       redirect/{name} ({counted['statements']} statements, {seconds:.0f} s)", flush=True)
     standby.stop()
     primary.stop()
+    for line in verdict.crashes(args.dir)[:10]:
+        failed += 1
+        print(f"  FAILED   redirect: a crash: {line}")
 
     for what, number in sorted(counts.items()):
         print(f"  {number:7} {what}")

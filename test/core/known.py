@@ -13,7 +13,8 @@ import sys
 class Known:
     """One block of the list."""
 
-    FIELDS = ("test", "modes", "versions", "lines", "statement", "settings", "reason")
+    FIELDS = ("test", "modes", "versions", "lines", "statement", "alike", "settings", "seen",
+              "reason")
 
     def __init__(self, fields, where):
         unknown = set(fields) - set(self.FIELDS)
@@ -24,8 +25,19 @@ class Known:
         self.versions = fields.get("versions", "").split()
         self.lines = re.compile(fields.get("lines", ""))
         self.statement = re.compile(fields.get("statement", ""), re.I | re.S)
+        self.alike = re.compile(fields["alike"]) if "alike" in fields else None
         self.settings = fields.get("settings")
+        self.seen = re.compile(fields.get("seen", ""))
         self.reason = fields["reason"]
+
+    def may_explain(self, what, mine, primarys):
+        """Rows that differ are known only if they are the same without what `alike`
+        matches.  A block for many files says only why the standby refuses something."""
+        def rest(answer):
+            return [self.alike.sub("", repr(row)) for row in answer.rows]
+        if what == "rows":
+            return bool(self.alike) and rest(mine) == rest(primarys)
+        return not any(mark in test for test in self.tests for mark in "*?[") or bool(mine.error)
 
     def is_for(self, test, mode, major):
         return (any(fnmatch.fnmatchcase(test, each) for each in self.tests)
@@ -64,6 +76,23 @@ def explain(blocks, test, mode, major, lines):
         else:
             return None
     return reasons or None
+
+
+# What a client is told when it gets less than "strong".
+SERVED = re.compile(r"WARNING:  read served at level .*\n\s*DETAIL:  (.*)")
+
+
+def unlike(blocks, test, mode, major, logs):
+    """What a test with settings of its own had to show, by its blocks, and did not:
+    a fallback for another reason, or no reason for the settings any more."""
+    found = []
+    for block in blocks:
+        if block.settings and block.is_for(test, mode, major):
+            if not block.seen.search(logs):
+                found.append(f"not seen, so these settings are not needed: {block.seen.pattern}")
+            found += [f"a fallback for another reason: {detail}" for detail in SERVED.findall(logs)
+                      if not block.lines.search(detail)]
+    return found
 
 
 def main():

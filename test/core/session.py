@@ -98,9 +98,10 @@ class Session:
         return answers + [self.simple("COMMIT")]
 
     def by_cursor(self, text):
-        answers = [self.simple("BEGIN"), self.simple("DECLARE c SCROLL CURSOR FOR " + text)]
+        answers = [self.simple("BEGIN"), self.simple("DECLARE core_cursor SCROLL CURSOR FOR " + text)]
         if not answers[1].error:
-            for fetch in ("FETCH 2 FROM c", "FETCH ALL FROM c", "FETCH BACKWARD 3 FROM c"):
+            for fetch in ("FETCH 2 FROM core_cursor", "FETCH ALL FROM core_cursor",
+                          "FETCH BACKWARD 3 FROM core_cursor"):
                 answers.append(self.simple(fetch))
                 if answers[-1].error:
                     break

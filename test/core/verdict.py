@@ -20,7 +20,29 @@ NEW_RESULT = re.compile(r"^(ok|not ok) \d+\s+[-+] (\S+)")
 COMPLAINT = re.compile(
     r"^\s*not ok \d+(?! .*# (?:TOD[O]|SKIP))|timed out|^#?\s*(?:psql:\S+ )?error running SQL|^Bail out|"
     r"^Can't |^could not |^died|ERROR:  |FATAL:  |PANIC:  ")
+# A process that crashed, which a test may not notice: workers are started again.
+# Some tests kill a server by SIGKILL or SIGQUIT, none in these ways.
+CRASH = re.compile(r"TRAP: |was terminated by signal (?:4|6|7|8|11)\b")
 NOISE = re.compile(r"^\s*#\s+(?:got|expected|'|\s)|^# (?:Looks like|Tests were run)")
+
+
+def crashes(folder):
+    """Lines of servers' logs that tell of a crash."""
+    found = []
+    for path in sorted(folder.rglob("*.log")):
+        with open(path, errors="replace") as log:
+            found += [f"{path.name}: {line.strip()}" for line in log if CRASH.search(line)]
+    return found
+
+
+def report_crashes(args, name):
+    """1 if a server crashed, which fails a test whatever else it says."""
+    found = crashes(args.folder)
+    if found:
+        print(f"  FAILED   {name} ({args.mode}): a crash")
+    for line in found[:10]:
+        print("    ! " + line[:300])
+    return 1 if found else 0
 
 
 def regress(args, blocks):
@@ -56,6 +78,7 @@ def regress(args, blocks):
             if path.exists():
                 for line in path.read_text(errors="replace").splitlines()[-20:]:
                     print("    | " + line[:300])
+    failed += report_crashes(args, args.kind)
     print(f"  {args.kind}, {args.mode}: {passed} as expected, {failed} not ({args.seconds} s)")
     return passed, failed, 0
 
@@ -72,8 +95,18 @@ def read_diffs(path):
 
 def tap(args, blocks):
     text = (args.folder / "output.txt").read_text(errors="replace")
+    logs = sorted((args.folder / "tmp_check" / "log").glob("*"))
     name = f"{args.kind}/{args.name}"
+    if report_crashes(args, name):
+        return 0, 1, 0
     if args.status == 0:
+        wrong = known.unlike(blocks, name, args.mode, args.major,
+                             text + "".join(path.read_text(errors="replace") for path in logs))
+        if wrong:
+            print(f"  FAILED   {name} ({args.mode}): what is known of it is not so")
+            for line in wrong[:10]:
+                print("    ! " + line[:300])
+            return 0, 1, 0
         if "\nResult: NOTESTS" in text:
             why = re.search(r"skipped: (.*)", text)
             print(f"  skipped  {name}: {why[1] if why else ''}")
@@ -82,7 +115,6 @@ def tap(args, blocks):
         print(f"  ok       {name} ({checks[1] if checks else '?'} checks, {args.seconds} s)")
         return 1, 0, 0
 
-    logs = sorted((args.folder / "tmp_check" / "log").glob("*"))
     for path in logs:
         if path.name.startswith("regress_log_"):
             text += path.read_text(errors="replace")
