@@ -1,7 +1,7 @@
 # test/debian.sh
 #
 # Debian folders made by debootstrap, and runs in them by chroot.  Sourced, after
-# common.sh, by test/folder, which defines
+# common.sh, by test/folder and test/machines, which define
 #
 #   cannot WHY...    says that and ends the script with status 77
 #   furnish ROOT     does what is peculiar to a new folder
