@@ -529,8 +529,9 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 	if (unlikely(prev_object_access != NULL))
 		prev_object_access(access, classId, objectId, subId, arg);
 
-	if (unlikely(access == OAT_DROP && classId == AuthIdRelationId))
-		tcs_rules_role_dropped(objectId);
+	if (unlikely(access == OAT_DROP))
+		tcs_rules_object_dropped(classId, objectId, subId,
+								 arg ? ((ObjectAccessDrop *) arg)->dropflags : 0);
 	if (unlikely(access == OAT_POST_CREATE && classId == TriggerRelationId))
 		tcs_rules_trigger_created(objectId);
 	/* all functions that a statement calls come here, too */
@@ -821,7 +822,8 @@ typedef enum TcsAfterwards
 	TCS_AFTER_NOTHING,
 	TCS_AFTER_BEGIN,
 	TCS_AFTER_SET,
-	TCS_AFTER_SNAPSHOT_IMPORT
+	TCS_AFTER_SNAPSHOT_IMPORT,
+	TCS_AFTER_RENAME
 } TcsAfterwards;
 
 /* Decided before it runs, since some free their own parse tree. */
@@ -890,6 +892,9 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable)
 			/* earlier statements of the block may have taken locks */
 			site.holding = true;
 			break;
+		case TCS_AFTER_RENAME:
+			tcs_rules_after_rename();
+			return;
 	}
 	tcs_choice_by_settings();
 	if (!tcs_gate_is_satisfied())
@@ -953,16 +958,32 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	}
 	if (unlikely(tcs_leftover_is_watched))
 		tcs_leftover_refuse_utility(statement);
-	if (IsA(statement, NotifyStmt))
-		tcs_session_note_notify();
-	else if (IsA(statement, CopyStmt) && !((CopyStmt *) statement)->is_from)
+	switch (nodeTag(statement))
 	{
-		if (nested)
-			check_nested_copy(pstmt);
+		case T_NotifyStmt:
+			tcs_session_note_notify();
+			break;
+		case T_RenameStmt:
+		case T_AlterObjectSchemaStmt:
+			tcs_rules_before_rename(statement);
+			afterwards = TCS_AFTER_RENAME;
+			break;
+		case T_CopyStmt:
+			if (!((CopyStmt *) statement)->is_from)
+			{
+				if (nested)
+					check_nested_copy(pstmt);
+				break;
+			}
+			/* FALLTHROUGH */
+		case T_TruncateStmt:
+		case T_RefreshMatViewStmt:
+			if (gate_is_open_here())
+				tcs_choice_note_utility_write(pstmt, top ? queryString : NULL);
+			break;
+		default:
+			break;
 	}
-	else if ((IsA(statement, CopyStmt) || IsA(statement, TruncateStmt) ||
-			  IsA(statement, RefreshMatViewStmt)) && gate_is_open_here())
-		tcs_choice_note_utility_write(pstmt, top ? queryString : NULL);
 
 	tcs_frame_push(&frame, is);
 	if (prev_ProcessUtility)

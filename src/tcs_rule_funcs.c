@@ -257,7 +257,11 @@ warn_if_it_cannot_be_met(Relation rel, HeapTuple tuple)
 
 /* ---- rules ---- */
 
-/* Drop the rules of roles that are gone: they apply to nobody. */
+/*
+ * Drop the rules of roles that are gone: they apply to nobody.  So do those of
+ * relations that were dropped while the library was not loaded, until their numbers
+ * are used again.
+ */
 static void
 drop_rules_of_nobody(Relation rel)
 {
@@ -266,8 +270,10 @@ drop_rules_of_nobody(Relation rel)
 	foreach(lc, tcs_rule_table_rows(rel))
 	{
 		Oid			role = tcs_rule_oid(rel, lfirst(lc), Anum_rule_role);
+		Oid			relation = tcs_rule_oid(rel, lfirst(lc), Anum_rule_relation);
 
-		if (OidIsValid(role) && !SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
+		if ((OidIsValid(role) && !SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role))) ||
+			(OidIsValid(relation) && !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relation))))
 			(void) tcs_rule_table_delete(rel, lfirst(lc));
 	}
 }

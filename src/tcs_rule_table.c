@@ -15,13 +15,17 @@
  *
  *	  A relation or a role is kept as its number, so renaming does not matter.
  *	  A schema or a function is kept by name, since pg_upgrade moves no table
- *	  that has their numbers; an event trigger changes the name when they are
- *	  renamed, by the numbers that are kept beside it, with a mark of the cluster
- *	  and database that they are of.  After pg_upgrade, or a restore without
- *	  triggers, they are looked up anew before the next rename.  What is dropped
- *	  takes its rules with it: by event trigger, and for roles, for which there is
- *	  none, by a look before the drop, in the database that it is made in.  Rules
- *	  for roles that are gone apply to nobody, and are not shown.
+ *	  that has their numbers.  The name is changed when they are renamed, by the
+ *	  numbers that are kept beside it, with a mark of the cluster and database
+ *	  that they are of.  After pg_upgrade, or a restore without triggers, they are
+ *	  looked up anew before the next rename.
+ *
+ *	  What is dropped takes its rules with it.  Hooks see to that, and to renames,
+ *	  and not event triggers: those would make DDL fail in a server that does not
+ *	  load the library.  A role takes the rules of the database that it is dropped
+ *	  in.  Rules for roles that are gone apply to nobody, and are not shown.  What
+ *	  was dropped without the library leaves its rules behind until the next
+ *	  tcs.set_rule(); what was renamed gets its name at the next rename.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,22 +36,20 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
-#include "commands/event_trigger.h"
-#include "executor/executor.h"
-#include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -60,15 +62,11 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/tuplestore.h"
 
 #include "tcs_compat.h"
 #include "tcs_own.h"
 #include "tcs_rule_table.h"
 #include "tcs_rules.h"
-
-PG_FUNCTION_INFO_V1(tcs_rules_on_drop);
-PG_FUNCTION_INFO_V1(tcs_rules_on_rename);
 
 typedef struct Column
 {
@@ -335,6 +333,23 @@ tcs_rule_table_delete(Relation rel, HeapTuple tuple)
 /* Has a row lost its object? */
 typedef bool (*RowTest) (Relation rel, HeapTuple tuple, const void *what);
 
+/* The rows that a test is true for, as copies. */
+static List *
+matching_rows(Relation rel, RowTest test, const void *what)
+{
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	List	   *rows = NIL;
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		if (test(rel, tuple, what))
+			rows = lappend(rows, heap_copytuple(tuple));
+	}
+	systable_endscan(scan);
+	return rows;
+}
+
 /*
  * Delete the rows that a test is true for.
  *
@@ -352,12 +367,10 @@ delete_rows(TcsRuleTable table, RowTest test, const void *what)
 		ListCell   *lc;
 
 		again = false;
-		foreach(lc, tcs_rule_table_rows(rel))
+		foreach(lc, matching_rows(rel, test, what))
 		{
 			TM_Result	result;
 
-			if (!test(rel, lfirst(lc), what))
-				continue;
 			LockRelationOid(RelationGetRelid(rel), RowExclusiveLock);
 			result = lock_row(rel, lfirst(lc));
 			if (result == TM_Ok)
@@ -372,132 +385,55 @@ delete_rows(TcsRuleTable table, RowTest test, const void *what)
 		relation_close(rel, AccessShareLock);
 }
 
-/* An object that was dropped. */
+/* An object that is about to be dropped. */
 typedef struct Dropped
 {
-	Oid			class;
-	Oid			object;
-	char	   *name;			/* of a schema */
-	char	   *identity;
+	Oid			relation;
+	const char *schema;
+	const char *function;
 } Dropped;
 
-static char *
-text_of_slot(TupleTableSlot *slot, int attnum)
+static bool
+has_text(Relation rel, HeapTuple tuple, int attnum, const char *wanted)
 {
-	bool		isnull;
-	Datum		value = slot_getattr(slot, attnum, &isnull);
+	char	   *text = wanted ? tcs_rule_text(rel, tuple, attnum) : NULL;
 
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
-/*
- * What was dropped: what pg_event_trigger_dropped_objects() says.  It is called
- * without SQL, so that nothing has to be planned, and no gate passed.
- */
-static List *
-dropped_objects(void)
-{
-	LOCAL_FCINFO(fcinfo, 0);
-	EState	   *estate = CreateExecutorState();
-	ReturnSetInfo result = {.type = T_ReturnSetInfo};
-	FmgrInfo	function;
-	TupleTableSlot *slot;
-	List	   *dropped = NIL;
-
-	fmgr_info(F_PG_EVENT_TRIGGER_DROPPED_OBJECTS, &function);
-	result.econtext = CreateExprContext(estate);
-	result.allowedModes = (int) SFRM_Materialize;
-	InitFunctionCallInfoData(*fcinfo, &function, 0, InvalidOid, NULL, (Node *) &result);
-	(void) FunctionCallInvoke(fcinfo);
-
-	slot = MakeSingleTupleTableSlot(result.setDesc, &TTSOpsMinimalTuple);
-	while (tuplestore_gettupleslot(result.setResult, true, false, slot))
-	{
-		Dropped    *object = palloc0(sizeof(Dropped));
-		bool		isnull;
-
-		object->class = DatumGetObjectId(slot_getattr(slot, 1, &isnull));
-		object->object = DatumGetObjectId(slot_getattr(slot, 2, &isnull));
-		/* a column, and not the whole */
-		if (DatumGetInt32(slot_getattr(slot, 3, &isnull)) != 0)
-			continue;
-		if (object->class == NamespaceRelationId)
-			object->name = text_of_slot(slot, 9);
-		else if (object->class == ProcedureRelationId)
-			object->identity = text_of_slot(slot, 10);
-		else if (object->class != RelationRelationId)
-			continue;
-		dropped = lappend(dropped, object);
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	tuplestore_end(result.setResult);
-	FreeExecutorState(estate);
-	return dropped;
+	return text != NULL && strcmp(text, wanted) == 0;
 }
 
 static bool
 rule_is_of_dropped(Relation rel, HeapTuple tuple, const void *what)
 {
-	Oid			relation = tcs_rule_oid(rel, tuple, Anum_rule_relation);
-	char	   *schema = tcs_rule_text(rel, tuple, Anum_rule_schema);
-	char	   *function = tcs_rule_text(rel, tuple, Anum_rule_function);
-	ListCell   *lc;
+	const Dropped *dropped = what;
 
-	foreach(lc, (const List *) what)
-	{
-		const Dropped *object = lfirst(lc);
-
-		if ((object->class == RelationRelationId && object->object == relation) ||
-			(object->name && schema && strcmp(object->name, schema) == 0) ||
-			(object->identity && function && strcmp(object->identity, function) == 0))
-			return true;
-	}
-	return false;
+	return (OidIsValid(dropped->relation) &&
+			tcs_rule_oid(rel, tuple, Anum_rule_relation) == dropped->relation) ||
+		has_text(rel, tuple, Anum_rule_schema, dropped->schema) ||
+		has_text(rel, tuple, Anum_rule_function, dropped->function);
 }
 
 static bool
 member_is_dropped(Relation rel, HeapTuple tuple, const void *what)
 {
-	Oid			relation = tcs_rule_oid(rel, tuple, Anum_group_relation);
-	ListCell   *lc;
-
-	foreach(lc, (const List *) what)
-	{
-		const Dropped *object = lfirst(lc);
-
-		if (object->class == RelationRelationId && object->object == relation)
-			return true;
-	}
-	return false;
+	return tcs_rule_oid(rel, tuple, Anum_group_relation) == *(const Oid *) what;
 }
 
-static EventTriggerData *
-require_event_trigger(FunctionCallInfo fcinfo)
+/* Can a relation have rules or be in a group? */
+static bool
+relation_may_have_rules(Oid relid)
 {
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" was not called by an event trigger",
-						get_func_name(fcinfo->flinfo->fn_oid))));
-	return (EventTriggerData *) fcinfo->context;
-}
-
-/* Event trigger: what is dropped takes its rules with it. */
-Datum
-tcs_rules_on_drop(PG_FUNCTION_ARGS)
-{
-	List	   *dropped;
-
-	if (strcmp(require_event_trigger(fcinfo)->event, "sql_drop") != 0 ||
-		!OidIsValid(tcs_rule_table_oid(TCS_TABLE_RULE)))
-		PG_RETURN_NULL();
-	dropped = dropped_objects();
-	if (dropped != NIL)
+	switch (get_rel_relkind(relid))
 	{
-		delete_rows(TCS_TABLE_RULE, rule_is_of_dropped, dropped);
-		delete_rows(TCS_TABLE_GROUP, member_is_dropped, dropped);
+		case RELKIND_RELATION:
+		case RELKIND_PARTITIONED_TABLE:
+		case RELKIND_VIEW:
+		case RELKIND_MATVIEW:
+		case RELKIND_FOREIGN_TABLE:
+			return relid >= FirstNormalObjectId &&
+				get_rel_persistence(relid) != RELPERSISTENCE_TEMP;
+		default:
+			return false;
 	}
-	PG_RETURN_NULL();
 }
 
 static bool
@@ -506,12 +442,41 @@ rule_is_of_role(Relation rel, HeapTuple tuple, const void *what)
 	return tcs_rule_oid(rel, tuple, Anum_rule_role) == *(const Oid *) what;
 }
 
-/* A role is about to be dropped, by somebody who need not see the rules. */
+/*
+ * An object is about to be dropped, by somebody who need not see the rules: they go
+ * with it.  Its name can still be looked up.
+ */
 void
-tcs_rules_role_dropped(Oid role)
+tcs_rules_object_dropped(Oid class, Oid object, int column, int flags)
 {
-	if (!RecoveryInProgress())
-		delete_rows(TCS_TABLE_RULE, rule_is_of_role, &role);
+	Dropped		dropped = {0};
+
+	/* what core drops for its own purposes, such as temporary tables, has none */
+	if (column != 0 || (flags & PERFORM_DELETION_INTERNAL) != 0 || RecoveryInProgress())
+		return;
+	switch (class)
+	{
+		case RelationRelationId:
+			if (!relation_may_have_rules(object))
+				return;
+			dropped.relation = object;
+			delete_rows(TCS_TABLE_GROUP, member_is_dropped, &object);
+			break;
+		case NamespaceRelationId:
+			dropped.schema = get_namespace_name(object);
+			break;
+		case ProcedureRelationId:
+			if (object < FirstNormalObjectId)
+				return;
+			dropped.function = format_procedure_qualified(object);
+			break;
+		case AuthIdRelationId:
+			delete_rows(TCS_TABLE_RULE, rule_is_of_role, &object);
+			return;
+		default:
+			return;
+	}
+	delete_rows(TCS_TABLE_RULE, rule_is_of_dropped, &dropped);
 }
 
 
@@ -589,9 +554,9 @@ row_with_names(Relation rel, HeapTuple tuple)
  * schema.  Under another name, whoever may create a schema could offer his own.
  */
 static void
-refuse_other_schema(const EventTriggerData *data)
+refuse_other_schema(const Node *statement)
 {
-	const RenameStmt *rename = (const RenameStmt *) data->parsetree;
+	const RenameStmt *rename = (const RenameStmt *) statement;
 
 	if (IsA(rename, RenameStmt) && rename->renameType == OBJECT_SCHEMA &&
 		get_namespace_oid(rename->subname, true) == tcs_own_schema())
@@ -601,37 +566,50 @@ refuse_other_schema(const EventTriggerData *data)
 						rename->subname)));
 }
 
-/*
- * Event trigger, before and after: schemas and functions may get other names.
- * Before, those whose numbers are not of this place get them.
- */
-Datum
-tcs_rules_on_rename(PG_FUNCTION_ARGS)
+/* Change the rows for which there is another one. */
+static void
+update_rows(HeapTuple (*other) (Relation rel, HeapTuple tuple))
 {
-	const EventTriggerData *data = require_event_trigger(fcinfo);
-	bool		before = strcmp(data->event, "ddl_command_start") == 0;
-	Relation	rel;
+	Relation	rel = tcs_rule_table_try_open(TCS_TABLE_RULE, AccessShareLock);
 	ListCell   *lc;
 
-	if (!OidIsValid(tcs_rule_table_oid(TCS_TABLE_RULE)))
-		PG_RETURN_NULL();
-	if (before)
-		refuse_other_schema(data);
-	rel = tcs_rule_table_try_open(TCS_TABLE_RULE, AccessShareLock);
 	if (rel == NULL)
-		PG_RETURN_NULL();
+		return;
 	foreach(lc, tcs_rule_table_rows(rel))
 	{
-		HeapTuple	old = lfirst(lc);
-		HeapTuple	tuple = before ? row_with_numbers(rel, old) : row_with_names(rel, old);
+		HeapTuple	tuple = other(rel, lfirst(lc));
 
 		if (tuple == NULL)
 			continue;
 		LockRelationOid(RelationGetRelid(rel), RowExclusiveLock);
-		tcs_rule_table_update(rel, old, tuple);
+		tcs_rule_table_update(rel, lfirst(lc), tuple);
 	}
 	relation_close(rel, AccessShareLock);
-	PG_RETURN_NULL();
+}
+
+/*
+ * Something is about to get another name or schema.  Schemas and functions whose
+ * numbers are not of this place get them now, so that they are found again.
+ */
+void
+tcs_rules_before_rename(const Node *statement)
+{
+	/* a read-only transaction is refused by the statement itself */
+	if (XactReadOnly || !OidIsValid(tcs_rule_table_oid(TCS_TABLE_RULE)))
+		return;
+	refuse_other_schema(statement);
+	update_rows(row_with_numbers);
+}
+
+/*
+ * That is done.  A function has another name also if the type of an argument has, so
+ * all are looked at.
+ */
+void
+tcs_rules_after_rename(void)
+{
+	CommandCounterIncrement();
+	update_rows(row_with_names);
 }
 
 

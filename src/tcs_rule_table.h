@@ -9,6 +9,7 @@
 #define TCS_RULE_TABLE_H
 
 #include "access/htup.h"
+#include "nodes/nodes.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
@@ -62,7 +63,9 @@ extern bool tcs_rule_table_delete(Relation rel, HeapTuple tuple);
 extern void tcs_rule_table_changed(void);
 extern char *tcs_rule_text(Relation rel, HeapTuple tuple, int attnum);
 extern Oid	tcs_rule_oid(Relation rel, HeapTuple tuple, int attnum);
-extern void tcs_rules_role_dropped(Oid role);
+extern void tcs_rules_object_dropped(Oid class, Oid object, int column, int flags);
+extern void tcs_rules_before_rename(const Node *statement);
+extern void tcs_rules_after_rename(void);
 extern void tcs_rules_trigger_created(Oid trigger);
 
 /* tcs_rule_check.c */

@@ -98,12 +98,12 @@ schema_changed(Datum arg, int cacheid, uint32 hashvalue)
 }
 
 /*
- * Event triggers are hardly ever made, and some of them with this extension: it
- * may be there now, also in a schema that was there before, and plans made so far
- * know no rules.
+ * Foreign-data wrappers are hardly ever made, and one of them with this extension:
+ * it may be there now, also in a schema that was there before, and plans made so
+ * far know no rules.
  */
 static void
-event_triggers_changed(Datum arg, int cacheid, uint32 hashvalue)
+wrappers_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
 	if (OidIsValid(rule_relid))
 		return;
@@ -129,7 +129,7 @@ tcs_rules_init(void)
 	registered = true;
 	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
-	CacheRegisterSyscacheCallback(EVENTTRIGGEROID, event_triggers_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, wrappers_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, role_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, role_changed, (Datum) 0);
 }

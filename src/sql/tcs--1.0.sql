@@ -409,30 +409,6 @@ ALTER TABLE rule ENABLE ALWAYS TRIGGER rules_truncated;
 ALTER TABLE rule_group ENABLE ALWAYS TRIGGER rules_changed;
 ALTER TABLE rule_group ENABLE ALWAYS TRIGGER rules_truncated;
 
-CREATE FUNCTION rules_on_drop() RETURNS event_trigger
-AS 'MODULE_PATHNAME', 'tcs_rules_on_drop' LANGUAGE C;
-
-CREATE FUNCTION rules_on_rename() RETURNS event_trigger
-AS 'MODULE_PATHNAME', 'tcs_rules_on_rename' LANGUAGE C;
-
-REVOKE ALL ON FUNCTION rules_on_drop(), rules_on_rename() FROM PUBLIC;
-
-CREATE EVENT TRIGGER tcs_rules_on_drop ON sql_drop
-EXECUTE FUNCTION rules_on_drop();
-
--- a function is also renamed with the types of its arguments
-CREATE EVENT TRIGGER tcs_rules_before_rename ON ddl_command_start
-WHEN TAG IN ('ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER PROCEDURE', 'ALTER ROUTINE', 'ALTER AGGREGATE',
-	'ALTER TYPE', 'ALTER DOMAIN', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW',
-	'ALTER FOREIGN TABLE', 'ALTER EXTENSION')
-EXECUTE FUNCTION rules_on_rename();
-
-CREATE EVENT TRIGGER tcs_rules_on_rename ON ddl_command_end
-WHEN TAG IN ('ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER PROCEDURE', 'ALTER ROUTINE', 'ALTER AGGREGATE',
-	'ALTER TYPE', 'ALTER DOMAIN', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW',
-	'ALTER FOREIGN TABLE', 'ALTER EXTENSION')
-EXECUTE FUNCTION rules_on_rename();
-
 -- what is gone would be dumped as a number, which may mean something else, or
 -- nothing, where it is restored
 SELECT pg_catalog.pg_extension_config_dump('rule',
