@@ -1161,6 +1161,18 @@ planning_came_here(void)
 	return tcs_gate.planned_in == GetCurrentStatementStartTimestamp();
 }
 
+/*
+ * The plan that was made last is to be made anew when its statement comes to the
+ * gate, which it has to, unless its snapshot is fixed: then it is the plan's.
+ */
+void
+tcs_gate_void_plan(void)
+{
+	tcs_gate.planned_in = GetCurrentStatementStartTimestamp();
+	tcs_gate.plan_is_void = true;
+	tcs_gate_unsettle();
+}
+
 /* Is the plan of the statement that comes to the gate to be made anew? */
 static bool
 plan_is_void(void)
@@ -1275,7 +1287,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 	tcs_requirement_make(level, &context, &facts.req);
 	met = tcs_requirement_is_empty(&facts.req) ||
 		tcs_requirement_met(&facts.req, &facts.proof);
-	if (site->kind == TCS_SITE_QUERY && plan_is_void())
+	if (site->kind == TCS_SITE_QUERY && !fixed && plan_is_void())
 	{
 		/* it can have what was read meanwhile in it, as constants */
 		met = false;
@@ -1358,10 +1370,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 		 */
 		if (site->kind == TCS_SITE_PLANNER && facts.in_recovery &&
 			catalogs != SharedInvalidMessageCounter)
-		{
-			tcs_gate.plan_is_void = true;
-			tcs_gate_unsettle();
-		}
+			tcs_gate_void_plan();
 	}
 }
 

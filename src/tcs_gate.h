@@ -120,6 +120,7 @@ extern void tcs_gate_pass_slowly(TcsSite *site);
 extern bool tcs_gate_statement_is_sole(void);
 extern void tcs_gate_carry_over(uint64 generation);
 extern void tcs_gate_unsettle(void);
+extern void tcs_gate_void_plan(void);
 extern void tcs_gate_note_own_commit(TcsPosition at);
 extern void tcs_gate_snapshot_imported(void);
 extern void tcs_gate_fix_isolation(void);

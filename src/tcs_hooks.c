@@ -60,6 +60,8 @@ static ExecutorRun_hook_type prev_ExecutorRun = NULL;
 static ProcessUtility_hook_type prev_ProcessUtility = NULL;
 static planner_hook_type prev_planner = NULL;
 static object_access_hook_type prev_object_access = NULL;
+static needs_fmgr_hook_type prev_needs_fmgr = NULL;
+static fmgr_hook_type prev_fmgr = NULL;
 static post_parse_analyze_hook_type prev_post_parse_analyze = NULL;
 
 /* The transaction that was given a weaker isolation level in so many words. */
@@ -493,10 +495,16 @@ check_function(Oid function)
 {
 	TcsChoice	outer = tcs_choice;
 
-	/* what planning runs was gated before, and errors of EXPLAIN help nobody */
+	/* errors of EXPLAIN help nobody */
 	if (!gate_is_open_here() || !tcs_rules_of_function(function) ||
-		tcs_frames_begin_with(TCS_FRAME_PLANNER) || tcs_frames_include(TCS_FRAME_EXPLAIN))
+		tcs_frames_include(TCS_FRAME_EXPLAIN))
 		return;
+	/* what planning runs is chosen for when the statement comes to the gate */
+	if (tcs_frames_begin_with(TCS_FRAME_PLANNER))
+	{
+		tcs_frames_note_function(function);
+		return;
+	}
 	tcs_rules_note_function(function);
 	tcs_choice_of_function(function);
 	if (statement_is_chosen())
@@ -539,6 +547,32 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 		unlikely(ActivePortal == NULL ||
 				 (objectId >= FirstNormalObjectId && !tcs_rules_idle)))
 		before_function(objectId);
+}
+
+/*
+ * The hook above comes when an expression is made ready.  PL/pgSQL keeps those for
+ * a transaction, and types keep those of their domains for longer.  So each call
+ * of a function that has a rule comes here, too, and none is inlined.
+ *
+ * What a plan itself calls was made ready when the plan was started, for the same
+ * statement.  PL/pgSQL has an entry of its own in error_context_stack, on ours.
+ */
+static bool
+tcs_needs_fmgr(Oid function)
+{
+	return (prev_needs_fmgr != NULL && prev_needs_fmgr(function)) ||
+		(unlikely(!tcs_rules_idle) && function >= FirstNormalObjectId &&
+		 tcs_rules_of_function(function));
+}
+
+static void
+tcs_fmgr(FmgrHookEventType event, FmgrInfo *flinfo, Datum *arg)
+{
+	if (prev_fmgr != NULL)
+		prev_fmgr(event, flinfo, arg);
+	if (event == FHET_START && !tcs_rules_idle &&
+		flinfo->fn_oid >= FirstNormalObjectId && !tcs_frame_is_top())
+		check_function(flinfo->fn_oid);
 }
 
 /* May planning read, and has what it reads to be waited for? */
@@ -641,6 +675,7 @@ tcs_planner(TCS_PLANNER_ARGS)
 
 	/* what planning runs is planned to be run */
 	tcs_rules_plan_ahead = false;
+	frame.ran = NIL;
 	tcs_frame_push(&frame, ahead ? TCS_FRAME_PLANNER | TCS_FRAME_AHEAD : TCS_FRAME_PLANNER);
 	if (watched)
 		tcs_told_watch_planning(&callback);
@@ -650,6 +685,11 @@ tcs_planner(TCS_PLANNER_ARGS)
 		tcs_told_planned(&callback);
 	tcs_frame_pop(&frame);
 
+	if (unlikely(frame.ran != NIL) && marked)
+	{
+		functions = list_concat_unique_oid(functions, frame.ran);
+		tcs_gate_void_plan();
+	}
 	if (exempt)
 		tcs_exempt_mark(plan);
 	else if (marked)
@@ -1080,6 +1120,10 @@ tcs_hooks_install(void)
 	post_parse_analyze_hook = tcs_post_parse_analyze;
 	prev_object_access = object_access_hook;
 	object_access_hook = tcs_object_access;
+	prev_needs_fmgr = needs_fmgr_hook;
+	needs_fmgr_hook = tcs_needs_fmgr;
+	prev_fmgr = fmgr_hook;
+	fmgr_hook = tcs_fmgr;
 	RegisterXactCallback(tcs_xact_callback, NULL);
 	RegisterSubXactCallback(tcs_subxact_callback, NULL);
 }

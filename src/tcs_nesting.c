@@ -24,6 +24,8 @@
  */
 #include "postgres.h"
 
+#include "utils/memutils.h"
+
 #include "tcs_nesting.h"
 
 /* Frames add nothing to messages; this only tells them from other entries. */
@@ -45,14 +47,35 @@ tcs_frames_include(int is)
 	return false;
 }
 
-/* Is the outermost frame, which the client's statement has made, of this kind? */
-bool
-tcs_frames_begin_with(int is)
+/* The outermost frame, which the client's statement has made, or NULL. */
+static TcsFrame *
+outermost(void)
 {
-	TcsFrame   *outermost = NULL;
+	TcsFrame   *found = NULL;
 
 	for (TcsFrame *frame = tcs_frame_innermost(); frame != NULL;
 		 frame = tcs_frame_next(frame->link.previous))
-		outermost = frame;
-	return outermost != NULL && (outermost->is & is) != 0;
+		found = frame;
+	return found;
+}
+
+/* Is the outermost frame of this kind? */
+bool
+tcs_frames_begin_with(int is)
+{
+	TcsFrame   *frame = outermost();
+
+	return frame != NULL && (frame->is & is) != 0;
+}
+
+/* The planning of the client's statement, the outermost frame, runs a function. */
+void
+tcs_frames_note_function(Oid function)
+{
+	TcsFrame   *frame = outermost();
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	Assert(frame->is & TCS_FRAME_PLANNER);
+	frame->ran = list_append_unique_oid(frame->ran, function);
+	MemoryContextSwitchTo(old);
 }

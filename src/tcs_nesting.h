@@ -31,12 +31,18 @@ typedef struct TcsFrame
 {
 	ErrorContextCallback link;
 	int			is;				/* TCS_FRAME_* */
-	struct TcsArmed *armed;		/* its redirect; set for UTILITY only */
+	union
+	{
+		struct TcsArmed *armed; /* UTILITY: its redirect */
+		List	   *ran;		/* PLANNER, outermost: functions with rules that
+								 * planning ran */
+	};
 } TcsFrame;
 
 extern TCS_LOCAL void tcs_frame_callback(void *arg);
 extern TCS_LOCAL bool tcs_frames_include(int is);
 extern TCS_LOCAL bool tcs_frames_begin_with(int is);
+extern TCS_LOCAL void tcs_frames_note_function(Oid function);
 
 static inline void
 tcs_frame_push(TcsFrame *frame, int is)
@@ -76,6 +82,14 @@ static inline TcsFrame *
 tcs_frame_innermost(void)
 {
 	return tcs_frame_next(error_context_stack);
+}
+
+/* Is a frame of ours the last entry of error_context_stack? */
+static inline bool
+tcs_frame_is_top(void)
+{
+	return error_context_stack != NULL &&
+		error_context_stack->callback == tcs_frame_callback;
 }
 
 #endif							/* TCS_NESTING_H */

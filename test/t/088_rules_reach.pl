@@ -70,6 +70,9 @@ CREATE FUNCTION inlined() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT ff()';
 CREATE FUNCTION inlined_set() RETURNS SETOF int LANGUAGE sql STABLE AS 'SELECT * FROM ffset()';
 CREATE FUNCTION with_default(n bigint DEFAULT ff()) RETURNS bigint LANGUAGE sql AS 'SELECT n';
 CREATE FUNCTION returns_it() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN ff(); END';
+CREATE FUNCTION folded() RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN ff(); END';
+CREATE FUNCTION guessed(int) RETURNS bigint LANGUAGE plpgsql STABLE AS 'BEGIN RETURN ff(); END';
+CREATE PROCEDURE commits_it(INOUT n bigint) LANGUAGE plpgsql AS 'BEGIN n := ff(); COMMIT; n := n + ff(); END';
 CREATE FUNCTION assigns_it() RETURNS bigint LANGUAGE plpgsql AS 'DECLARE n bigint := ff(); BEGIN RETURN n; END';
 CREATE PROCEDURE calls_it(INOUT n bigint) LANGUAGE plpgsql AS 'BEGIN CALL ffp(n); END';
 CREATE PROCEDURE takes_it(INOUT n bigint) LANGUAGE plpgsql AS 'BEGIN n := n; END';
@@ -141,7 +144,7 @@ everywhere('TRUNCATE tcs.rule, tcs.rule_group');
 
 everywhere(q{
 SELECT tcs.set_rule(function => f, level => 'strong', floor => 'strong')
-  FROM unnest('{ff(),ffset(),ffp(bigint),"adds_up(bigint,integer)",checks(integer)}'::regprocedure[]) AS f;
+  FROM unnest('{ff(),ffset(),ffp(bigint),commits_it(bigint),"adds_up(bigint,integer)",checks(integer)}'::regprocedure[]) AS f;
 });
 
 # a read that is fresh is served, by most ways also to an eventual caller
@@ -150,7 +153,7 @@ is(psql_err($standby, $_, max_wait => '60s'), '00000', "fresh: $_")
 	'SELECT ff()', '/* tcs(eventual) */ SELECT ff()', 'SELECT * FROM ffset()', 'CALL ffp(0)', 'SELECT inlined()',
 	'SELECT * FROM inlined_set()', 'CALL takes_it(ff())', 'SELECT with_default()', 'EXPLAIN SELECT returns_it()',
 	'BEGIN; DECLARE c CURSOR FOR SELECT ff(); FETCH c; COMMIT', 'PREPARE p AS SELECT ff(); EXECUTE p',
-	'COPY (SELECT v FROM free) TO STDOUT');
+	'COPY (SELECT v FROM free) TO STDOUT', 'SELECT folded()', 'CALL commits_it(0)');
 is(psql_err($standby, $_, level => 'strong', max_wait => '60s'), '00000', "fresh, and asked for: $_")
   foreach (
 	'SELECT returns_it()', 'SELECT assigns_it()', 'CALL calls_it(0)', 'SELECT adding(v) FROM free', 'SELECT 3::checked',
@@ -168,7 +171,10 @@ foreach my $sql (
 	'DO $$BEGIN PERFORM ff(); END$$', 'SELECT adding(v) FROM free', 'SELECT 3::checked', 'SELECT v::checked FROM free',
 	'BEGIN; DECLARE c CURSOR FOR SELECT inlined(); FETCH c; COMMIT', 'COPY (SELECT ff()) TO STDOUT',
 	'PREPARE p AS SELECT inlined(); EXECUTE p', 'EXPLAIN ANALYZE SELECT inlined()',
-	'SELECT 1 WHERE ff() > 0', 'VALUES (ff())', 'SELECT v FROM free ORDER BY ff() LIMIT 1')
+	'SELECT 1 WHERE ff() > 0', 'VALUES (ff())', 'SELECT folded()', 'SELECT folded() FROM free',
+	'SELECT folded(), guessed(1) FROM free WHERE v <> guessed(7)', 'SELECT guessed(1) FROM free LIMIT guessed(1)',
+	'PREPARE f AS SELECT folded(); EXECUTE f', 'DO $$BEGIN PERFORM folded(); END$$', 'CALL commits_it(0)',
+	'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT folded(); COMMIT', 'SELECT v FROM free ORDER BY ff() LIMIT 1')
 {
 	refused($sql, "behind: $sql", level => 'eventual');
 }
@@ -181,6 +187,24 @@ foreach my $sql (
 	$client->disconnect;
 }
 is(psql_err($standby, 'EXPLAIN SELECT returns_it()', max_wait => 0), '00000', 'EXPLAIN alone runs no function');
+{
+	# PL/pgSQL keeps its expressions ready for the transaction
+	my $client = TcsWire->new($standby, options => '-c tcs.max_wait=60s -c tcs.read_level=eventual');
+
+	resume_replay($standby);
+	$client->ok_query('BEGIN');
+	$client->ok_query("/* tcs(strong) */ SELECT $_()") foreach ('returns_it', 'assigns_it');
+	pause_replay($standby);
+	$primary->safe_psql('postgres', 'INSERT INTO free VALUES (2)');
+	$client->ok_query('SET LOCAL tcs.max_wait = 0; SAVEPOINT s');
+	foreach my $function ('returns_it', 'assigns_it')
+	{
+		is(($client->query("SELECT $function()"))[-1]{state}, '55000', "a later statement of a block: $function()");
+		$client->ok_query('ROLLBACK TO s');
+	}
+	$client->ok_query('ROLLBACK');
+	$client->disconnect;
+}
 resume_replay($standby);
 is(explain($standby, 'level', 'SELECT inlined()'), 'strong', 'tcs.explain_level() looks into what is inlined');
 everywhere('TRUNCATE tcs.rule');
