@@ -552,7 +552,9 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 /*
  * The hook above comes when an expression is made ready.  PL/pgSQL keeps those for
  * a transaction, and types keep those of their domains for longer.  So each call
- * of a function that has a rule comes here, too, and none is inlined.
+ * of a function that has a rule comes here, too, and none is inlined.  This is
+ * asked in the midst of anything, so rules that have changed are not loaded: what
+ * runs such a function has loaded them before.
  *
  * What a plan itself calls was made ready when the plan was started, for the same
  * statement.  PL/pgSQL has an entry of its own in error_context_stack, on ours.
@@ -562,7 +564,7 @@ tcs_needs_fmgr(Oid function)
 {
 	return (prev_needs_fmgr != NULL && prev_needs_fmgr(function)) ||
 		(unlikely(!tcs_rules_idle) && function >= FirstNormalObjectId &&
-		 tcs_rules_of_function(function));
+		 tcs_rules_name_function(function));
 }
 
 static void

@@ -650,6 +650,13 @@ tcs_rules_of_function(Oid function)
 	return tcs_rules_exist() && tcs_rules.have_any_function && function_has_rule(function);
 }
 
+/* The same by the copy there is, without a look into the catalogs. */
+bool
+tcs_rules_name_function(Oid function)
+{
+	return tcs_rules.have_any_function && function_has_rule(function);
+}
+
 void
 tcs_rules_collect_function(Oid function, TcsRuleItems *items)
 {

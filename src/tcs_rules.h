@@ -82,6 +82,7 @@ extern int	tcs_rules_intern(TcsRuleItems *items);
 extern const TcsRuleVerdict *tcs_rules_verdict(int set, bool *wrote_to_group);
 extern void tcs_rules_note_write(int set);
 extern bool tcs_rules_of_function(Oid function);
+extern bool tcs_rules_name_function(Oid function);
 extern void tcs_rules_note_function(Oid function);
 extern void tcs_rules_write_verdict(int set, TcsWriteLevel *level, int *rule);
 extern const char *tcs_rules_reason(int rule);

@@ -212,13 +212,15 @@ is( join(' ', map { TcsWire::describe_result($_) }
 # What is sent may be long; only the primary's own answers may not.
 my $long = 'x' x 2_500_000;
 
+both(q{SET tcs.redirect_timeout = '180s'});
+
 same('a long text', "SELECT count(*) FROM t WHERE v <> '$long'");
 same('a long list', 'SELECT count(*) FROM t WHERE id IN (' . join(',', 1 .. 300_000) . ')');
 same('a long parameter',
 	"PREPARE long(text) AS SELECT count(*) FROM t WHERE v <> \$1; EXECUTE long('$long$long'); DEALLOCATE long");
 both("SET app.long = '$long'");
 same('a long setting', 'SELECT count(*) FROM t');
-both('RESET app.long');
+both('RESET app.long; RESET tcs.redirect_timeout');
 
 my $lo = $on_primary->ok_query(q{SELECT oid FROM pg_largeobject_metadata});
 my %kinds = (
