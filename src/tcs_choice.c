@@ -62,13 +62,6 @@ TcsChoice	tcs_choice;
 
 /* ---- how they combine ---- */
 
-/* Did the client say it in this session? */
-static inline bool
-is_said(GucSource source)
-{
-	return source >= PGC_S_INTERACTIVE;
-}
-
 /* What the settings alone say. */
 static void
 start_from_settings(TcsChoice *choice)
@@ -97,7 +90,7 @@ apply_rules(const TcsRuleVerdict *rules, TcsChoice *choice)
 {
 	TcsLevel	level;
 
-	if (!rules->has_level || is_said(choice->level_source))
+	if (!rules->has_level || tcs_source_is_said(choice->level_source))
 		return;
 	level = rules->unruled ? tcs_level_join(choice->level, rules->level) : rules->level;
 	if (rules->unruled && level == choice->level && level != rules->level)
@@ -105,12 +98,12 @@ apply_rules(const TcsRuleVerdict *rules, TcsChoice *choice)
 	choice->level = level;
 	choice->by = TCS_BY_RULE;
 	choice->rule = rules->rule;
-	if (rules->max_staleness >= 0 && !is_said(tcs_guc_max_staleness_source()))
+	if (rules->max_staleness >= 0 && !tcs_source_is_said(tcs_guc_max_staleness_source()))
 		choice->max_staleness = rules->unruled && choice->level == (TcsLevel) tcs_read_level ?
 			Min(choice->max_staleness, rules->max_staleness) : rules->max_staleness;
-	if (rules->max_wait != TCS_RULE_NO_WAIT && !is_said(tcs_guc_max_wait_source()))
+	if (rules->max_wait != TCS_RULE_NO_WAIT && !tcs_source_is_said(tcs_guc_max_wait_source()))
 		choice->max_wait = rules->max_wait;
-	if (rules->has_fallback && !is_said(tcs_guc_fallback_source()))
+	if (rules->has_fallback && !tcs_source_is_said(tcs_guc_fallback_source()))
 		choice->fallback = &rules->fallback;
 }
 
@@ -466,7 +459,8 @@ tcs_choice_keep(TcsKeptChoice *kept)
  * one asked for, or more.  A hint there comes before rules here, as SET does, but
  * not before their floors, which are those of both.  Where the outer one was
  * lowered by the emergency valve, nothing within asks for more, but for hard floors,
- * whether the valve is still open or not.
+ * whether the valve is still open or not.  Below one that standing defaults do not
+ * bind there is only its own query, and what built-in functions read of catalogs.
  */
 void
 tcs_choice_join(const TcsKeptChoice *outer)
@@ -477,6 +471,8 @@ tcs_choice_join(const TcsKeptChoice *outer)
 	tcs_choice = outer->choice;
 	tcs_choice.plain = false;
 	tcs_choice.serial = 0;
+	if (tcs_choice.by == TCS_BY_EXEMPT)
+		return;
 	tcs_choice.max_staleness = Min(tcs_choice.max_staleness, inner.max_staleness);
 	if (inner.has_floor)
 	{

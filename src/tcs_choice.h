@@ -21,7 +21,8 @@ typedef enum TcsChoiceBy
 	TCS_BY_RULE,
 	TCS_BY_FLOOR,				/* of a rule, above what was asked for */
 	TCS_BY_HINT,
-	TCS_BY_RELAX				/* the emergency valve, below it */
+	TCS_BY_RELAX,				/* the emergency valve, below it */
+	TCS_BY_EXEMPT				/* standing defaults do not bind it */
 } TcsChoiceBy;
 
 /* All that a statement's requirement and its fallback are made from. */
@@ -65,6 +66,13 @@ typedef struct TcsKeptChoice
 	TcsFallback fallback;
 	TcsToken	token;
 } TcsKeptChoice;
+
+/* Did the client say it in this session? */
+static inline bool
+tcs_source_is_said(GucSource source)
+{
+	return source >= PGC_S_INTERACTIVE;
+}
 
 extern void tcs_choice_keep(TcsKeptChoice *kept);
 extern void tcs_choice_join(const TcsKeptChoice *outer);

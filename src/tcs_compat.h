@@ -114,6 +114,32 @@
 #define TCS_WAIT_BUFFER_PIN_CLASS PG_WAIT_BUFFER_PIN
 #endif
 
+/*
+ * The privileges that a plan or a query needs: a list of entries, and what one of
+ * them says.  16 took them out of the range table.
+ */
+#if PG_VERSION_NUM >= 160000
+#define tcs_plan_permissions_compat(plan) ((plan)->permInfos)
+#define tcs_query_permissions_compat(query) ((query)->rteperminfos)
+static inline bool
+tcs_permission_compat(void *entry, Oid *relid, AclMode *required)
+{
+	*relid = ((RTEPermissionInfo *) entry)->relid;
+	*required = ((RTEPermissionInfo *) entry)->requiredPerms;
+	return true;
+}
+#else
+#define tcs_plan_permissions_compat(plan) ((plan)->rtable)
+#define tcs_query_permissions_compat(query) ((query)->rtable)
+static inline bool
+tcs_permission_compat(void *entry, Oid *relid, AclMode *required)
+{
+	*relid = ((RangeTblEntry *) entry)->relid;
+	*required = ((RangeTblEntry *) entry)->requiredPerms;
+	return ((RangeTblEntry *) entry)->rtekind == RTE_RELATION;
+}
+#endif
+
 /* The n-th entry of the local copy of backend states, counted from 1. */
 static inline LocalPgBackendStatus *
 tcs_local_beentry_compat(int n)

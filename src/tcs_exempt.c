@@ -7,9 +7,12 @@
  *	  What a node tells about itself (pg_is_in_recovery(), pg_stat_activity,
  *	  tcs.status()) and what depends on no data (SELECT 1) must answer also
  *	  where freshness cannot be had: health checks and the DBA who looks for
- *	  the cause depend on it.  The list is a positive one.  A built-in function
- *	  can read tables in ways that no plan shows (query_to_xml(), ts_stat()), so
- *	  what is not known to be harmless is gated.
+ *	  the cause depend on it.  The list is a positive one (tcs_builtin_list.h).  A
+ *	  built-in function can read tables in ways that no plan shows (query_to_xml(),
+ *	  ts_stat()), so what is not known to be harmless is gated.
+ *
+ *	  What reads nothing but system catalogs is told apart from what reads data.
+ *	  It is gated only if the client itself asked for more (tcs_standing.c).
  *
  *	  The planner sees the query with views expanded but still recognisable, so
  *	  the verdict is made there and kept in the plan, where it survives the plan
@@ -23,12 +26,12 @@
 #include "access/htup_details.h"
 #include "access/transam.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_namespace.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_language.h"
+#include "catalog/pg_largeobject.h"
+#include "catalog/pg_largeobject_metadata.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "nodes/nodeFuncs.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -40,69 +43,35 @@
 /* Cache id of the mark; syscaches are numbered from zero. */
 #define TCS_EXEMPT_CACHE_ID		(-7463)
 
-/* Built-in functions that are not immutable, and read no user or catalog data. */
-static const Oid harmless_functions[] = {
-	F_NOW, F_CLOCK_TIMESTAMP, F_STATEMENT_TIMESTAMP, F_TRANSACTION_TIMESTAMP,
-	F_TIMEOFDAY, F_VERSION, F_PG_SLEEP, F_PG_SLEEP_FOR, F_PG_SLEEP_UNTIL,
-	F_PG_BACKEND_PID, F_PG_IS_IN_RECOVERY, F_PG_POSTMASTER_START_TIME,
-	F_PG_CONF_LOAD_TIME, F_PG_LAST_WAL_RECEIVE_LSN, F_PG_LAST_WAL_REPLAY_LSN,
-	F_PG_LAST_XACT_REPLAY_TIMESTAMP, F_PG_IS_WAL_REPLAY_PAUSED,
-	F_PG_GET_WAL_REPLAY_PAUSE_STATE, F_PG_WAL_REPLAY_PAUSE,
-	F_PG_WAL_REPLAY_RESUME, F_PG_PROMOTE, F_PG_RELOAD_CONF,
-	F_PG_CANCEL_BACKEND, F_PG_TERMINATE_BACKEND,
-	F_PG_CONTROL_SYSTEM, F_PG_CONTROL_CHECKPOINT, F_PG_CONTROL_RECOVERY,
-	F_PG_CONTROL_INIT, F_CURRENT_SETTING_TEXT, F_CURRENT_SETTING_TEXT_BOOL,
-	F_SET_CONFIG, F_INET_CLIENT_ADDR, F_INET_CLIENT_PORT, F_INET_SERVER_ADDR,
-	F_INET_SERVER_PORT, F_PG_CURRENT_WAL_LSN, F_PG_CURRENT_WAL_INSERT_LSN,
-	F_PG_CURRENT_WAL_FLUSH_LSN, F_PG_BLOCKING_PIDS, F_PG_LOCK_STATUS,
-	F_PG_SHOW_ALL_SETTINGS, F_PG_SETTINGS_GET_FLAGS, F_GEN_RANDOM_UUID,
-	/* to show the above; what they convert is looked at by itself */
-	F_TEXTANYCAT, F_ANYTEXTCAT, F_CONCAT, F_CONCAT_WS, F_FORMAT_TEXT,
-	F_FORMAT_TEXT_ANY, F_TO_JSON, F_TO_JSONB, F_ROW_TO_JSON_RECORD,
-	F_TO_CHAR_TIMESTAMPTZ_TEXT, F_TO_CHAR_INTERVAL_TEXT,
-};
+/* How much a statement may read to pass a walk. */
+typedef struct ReadLimit
+{
+	TcsReads	reads;
+} ReadLimit;
 
-/* Is it a view of ours, or of the statistics that a node keeps of itself? */
+/* Is it a view of ours, or of what a node keeps of itself? */
 static bool
 is_node_local_view(Oid relid)
 {
-	char	   *name;
-
 	if (relid >= FirstNormalObjectId)
 		return tcs_is_own(RelationRelationId, relid);
-	name = get_rel_name(relid);
-	return name != NULL && get_rel_namespace(relid) == PG_CATALOG_NAMESPACE &&
-		strncmp(name, "pg_stat_", 8) == 0 &&
-		!(strstr(name, "_tables") || strstr(name, "_indexes") ||
-		  strstr(name, "user_functions") || strstr(name, "subscription"));
+	return tcs_builtin_view_is_local(relid);
 }
 
-/* check_functions_in_node() callback: true for what may read stale data. */
+/* What does a function read? */
+TcsReads
+tcs_exempt_function_reads(Oid funcid)
+{
+	if (tcs_is_own_function(funcid))
+		return TCS_READS_NOTHING;
+	return tcs_builtin_reads(funcid);
+}
+
+/* check_functions_in_node() callback: true for what reads more than the limit. */
 static bool
 may_read(Oid funcid, void *context)
 {
-	HeapTuple	tuple;
-	Form_pg_proc proc;
-	bool		harmless = false;
-
-	for (int i = 0; i < lengthof(harmless_functions); i++)
-	{
-		if (harmless_functions[i] == funcid)
-			return false;
-	}
-	if (tcs_is_own_function(funcid))
-		return false;
-
-	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
-	if (!HeapTupleIsValid(tuple))
-		return true;
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	if (funcid < FirstNormalObjectId && proc->pronamespace == PG_CATALOG_NAMESPACE)
-		harmless = (proc->provolatile == PROVOLATILE_IMMUTABLE &&
-					proc->prolang == INTERNALlanguageId) ||
-			strncmp(NameStr(proc->proname), "pg_stat_get_", 12) == 0;
-	ReleaseSysCache(tuple);
-	return !harmless;
+	return tcs_exempt_function_reads(funcid) > ((ReadLimit *) context)->reads;
 }
 
 /* Are its values names of objects, kept as numbers? */
@@ -132,39 +101,118 @@ tcs_type_is_name(Oid type)
 }
 
 /*
- * Does showing a value of this type read a catalog, or run what we do not know?
- * Output functions run when the row is sent, and are in no plan.
+ * What does showing or making a value of this type read?
+ *
+ * Output functions run when the row is sent, and are in no plan.  A user's domain
+ * has checks, which can call anything.
  */
-static bool
-type_is_shown_by_reading(Oid type)
+static TcsReads
+type_reads(Oid type)
 {
 	Oid			element = get_element_type(type);
 
 	if (OidIsValid(element))
 		type = element;
-	return tcs_type_is_name(type) || type == ACLITEMOID ||
-		type >= FirstNormalObjectId;
+	if (type >= FirstNormalObjectId)
+		return TCS_READS_DATA;
+	return tcs_type_is_name(type) || type == ACLITEMOID ?
+		TCS_READS_CATALOGS : TCS_READS_NOTHING;
 }
 
-/* The type of a node that makes a value to be shown, or InvalidOid. */
-static Oid
-shown_type(Node *node)
+static bool
+types_read_more(const List *types, const ReadLimit *limit)
+{
+	ListCell   *lc;
+
+	foreach(lc, types)
+	{
+		if (type_reads(lfirst_oid(lc)) > limit->reads)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Does the node itself read more than the limit?  Its functions and what is below
+ * it are looked at elsewhere.  The list of nodes is a positive one: a new kind of
+ * node may call what we do not know of.
+ */
+static bool
+node_reads_more(Node *node, const ReadLimit *limit)
 {
 	switch (nodeTag(node))
 	{
 		case T_TargetEntry:
-			return exprType((Node *) ((TargetEntry *) node)->expr);
+			/* where a column comes from is looked at */
+			return !IsA(((TargetEntry *) node)->expr, Var) &&
+				type_reads(exprType((Node *) ((TargetEntry *) node)->expr)) > limit->reads;
 		case T_Const:
 		case T_Param:
 		case T_FuncExpr:
 		case T_OpExpr:
+		case T_DistinctExpr:
+		case T_NullIfExpr:
+		case T_ScalarArrayOpExpr:
+		case T_Aggref:
+		case T_WindowFunc:
+		case T_SubscriptingRef:
+		case T_FieldSelect:
 		case T_RelabelType:
-		case T_ArrayExpr:
-		case T_CoerceToDomain:
 		case T_CoerceViaIO:
-			return exprType(node);
+		case T_ArrayCoerceExpr:
+		case T_ConvertRowtypeExpr:
+		case T_CoerceToDomain:
+		case T_CaseExpr:
+		case T_CoalesceExpr:
+		case T_MinMaxExpr:
+		case T_ArrayExpr:
+		case T_RowExpr:
+		case T_SQLValueFunction:
+			return type_reads(exprType(node)) > limit->reads;
+		case T_TableFunc:
+			return types_read_more(((TableFunc *) node)->coltypes, limit);
+		case T_RangeTblFunction:
+			return types_read_more(((RangeTblFunction *) node)->funccoltypes, limit);
+		case T_SortGroupClause:
+			{
+				Oid			sortop = ((SortGroupClause *) node)->sortop;
+
+				return OidIsValid(sortop) && may_read(get_opcode(sortop), (void *) limit);
+			}
+		case T_WindowClause:
+			{
+				WindowClause *window = (WindowClause *) node;
+
+				return (OidIsValid(window->startInRangeFunc) &&
+						may_read(window->startInRangeFunc, (void *) limit)) ||
+					(OidIsValid(window->endInRangeFunc) &&
+					 may_read(window->endInRangeFunc, (void *) limit));
+			}
+		case T_Var:
+		case T_List:
+		case T_BoolExpr:
+		case T_NamedArgExpr:
+		case T_GroupingFunc:
+		case T_GroupingSet:
+		case T_SubLink:
+		case T_CaseWhen:
+		case T_CaseTestExpr:
+		case T_CollateExpr:
+		case T_RowCompareExpr:
+		case T_NullTest:
+		case T_BooleanTest:
+		case T_XmlExpr:
+		case T_FromExpr:
+		case T_JoinExpr:
+		case T_RangeTblRef:
+		case T_SetOperationStmt:
+		case T_CommonTableExpr:
+		case T_CTESearchClause:
+		case T_CTECycleClause:
+		case T_Query:
+			return false;
 		default:
-			return InvalidOid;
+			return true;
 	}
 }
 
@@ -202,7 +250,45 @@ argument_reads_walker(Node *node, void *context)
 	return expression_tree_walker(node, argument_reads_walker, context);
 }
 
-/* Does an expression or a subquery read anything that may be stale? */
+/* A table that is read: large objects are data in a catalog. */
+TcsReads
+tcs_exempt_table_reads(Oid relid)
+{
+	if (relid >= FirstNormalObjectId || relid == LargeObjectRelationId ||
+		relid == LargeObjectMetadataRelationId)
+		return TCS_READS_DATA;
+	return TCS_READS_CATALOGS;
+}
+
+/* Does an entry of a range table read more than the limit? */
+static bool
+entry_reads_more(RangeTblEntry *rte, ReadLimit *limit)
+{
+	Oid			view;
+
+	switch (rte->rtekind)
+	{
+		case RTE_RELATION:
+			/* 15: OLD and NEW; a view that is read became a subquery */
+			if (rte->relkind != RELKIND_VIEW &&
+				tcs_exempt_table_reads(rte->relid) > limit->reads)
+				return true;
+			break;
+		case RTE_SUBQUERY:
+			view = view_of_subquery(rte);
+			if (OidIsValid(view) && is_node_local_view(view))
+				return false;
+			/* what a user's view means is in the catalogs */
+			if (view >= FirstNormalObjectId && limit->reads < TCS_READS_CATALOGS)
+				return true;
+			break;
+		default:
+			break;
+	}
+	return range_table_entry_walker(rte, reads_walker, limit, 0);
+}
+
+/* Does an expression or a subquery read more than the limit? */
 static bool
 reads_walker(Node *node, void *context)
 {
@@ -212,7 +298,7 @@ reads_walker(Node *node, void *context)
 		return expression_tree_walker((Node *) ((FuncExpr *) node)->args,
 									  argument_reads_walker, context);
 	if (check_functions_in_node(node, may_read, context) ||
-		type_is_shown_by_reading(shown_type(node)))
+		node_reads_more(node, context))
 		return true;
 	if (IsA(node, Query))
 	{
@@ -223,42 +309,34 @@ reads_walker(Node *node, void *context)
 			return true;
 		foreach(lc, query->rtable)
 		{
-			RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-			Oid			view;
-
-			switch (rte->rtekind)
-			{
-				case RTE_RELATION:
-					/* 15: OLD and NEW; a view that is read became a subquery */
-					if (rte->relkind != RELKIND_VIEW)
-						return true;
-					break;
-				case RTE_SUBQUERY:
-					view = view_of_subquery(rte);
-					if (OidIsValid(view) && is_node_local_view(view))
-						continue;
-					/* what a user's view means is data like any other */
-					if (view >= FirstNormalObjectId)
-						return true;
-					if (reads_walker((Node *) rte->subquery, context))
-						return true;
-					break;
-				default:
-					if (range_table_entry_walker(rte, reads_walker, context, 0))
-						return true;
-					break;
-			}
+			if (entry_reads_more(lfirst_node(RangeTblEntry, lc), context))
+				return true;
 		}
 		return query_tree_walker(query, reads_walker, context,
-								 QTW_IGNORE_RANGE_TABLE);
+								 QTW_IGNORE_RANGE_TABLE | QTW_EXAMINE_SORTGROUP);
 	}
 	return expression_tree_walker(node, reads_walker, context);
+}
+
+/* What does a query read, analysed and rewritten? */
+TcsReads
+tcs_exempt_query_reads(Query *query)
+{
+	ReadLimit	limit;
+
+	for (limit.reads = TCS_READS_NOTHING; limit.reads < TCS_READS_DATA; limit.reads++)
+	{
+		if (!reads_walker((Node *) query, &limit))
+			break;
+	}
+	return limit.reads;
 }
 
 /* Does the statement read nothing that could be stale? */
 bool
 tcs_exempt_query(Query *query)
 {
+	ReadLimit	limit = {TCS_READS_NOTHING};
 	ListCell   *lc;
 
 	if (query->commandType != CMD_SELECT)
@@ -270,18 +348,19 @@ tcs_exempt_query(Query *query)
 		if (lfirst_node(RangeTblEntry, lc)->rtekind == RTE_RELATION)
 			return false;
 	}
-	return !reads_walker((Node *) query, NULL);
+	return !reads_walker((Node *) query, &limit);
 }
 
 /* Does a query use anything but the tables, views and functions of the extension? */
 static bool
 uses_others_walker(Node *node, bool *own)
 {
+	ReadLimit	limit = {TCS_READS_NOTHING};
 	ListCell   *lc;
 
 	if (node == NULL)
 		return false;
-	if (check_functions_in_node(node, may_read, NULL))
+	if (check_functions_in_node(node, may_read, &limit))
 		return true;
 	if (!IsA(node, Query))
 		return expression_tree_walker(node, uses_others_walker, own);
@@ -330,14 +409,16 @@ tcs_exempt_administration(Query *query)
 bool
 tcs_expression_reads(Node *expr)
 {
-	return reads_walker(expr, NULL);
+	ReadLimit	limit = {TCS_READS_NOTHING};
+
+	return reads_walker(expr, &limit);
 }
 
 /* The same for a function that is called without any statement. */
 bool
 tcs_exempt_function(Oid funcid)
 {
-	return !may_read(funcid, NULL);
+	return tcs_exempt_function_reads(funcid) == TCS_READS_NOTHING;
 }
 
 /* Keep the verdict in the plan. */

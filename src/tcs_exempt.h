@@ -11,9 +11,14 @@
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
 
+#include "tcs_builtin.h"
+
 extern bool tcs_exempt_query(Query *query);
 extern bool tcs_exempt_administration(Query *query);
 extern bool tcs_exempt_function(Oid funcid);
+extern TcsReads tcs_exempt_function_reads(Oid funcid);
+extern TcsReads tcs_exempt_table_reads(Oid relid);
+extern TcsReads tcs_exempt_query_reads(Query *query);
 extern bool tcs_expression_reads(Node *expr);
 extern void tcs_exempt_mark(PlannedStmt *plan);
 extern bool tcs_exempt_plan(const PlannedStmt *plan);

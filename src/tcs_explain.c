@@ -28,6 +28,7 @@
 #include "tcs_exempt.h"
 #include "tcs_gate.h"
 #include "tcs_hooks.h"
+#include "tcs_standing.h"
 #include "tcs_write.h"
 
 PG_FUNCTION_INFO_V1(tcs_explain_level);
@@ -46,6 +47,8 @@ tcs_choice_source(TcsChoiceBy by, GucSource level_source, int rule)
 			return "hint";
 		case TCS_BY_RELAX:
 			return "relaxed";
+		case TCS_BY_EXEMPT:
+			return "exempt";
 		case TCS_BY_SETTING:
 			break;
 	}
@@ -94,6 +97,8 @@ describe_reason(const TcsChoice *choice)
 		case TCS_BY_RELAX:
 			return psprintf("it asks for \"%s\", which this node serves for a time only where it need not wait, see tcs.relaxed()",
 							tcs_level_name(choice->asked));
+		case TCS_BY_EXEMPT:
+			return pstrdup("it reads nothing but system catalogs, which no standing default binds");
 		case TCS_BY_SETTING:
 			break;
 	}
@@ -213,6 +218,8 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 	/* of EXPLAIN, the statement within is what is asked for */
 	exempt = !is_utility ? tcs_exempt_query(query) :
 		!IsA(query->utilityStmt, ExplainStmt) && !tcs_utility_reads(query->utilityStmt);
+	if (!is_utility && !exempt)
+		(void) tcs_standing_excuses_query(query);
 	/* on a primary hardly anything is waited for */
 	if (RecoveryInProgress() || choice->level == TCS_LEVEL_LINEARIZABLE)
 		(void) tcs_choice_relax(choice, tcs_level_rank(choice->level));

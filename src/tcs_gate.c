@@ -66,10 +66,12 @@
 #include "tcs_quorum.h"
 #include "tcs_readindex.h"
 #include "tcs_redirect.h"
+#include "tcs_refused.h"
 #include "tcs_relax.h"
 #include "tcs_remote.h"
 #include "tcs_requirement.h"
 #include "tcs_session.h"
+#include "tcs_standing.h"
 #include "tcs_swap.h"
 #include "tcs_wait.h"
 
@@ -312,7 +314,8 @@ tcs_gate_build_context(TcsContext *context, const TcsToken *token)
 	context->token_handed = token != NULL &&
 		(token != tcs_guc_token() || tcs_guc_token_is_handed());
 	/* who opens the emergency valve knows that tokens may be missing */
-	context->without_token = tcs_choice.by == TCS_BY_RELAX ? TCS_WITHOUT_TOKEN_ACCEPT :
+	context->without_token =
+		tcs_choice.by == TCS_BY_RELAX || tcs_choice.by == TCS_BY_EXEMPT ? TCS_WITHOUT_TOKEN_ACCEPT :
 		(TcsWithoutToken) tcs_without_token;
 	context->max_staleness = (int64) tcs_choice.max_staleness * 1000;
 	context->max_lag = tcs_max_lag < 0 ? -1 : (int64) tcs_max_lag * 1024;
@@ -1004,6 +1007,14 @@ note_quorum(TcsUnmet *facts)
 	facts->quorum = confirmed.problem;
 }
 
+/* Has this transaction waited in vain for what is still asked for, at BEGIN or SET? */
+static bool
+gave_up_before(void)
+{
+	return gave_up.lxid == tcs_swap_transaction() &&
+		gave_up.generation == tcs_settings_generation;
+}
+
 /* Renew the statement's snapshot so that it meets the requirement, or fail. */
 static void
 renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
@@ -1014,8 +1025,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 										  tcs_choice.max_wait);
 	TcsWaitResult result;
 	bool		holding;
-	bool		again = gave_up.lxid == tcs_swap_transaction() &&
-	gave_up.generation == tcs_settings_generation;
+	bool		again = gave_up_before();
 
 	if (!may_redirect && site_is_read(site) && facts->in_recovery &&
 		tcs_fallback_has_redirect(tcs_choice.fallback) && tcs_server_exists())
@@ -1222,6 +1232,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 
 	if (unlikely(tcs_remote_is_begun()))
 	{
+		tcs_refused_check(site);
 		tcs_redirect_in_whole(site);
 		facts.req.level = level;
 		facts.in_recovery = true;
@@ -1303,10 +1314,18 @@ tcs_gate_pass_slowly(TcsSite *site)
 		return;
 	}
 
-	/*
-	 * From here on it would have to wait, or be redirected or refused.  With
-	 * the emergency valve open it asks for less, once.
-	 */
+	/* from here on it would have to wait, or be redirected or refused */
+	tcs_refused_check(site);
+
+	/* if standing defaults alone ask for that, of the catalogs, they do not count */
+	if (tcs_standing_excuses(site))
+	{
+		site->fix_snapshot = false;
+		tcs_gate_pass_slowly(site);
+		return;
+	}
+
+	/* with the emergency valve open it asks for less, once */
 	if ((!met || misplaced || facts.req.confirm) &&
 		!(site->kind == TCS_SITE_BARE && fixed) &&
 		tcs_choice_relax(&tcs_choice, Max(tcs_level_rank(tcs_choice.level),
@@ -1347,6 +1366,12 @@ tcs_gate_pass_slowly(TcsSite *site)
 	else if (fixed || !tcs_swap_is_possible(site))
 	{
 		facts.reason = TCS_REASON_SNAPSHOT;
+		/* a statement that was not bound may have come between */
+		if (fixed && gave_up_before())
+		{
+			facts.reason = reason_for(&facts, TCS_WAIT_TIMEOUT);
+			facts.waited_us = gave_up.waited_us;
+		}
 		fail(site, &context, &facts);
 	}
 	else

@@ -41,6 +41,7 @@ typedef struct TcsSite
 	const PlannedStmt *plan;
 	const char *source;
 	ParamListInfo params;
+	Oid			function;		/* CALL */
 	bool		explain_only;	/* UTILITY: EXPLAIN that does not run it */
 	bool		token_only;		/* BARE: check nothing but the token */
 	bool		fix_snapshot;	/* its new snapshot is to be the transaction's */

@@ -62,6 +62,7 @@ typedef struct HeldToken
 	TcsToken	token;
 	bool		handed;			/* the client handed it in, or one that it was
 								 * raised from */
+	bool		standing;		/* configuration, database or role have it */
 } HeldToken;
 
 static char *tcs_fallback = NULL;
@@ -78,6 +79,7 @@ static GucSource level_source = PGC_S_DEFAULT;
 static GucSource max_staleness_source = PGC_S_DEFAULT;
 static GucSource max_wait_source = PGC_S_DEFAULT;
 static GucSource fallback_source = PGC_S_DEFAULT;
+static GucSource without_token_source = PGC_S_DEFAULT;
 static LocalTransactionId level_set_in = InvalidLocalTransactionId;
 
 static const struct config_enum_entry report_token_options[] = {
@@ -124,6 +126,16 @@ tcs_guc_token_is_handed(void)
 	return held_token != NULL && held_token->handed;
 }
 
+/*
+ * Does it come from the configuration, the database or the role?  No more when this
+ * session has raised it.
+ */
+bool
+tcs_guc_token_is_standing(void)
+{
+	return held_token != NULL && held_token->standing;
+}
+
 const TcsFallback *
 tcs_guc_fallback(void)
 {
@@ -161,6 +173,12 @@ GucSource
 tcs_guc_fallback_source(void)
 {
 	return fallback_source;
+}
+
+GucSource
+tcs_guc_without_token_source(void)
+{
+	return without_token_source;
 }
 
 /* The transaction in which it was set. */
@@ -266,7 +284,7 @@ assign_read_level(int newval, void *extra)
 static bool
 check_session_token(char **newval, void **extra, GucSource source)
 {
-	HeldToken	held = {.handed = true};
+	HeldToken	held = {.handed = true,.standing = source < PGC_S_CLIENT};
 	HeldToken  *stored;
 
 	/* with our own doing, a token can be in force that is not shown */
@@ -274,6 +292,7 @@ check_session_token(char **newval, void **extra, GucSource source)
 	{
 		held.token = *trusted_token;
 		held.handed = tcs_guc_token_is_handed();
+		held.standing = false;
 	}
 	else if (*newval == NULL || **newval == '\0')
 	{
@@ -320,6 +339,7 @@ assign_hints(int newval, void *extra)
 static void
 assign_without_token(int newval, void *extra)
 {
+	without_token_source = source_of(extra);
 	tcs_settings_generation++;
 }
 
@@ -464,7 +484,7 @@ define_client_settings(void)
 							 "At levels that go by the session token: \"accept\" asks for nothing, \"strong\" reads as at that level, \"error\" refuses.",
 							 &tcs_without_token, TCS_WITHOUT_TOKEN_ACCEPT,
 							 without_token_options, PGC_USERSET, 0,
-							 NULL, assign_without_token, NULL);
+							 check_sourced, assign_without_token, NULL);
 
 	DefineCustomEnumVariable("tcs.report_token",
 							 "Sets when the server reports a new session token to the client.",

@@ -87,12 +87,14 @@ extern TCS_LOCAL uint64 tcs_choice_generation;
 
 extern const TcsToken *tcs_guc_token(void);
 extern bool tcs_guc_token_is_handed(void);
+extern bool tcs_guc_token_is_standing(void);
 extern const TcsFallback *tcs_guc_fallback(void);
 extern const TcsRedirected *tcs_guc_redirected(void);
 extern GucSource tcs_guc_level_source(void);
 extern GucSource tcs_guc_max_staleness_source(void);
 extern GucSource tcs_guc_max_wait_source(void);
 extern GucSource tcs_guc_fallback_source(void);
+extern GucSource tcs_guc_without_token_source(void);
 extern LocalTransactionId tcs_guc_level_set_in(void);
 extern int	tcs_guc_max_wait(void);
 extern bool tcs_guc_set_token(const TcsToken *token, const char *text);

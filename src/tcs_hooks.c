@@ -47,6 +47,7 @@
 #include "tcs_own.h"
 #include "tcs_readindex.h"
 #include "tcs_redirect.h"
+#include "tcs_refused.h"
 #include "tcs_remote.h"
 #include "tcs_roundtrip.h"
 #include "tcs_rule_table.h"
@@ -453,7 +454,7 @@ before_call(Oid function)
 		tcs_session_report_pending();
 	if (ActiveSnapshotSet() && !tcs_exempt_function(function))
 	{
-		TcsSite		site = {.kind = TCS_SITE_CALL};
+		TcsSite		site = {.kind = TCS_SITE_CALL,.function = function};
 
 		tcs_choice_of_function(function);
 		pass_gate(&site);
@@ -598,6 +599,8 @@ wait_before_planning(Query *query, const char *source)
 	{
 		TcsSite		site = {.kind = TCS_SITE_PLANNER};
 
+		/* what is refused anyway must not read anything before */
+		tcs_refused_check_query(query);
 		/* locks of parse analysis are held, and the query stays as it is */
 		site.holding = true;
 		tcs_gate_pass_slowly(&site);

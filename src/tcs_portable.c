@@ -8,10 +8,10 @@
  *	  (statistics, locks, settings of the server), or works with the state of
  *	  the session (temporary objects, settings, sequences, advisory locks), or
  *	  writes.  We look at the query with views expanded, so a view over
- *	  pg_stat_activity is recognised.  Functions of core are judged by name: those
- *	  that are volatile stay unless they are known to be harmless, the others go
- *	  unless they are known not to be.  What a user's function does is not known;
- *	  it goes, and the primary looks afterwards whether it has changed a setting.
+ *	  pg_stat_activity is recognised.  Functions of core are judged by the list
+ *	  that the gate goes by as well (tcs_builtin_list.h); one that is not in it
+ *	  stays.  What a user's function does is not known; it goes, and the primary
+ *	  looks afterwards whether it has changed a setting.
  *
  *	  Values travel in binary, which no setting changes.  Names of objects travel
  *	  as text: in binary they are numbers, and the name that a number has here
@@ -27,7 +27,6 @@
 #include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_range.h"
 #include "catalog/pg_type.h"
@@ -41,41 +40,12 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "tcs_builtin.h"
 #include "tcs_exempt.h"
 #include "tcs_own.h"
 #include "tcs_portable.h"
 #include "tcs_receive.h"
 #include "tcs_settings.h"
-
-/* Volatile functions of core that may run elsewhere. */
-static const char *const volatile_may_go[] = {
-	"array_sample", "array_shuffle", "bernoulli", "clock_timestamp",
-	"gen_random_uuid", "lo_get", "nextval", "pg_collation_actual_version",
-	"pg_database_size", "pg_get_sequence_data", "pg_indexes_size",
-	"pg_partition_ancestors", "pg_partition_tree", "pg_prepared_xact",
-	"pg_relation_size", "pg_sequence_last_value", "pg_sleep",
-	"pg_sleep_for", "pg_sleep_until", "pg_table_size",
-	"pg_tablespace_size", "pg_total_relation_size", "pg_xact_commit_timestamp",
-	"pg_xact_status", "query_to_xml", "query_to_xml_and_xmlschema",
-	"query_to_xmlschema", "random", "random_normal", "setval", "system",
-	"timeofday", "ts_rewrite", "ts_stat", "txid_status", "uuidv4",
-	"uuidv7",
-};
-
-/* Others of core that must stay. */
-static const char *const must_stay[] = {
-	"inet_client_addr", "inet_client_port", "inet_server_addr",
-	"inet_server_port", "pg_available_extension_versions",
-	"pg_available_extensions", "pg_backend_pid", "pg_client_encoding",
-	"pg_conf_load_time", "pg_config", "pg_current_snapshot",
-	"pg_current_xact_id", "pg_current_xact_id_if_assigned", "pg_cursor",
-	"pg_extension_update_paths", "pg_get_replication_slots",
-	"pg_listening_channels", "pg_my_temp_schema",
-	"pg_postmaster_start_time", "pg_prepared_statement",
-	"pg_settings_get_flags", "pg_show_all_settings", "pg_trigger_depth",
-	"system_user", "txid_current", "txid_current_if_assigned",
-	"txid_current_snapshot",
-};
 
 /* Those that run a query which they are given as text. */
 static const char *const runs_text[] = {
@@ -127,7 +97,7 @@ judge_function(Oid funcid, void *context)
 	HeapTuple	tuple;
 	Form_pg_proc proc;
 	const char *name;
-	bool		stays = false;
+	bool		stays;
 
 	if (tcs_is_own_function(funcid))
 	{
@@ -147,18 +117,10 @@ judge_function(Oid funcid, void *context)
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	name = NameStr(proc->proname);
 	findings->leaves_cursors |= funcid >= FirstNormalObjectId && has_cursors(tuple);
-	if (proc->pronamespace == PG_CATALOG_NAMESPACE && funcid < FirstNormalObjectId)
-	{
-		if (proc->provolatile == PROVOLATILE_VOLATILE)
-		{
-			stays = !is_one_of(name, volatile_may_go, lengthof(volatile_may_go));
-			if (is_one_of(name, runs_text, lengthof(runs_text)))
-				findings->runs_user_code = true;
-		}
-		else
-			stays = strncmp(name, "pg_stat_get_", 12) == 0 ||
-				is_one_of(name, must_stay, lengthof(must_stay));
-	}
+	if (funcid < FirstNormalObjectId && proc->provolatile == PROVOLATILE_VOLATILE &&
+		is_one_of(name, runs_text, lengthof(runs_text)))
+		findings->runs_user_code = true;
+	stays = tcs_builtin_stays(funcid);
 	if (stays)
 		findings->why_not = psprintf("%s() belongs to this node or session", name);
 	ReleaseSysCache(tuple);
@@ -179,16 +141,13 @@ setting_is_carried(FuncExpr *call)
 static bool
 judge_relation(Oid relid, Findings *findings)
 {
-	Oid			namespace = get_rel_namespace(relid);
 	const char *name = get_rel_name(relid);
 
 	if (name == NULL)
 		return false;
 	if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
 		findings->why_not = psprintf("\"%s\" is temporary", name);
-	else if (relid < FirstNormalObjectId && namespace == PG_CATALOG_NAMESPACE &&
-			 (strncmp(name, "pg_stat_", 8) == 0 ||
-			  strncmp(name, "pg_statio_", 10) == 0))
+	else if (tcs_builtin_view_stays(relid))
 		findings->why_not = psprintf("\"%s\" belongs to this node", name);
 	return findings->why_not != NULL;
 }

@@ -383,12 +383,14 @@ take_error(MemoryContext context, ResourceOwner owner)
 }
 
 /*
- * Do something in a subtransaction, under the settings that are in force on the
- * primary, and without a word.  Returns the error, or NULL.  *told gets the
- * notices that were not sent.
+ * Do something in a subtransaction, and without a word.  Returns the error, or
+ * NULL.  *told gets the notices that were not sent.
+ *
+ * It is done under the settings that are in force on the primary.  With "look" it
+ * is done under those of the session, and leaves no lock behind.
  */
-static char *
-do_safely(void (*work) (void *), void *arg, List **told)
+char *
+tcs_roundtrip_do_safely(void (*work) (void *), void *arg, bool look, List **told)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -401,13 +403,19 @@ do_safely(void (*work) (void *), void *arg, List **told)
 	level = NewGUCNestLevel();
 	PG_TRY();
 	{
-		tcs_guc_set_for_now("standard_conforming_strings", "on");
-		tcs_guc_set_for_now("transform_null_equals", "off");
+		if (!look)
+		{
+			tcs_guc_set_for_now("standard_conforming_strings", "on");
+			tcs_guc_set_for_now("transform_null_equals", "off");
+		}
 		tcs_told_silently_begin();
 		work(arg);
 		*told = tcs_told_silently_end();
 		AtEOXact_GUC(true, level);
-		ReleaseCurrentSubTransaction();
+		if (look)
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(old);
 		CurrentResourceOwner = owner;
 		tcs_roundtrip_is_running = false;
@@ -430,7 +438,7 @@ try_safely(Trial *trial, List **told)
 	char	   *error;
 
 	trial->work = work;
-	error = do_safely(try_text, trial, told);
+	error = tcs_roundtrip_do_safely(try_text, trial, false, told);
 	MemoryContextDelete(work);
 	if (error != NULL)
 		trial->same = false;
@@ -562,7 +570,7 @@ tcs_roundtrip_source(const Query *query, const char *source, uint64 *names,
 	Tokens		all = {.source = source};
 	int			tried = 0;
 
-	if (do_safely(tokenize, &all, told) != NULL)
+	if (tcs_roundtrip_do_safely(tokenize, &all, false, told) != NULL)
 		return NULL;
 	for (int i = 0; i < all.n && tried < TCS_MAX_BEGINS; i++)
 	{

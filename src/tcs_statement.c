@@ -481,6 +481,76 @@ tcs_statement_of_query(const QueryDesc *query_desc)
 	return statement;
 }
 
+/* The prepared statement that a portal about to be started is of, or NULL. */
+static PreparedStatement *
+prepared_of_portal(const QueryDesc *query_desc)
+{
+	PreparedStatement *prepared = ActivePortal->prepStmtName ?
+		FetchPreparedStatement(ActivePortal->prepStmtName, false) : NULL;
+
+	return prepared && prepared->plansource->raw_parse_tree &&
+		strcmp(prepared->plansource->query_string, query_desc->sourceText) == 0 ?
+		prepared : NULL;
+}
+
+/*
+ * The query of a portal that is about to be started, analysed and not rewritten;
+ * NULL if it cannot be told.
+ */
+Query *
+tcs_statement_query(const QueryDesc *query_desc)
+{
+	PreparedStatement *prepared = prepared_of_portal(query_desc);
+	const char *source = query_desc->sourceText;
+	int			ntypes;
+	Oid		   *types = tcs_statement_param_types(query_desc->params, &ntypes);
+	RawStmt    *raw;
+
+	if (prepared)
+		return of_plan_source(prepared->plansource);
+	raw = parse_again(query_desc->plannedstmt, &source);
+	return raw ? analyze_again(raw, source, types, ntypes) : NULL;
+}
+
+/* The query that COPY TO is given, analysed. */
+static Query *
+query_of_copy(const CopyStmt *copy, const char *source)
+{
+	RawStmt    *raw = makeNode(RawStmt);
+
+	raw->stmt = copyObject(copy->query);
+	raw->stmt_location = -1;
+	return analyze_again(raw, source, NULL, 0);
+}
+
+/*
+ * The same of a utility statement that runs one query.  That of EXPLAIN and
+ * DECLARE is the statement's own.
+ */
+Query *
+tcs_statement_utility_query(Node *utility, const char *source)
+{
+	Query	   *query = NULL;
+
+	if (IsA(utility, ExecuteStmt))
+	{
+		PreparedStatement *prepared = FetchPreparedStatement(((ExecuteStmt *) utility)->name, false);
+
+		return prepared && prepared->plansource->raw_parse_tree ?
+			of_plan_source(prepared->plansource) : NULL;
+	}
+	if (IsA(utility, CopyStmt))
+		return ((CopyStmt *) utility)->query ?
+			query_of_copy((CopyStmt *) utility, source) : NULL;
+	if (IsA(utility, ExplainStmt))
+		query = castNode(Query, ((ExplainStmt *) utility)->query);
+	else if (IsA(utility, DeclareCursorStmt))
+		query = castNode(Query, ((DeclareCursorStmt *) utility)->query);
+	if (query != NULL && query->commandType == CMD_UTILITY)
+		return tcs_statement_utility_query(query->utilityStmt, source);
+	return query;
+}
+
 /* The EXECUTE that a utility statement is or explains, or NULL. */
 ExecuteStmt *
 tcs_utility_execute(Node *utility)
@@ -508,8 +578,8 @@ tcs_statement_is_of(ExecuteStmt *execute, const char *source)
  * Do the arguments of EXECUTE read anything?  They are evaluated here, before
  * the statement is sent.
  */
-static bool
-arguments_read(ExecuteStmt *execute, const char *source)
+bool
+tcs_statement_arguments_read(ExecuteStmt *execute, const char *source)
 {
 	ParseState *pstate = make_parsestate(NULL);
 	ListCell   *lc;
@@ -533,7 +603,7 @@ of_execute(ExecuteStmt *execute, const char *source)
 {
 	TcsStatement *statement = of_prepared(execute->name);
 
-	if (!arguments_read(execute, source))
+	if (!tcs_statement_arguments_read(execute, source))
 		return statement;
 	statement = palloc0(sizeof(TcsStatement));
 	statement->why_not = "the arguments of EXECUTE read data of this node";
@@ -570,13 +640,7 @@ tcs_statement_of_utility(const PlannedStmt *plan, const char *source, ParamListI
 	else if (execute)
 		return of_execute(execute, source);
 	else if (IsA(utility, CopyStmt))
-	{
-		RawStmt    *raw = makeNode(RawStmt);
-
-		raw->stmt = copyObject(((CopyStmt *) utility)->query);
-		raw->stmt_location = -1;
-		prepare_query(analyze_again(raw, source, NULL, 0), own, statement);
-	}
+		prepare_query(query_of_copy((CopyStmt *) utility, source), own, statement);
 	else
 	{
 		Node	   *query = IsA(utility, ExplainStmt) ?

@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_refused.h
+ *	  What a read-only transaction refuses anyway.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_REFUSED_H
+#define TCS_REFUSED_H
+
+#include "tcs_gate.h"
+
+extern void tcs_refused_check(const TcsSite *site);
+extern void tcs_refused_check_query(Query *query);
+
+#endif							/* TCS_REFUSED_H */
