@@ -57,6 +57,9 @@ static const char *const ask_sql[] = {
 #define TCS_NO_LIBRARY \
 	"the primary runs without tcs: add it to shared_preload_libraries there"
 
+/* ERRCODE_TOO_MANY_CONNECTIONS as it comes over the wire */
+#define TCS_TOO_MANY_CONNECTIONS "53300"
+
 static PGconn *conn = NULL;
 static TcsConnState state = TCS_CONN_CLOSED;
 static PostgresPollingStatusType polling;
@@ -68,6 +71,7 @@ static uint64 socket_serial = 0;
 static TcsIntake intake;		/* since connecting began, or since the last
 								 * question */
 static bool has_answered;		/* the question on its way */
+static bool gave_way;			/* the server needs it for replication */
 
 /* libpq's message on one line, in the caller's buffer, for any encoding. */
 static void
@@ -116,7 +120,8 @@ copy_error(char *reason, const char *error)
 	if (strstr(message, "no pg_hba.conf entry"))
 		cure = " (add the line to pg_hba.conf of the primary, as for streaming)";
 	else if (strstr(message, "max_wal_senders") || strstr(message, "too many clients"))
-		cure = " (raise max_wal_senders on the primary: each standby needs one more)";
+		cure = " (raise max_wal_senders on the primary: each standby needs one more;"
+			" or set tcs.primary_conninfo)";
 	else if (strstr(message, "server is in hot standby mode") ||
 			 strstr(message, "session is read-only"))
 		cure = " (set tcs.primary_conninfo to all nodes that can be the primary)";
@@ -274,6 +279,7 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 	for (int i = 0; i < nrotated; i++)
 		pfree(rotated[i]);
 	is_replication = replication;
+	gave_way = false;
 
 	if (conn == NULL || PQstatus(conn) == CONNECTION_BAD)
 		return give_up(reason, conn ? NULL : "out of memory");
@@ -295,6 +301,20 @@ tcs_conn_has_another_host(void)
 	if (several_hosts)
 		first_host = (first_host + 1) % PG_INT16_MAX;
 	return several_hosts;
+}
+
+/* Does the present connection hold one of the server's max_wal_senders? */
+bool
+tcs_conn_takes_walsender(void)
+{
+	return state != TCS_CONN_CLOSED && is_replication;
+}
+
+/* Was the last connection given up because the server needs it for replication? */
+bool
+tcs_conn_gave_way(void)
+{
+	return gave_way;
 }
 
 TcsConnState
@@ -377,6 +397,8 @@ advance_connecting(char *reason)
 static bool
 take_result(const PGresult *result, TcsAnswerText *answer, char *reason)
 {
+	const char *sqlstate;
+
 	switch (PQresultStatus(result))
 	{
 		case PGRES_TUPLES_OK:
@@ -397,6 +419,8 @@ take_result(const PGresult *result, TcsAnswerText *answer, char *reason)
 		case PGRES_NONFATAL_ERROR:
 		case PGRES_BAD_RESPONSE:
 			copy_error(reason, PQresultErrorMessage(result));
+			sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+			gave_way = sqlstate && strcmp(sqlstate, TCS_TOO_MANY_CONNECTIONS) == 0;
 			break;
 		default:
 			snprintf(reason, TCS_REASON_LEN, "the server answered with something else (%s)",

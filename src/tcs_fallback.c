@@ -20,6 +20,7 @@
 #include "tcs_fallback.h"
 #include "tcs_fresh.h"
 #include "tcs_gate.h"
+#include "tcs_readindex.h"
 #include "tcs_replay.h"
 #include "tcs_stats.h"
 
@@ -28,7 +29,8 @@ static bool client_only = false;
 
 /*
  * Keep our own warnings out of the server log, and passwords: on reload, core
- * logs the new value of a changed setting.
+ * logs the new value of a changed setting.  Replication connections that are
+ * refused are seen nowhere else.
  */
 static void
 tcs_emit_log(ErrorData *edata)
@@ -36,6 +38,8 @@ tcs_emit_log(ErrorData *edata)
 	if (client_only && edata->elevel == WARNING)
 		edata->output_to_server = false;
 	client_only = false;
+	if (edata->elevel == FATAL)
+		tcs_readindex_note_refused(edata->sqlerrcode);
 	if (edata->elevel == LOG && edata->message_id && edata->message &&
 		strcmp(edata->message_id, "parameter \"%s\" changed to \"%s\"") == 0 &&
 		strstr(edata->message, "tcs.primary_conninfo"))

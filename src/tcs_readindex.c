@@ -35,6 +35,12 @@
  *
  *	  Readers must ignore what follows after the fields they know.
  *
+ *	  The worker of a standby holds one of max_wal_senders, and replication goes
+ *	  first.  A server that refuses a replication connection because they are
+ *	  used up counts that.  Each worker that was connected before gets an error
+ *	  instead of its next answer, and leaves (see tcs_worker.c).  All leave: the
+ *	  server does not know how many connections are needed.
+ *
  *	  Who asks is remembered by process, for the view tcs.standbys.  A slot is
  *	  written by the process that it belongs to, under the lock, and cleared at
  *	  its exit.
@@ -52,8 +58,10 @@
 #include "access/xlog_internal.h"
 #include "common/ip.h"
 #include "miscadmin.h"
+#include "replication/walsender.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
@@ -93,6 +101,12 @@ typedef struct TcsReadIndex
 	 */
 	pg_atomic_uint64 acknowledged;
 
+	/*
+	 * Replication connections that were refused for want of a walsender;
+	 * atomic, only counted up, by processes that have no PGPROC.
+	 */
+	pg_atomic_uint32 refused;
+
 	TcsAsker	askers[TCS_MAX_ASKERS];
 } TcsReadIndex;
 
@@ -100,6 +114,10 @@ static TcsReadIndex *shared = NULL;
 static TcsAsker *askers = NULL;
 static LWLock *askers_lock = NULL;
 static TcsAsker *my_asker = NULL;
+
+/* What shared->refused was when this walsender was asked first. */
+static uint32 refused_before = 0;
+static bool was_asked = false;
 
 Size
 tcs_readindex_shmem_size(void)
@@ -118,6 +136,7 @@ tcs_readindex_shmem_init(void *ptr, bool found)
 
 	memset(shared, 0, sizeof(TcsReadIndex));
 	pg_atomic_init_u64(&shared->acknowledged, 0);
+	pg_atomic_init_u32(&shared->refused, 0);
 }
 
 /*
@@ -186,6 +205,36 @@ make_acknowledged(void)
 	position.lsn = lsn;
 	position.tli = GetWALInsertionTimeLine();
 	return position;
+}
+
+/*
+ * An error ends a process: is it a replication connection that found no
+ * walsender?  Called from emit_log_hook.
+ *
+ * InitProcess() raises that before there is a PGPROC, so no lock can be taken.
+ * The workers' own connections do not count, or they would drive each other out.
+ * A client that lies about its name harms nobody but itself.
+ */
+void
+tcs_readindex_note_refused(int sqlstate)
+{
+	if (sqlstate == ERRCODE_TOO_MANY_CONNECTIONS && am_walsender &&
+		MyProc == NULL && shared != NULL && !tcs_client_is_asker())
+		pg_atomic_fetch_add_u32(&shared->refused, 1);
+}
+
+/* Give way if somebody was refused since this walsender was asked first. */
+static void
+yield_to_replication(void)
+{
+	uint32		refused = pg_atomic_read_u32(&shared->refused);
+
+	if (was_asked && refused != refused_before)
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
+				 errmsg("max_wal_senders is used up: the worker of tcs gives way to replication")));
+	refused_before = refused;
+	was_asked = true;
 }
 
 static void
@@ -396,7 +445,9 @@ show_answer(TcsQuestion question)
 	static char answer[TCS_ANSWER_MAXLEN];
 	char	   *text;
 
-	if (MyBackendType != B_WAL_SENDER)
+	if (MyBackendType == B_WAL_SENDER)
+		yield_to_replication();
+	else
 	{
 		if (tcs_guc_asker()[0] == '\0' || !IsTransactionState())
 			return "";

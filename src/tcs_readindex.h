@@ -58,6 +58,7 @@ typedef struct TcsAskerInfo
 
 extern TcsPosition tcs_readindex_make(void);
 extern void tcs_readindex_note_commit(XLogRecPtr end);
+extern void tcs_readindex_note_refused(int sqlstate);
 extern char *tcs_readindex_answer(TcsQuestion question);
 extern const char *tcs_readindex_show(void);
 extern const char *tcs_readindex_show_quorum(void);
@@ -66,6 +67,9 @@ extern bool tcs_readindex_parse(const char *text, TcsAnswerText *answer);
 extern int	tcs_readindex_askers(TcsAskerInfo *infos, int max);
 extern bool tcs_readindex_asker_staleness(int pid, XLogRecPtr replayed,
 										  int64 *staleness);
+
+/* in tcs_startup_packet.c */
+extern bool tcs_client_is_asker(void);
 
 extern Size tcs_readindex_shmem_size(void);
 extern void tcs_readindex_shmem_init(void *ptr, bool found);

@@ -22,6 +22,7 @@
 #include "port/atomics.h"
 #include "replication/walreceiver.h"
 #include "storage/proc.h"
+#include "storage/spin.h"
 #include "utils/backend_status.h"
 
 #include "tcs_compat.h"
@@ -141,4 +142,22 @@ tcs_replay_stall_reason(void)
 	if (restores)
 		return "This standby gets WAL from an archive alone: primary_conninfo is not set.";
 	return "This standby receives no WAL: neither primary_conninfo nor restore_command is set.";
+}
+
+/*
+ * Is the WAL receiver connected to the server that this one streams from?
+ *
+ * It calls itself streaming from its start on; ready_to_display says that it is
+ * connected, so that it holds its walsender there.
+ */
+bool
+tcs_replay_receiver_streams(void)
+{
+	bool		streams;
+
+	SpinLockAcquire(&WalRcv->mutex);
+	streams = WalRcv->pid != 0 && WalRcv->ready_to_display &&
+		WalRcv->walRcvState == WALRCV_STREAMING;
+	SpinLockRelease(&WalRcv->mutex);
+	return streams;
 }

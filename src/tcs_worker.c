@@ -19,6 +19,18 @@
  *	  does.  From 16 on it sleeps on
  *	  the condition variable that replay broadcasts for each record.
  *
+ *	  tcs yields to replication.  A connection by primary_conninfo holds one of the
+ *	  primary's max_wal_senders.  So the worker begins one only while the WAL
+ *	  receiver of its own standby has its own; otherwise, after a restart of the
+ *	  primary, the worker could come first and the WAL receiver not at all.  And it
+ *	  leaves when the primary says that somebody else was refused.  Then it stays
+ *	  away for longer than a WAL receiver waits before it tries again, and longer
+ *	  each time, as wal_retrieve_retry_interval of other standbys is not known here.
+ *	  Meanwhile freshness is unknown.  A connection that has been made stays when
+ *	  the WAL receiver ends: the primary says if it needs it.  A connection by
+ *	  tcs.primary_conninfo takes nothing from replication, and is always made; a
+ *	  standby that gets its WAL from an archive alone has no other.
+ *
  *	  At most one question is on its way; whoever comes meanwhile is served by
  *	  the next one.  That is what makes one round trip serve many.  Those who
  *	  have just been served are likely to come again: for about the time of a
@@ -63,6 +75,9 @@
 #define TCS_BACKOFF_MAX			60000000
 #define TCS_BACKOFF_WANTED		1000000 /* while somebody waits for an answer */
 #define TCS_SETTLED_AFTER		10000000	/* a connection is not a flutter */
+#define TCS_YIELD_MIN			30000000	/* leave walsenders to others */
+#define TCS_YIELD_MAX			600000000
+#define TCS_YIELD_ASK			10000000	/* whether to, at the latest */
 #define TCS_REPEAT_AFTER		100000	/* a question whose answer was lost */
 #define TCS_BLOCKED_AFTER		50000	/* replay waits for a session */
 #define TCS_NUDGE_AFTER			20000	/* WAL that should be here is not */
@@ -81,6 +96,9 @@ static struct
 {
 	int64		attempt_at;		/* when the connection was last begun */
 	int64		backoff;
+	int64		yield_until;	/* no connection that takes a walsender */
+	int64		yield_pause;
+	int64		unfed_since;	/* waits for the WAL receiver; 0: no */
 	int64		asked_at;		/* of the question on its way */
 	uint64		question;
 	int64		last_asked;		/* of any question */
@@ -172,13 +190,63 @@ close_connection(void)
 	(void) tcs_queue_wake_worker_at(1);
 }
 
+/* The primary needs its walsenders for replication: stay away for a while. */
+static void
+yield_to_replication(void)
+{
+	int64		now = tcs_now();
+
+	/* it was refused again soon after the last pause: that was too short */
+	if (now - worker.attempt_at < TCS_YIELD_MAX)
+		worker.yield_pause = Min(worker.yield_pause * 2, TCS_YIELD_MAX);
+	else
+		worker.yield_pause = 0;
+	worker.yield_pause = Max(worker.yield_pause, TCS_YIELD_MIN);
+	worker.yield_until = now + worker.yield_pause;
+}
+
 /* The connection failed or is given up. */
 static void
 lose_connection(const char *reason)
 {
+	if (tcs_conn_gave_way())
+		yield_to_replication();
 	close_connection();
 	set_link(TCS_LINK_DOWN, reason);
 	worker.backoff = Min(Max(worker.backoff * 2, TCS_BACKOFF_MIN), TCS_BACKOFF_MAX);
+}
+
+/*
+ * May a connection be made that takes one of the primary's walsenders?
+ *
+ * Until the WAL receiver streams it is looked for often, as whoever waits for an
+ * answer waits for it.  That it has not come at once is no news.
+ */
+static bool
+replication_comes_first(int64 now)
+{
+	TcsLinkInfo link;
+
+	if (tcs_replay_receiver_streams())
+	{
+		worker.unfed_since = 0;
+		return now < worker.yield_until;
+	}
+	/* whatever was refused there, the primary may have more room by then */
+	worker.yield_until = worker.yield_pause = 0;
+	worker.backoff = TCS_BACKOFF_MIN;
+	if (worker.unfed_since == 0)
+		worker.unfed_since = now;
+	if (now - worker.unfed_since >= TCS_CONNECT_TIMEOUT)
+		set_link(TCS_LINK_DOWN,
+				 "no WAL receiver streams to this standby (see its server log); the primary is asked when one does");
+	else
+	{
+		tcs_fresh_get_link(&link);
+		if (link.state == TCS_LINK_NONE)
+			set_link(TCS_LINK_CONNECTING, "waiting for the WAL receiver to stream");
+	}
+	return true;
 }
 
 /* Begin to connect, if it is time to. */
@@ -201,6 +269,8 @@ connect_if_due(int64 now, bool wanted)
 				 "neither tcs.primary_conninfo nor primary_conninfo is set");
 		return;
 	}
+	if (!own && replication_comes_first(now))
+		return;
 
 	/* keep the reason of the last failure until there is news */
 	tcs_fresh_get_link(&link);
@@ -408,11 +478,25 @@ question_for_quorum(int64 now, const TcsQueueView *view)
 	return now >= worker.round.look_at ? TCS_ASK_QUORUM : TCS_ASK_READ_INDEX;
 }
 
+/*
+ * After what time a question is asked that nobody waits for; 0: never.  A
+ * walsender is not held for long without asking whether others need it.
+ */
+static int64
+probe_interval(void)
+{
+	int64		interval = (int64) tcs_probe_interval * 1000;
+
+	if (tcs_conn_takes_walsender() && (interval == 0 || interval > TCS_YIELD_ASK))
+		return TCS_YIELD_ASK;
+	return interval;
+}
+
 /* Ask, if it is time to or somebody waits for it. */
 static void
 ask_if_due(int64 now, const TcsQueueView *view)
 {
-	int64		interval = (int64) tcs_probe_interval * 1000;
+	int64		interval = probe_interval();
 	TcsQuestion question = question_for_quorum(now, view);
 	char		reason[TCS_REASON_LEN] = "";
 
@@ -595,16 +679,15 @@ time_to_sleep(const TcsQueueView *view)
 	switch (tcs_conn_state())
 	{
 		case TCS_CONN_CLOSED:
-			sleep = Min(sleep, worker.attempt_at + worker.backoff - now);
+			sleep = Min(sleep, Max(worker.attempt_at + worker.backoff, worker.yield_until) - now);
 			break;
 		case TCS_CONN_IDLE:
 			if (worker.gathering)
 				sleep = Min(sleep, worker.gather_until - now);
 			if (view->confirming)
 				sleep = Min(sleep, Max(worker.round.look_at, worker.round.hold_until) - now);
-			if (tcs_probe_interval > 0)
-				sleep = Min(sleep, worker.last_asked +
-							(int64) tcs_probe_interval * 1000 - now);
+			if (probe_interval() > 0)
+				sleep = Min(sleep, worker.last_asked + probe_interval() - now);
 			break;
 		case TCS_CONN_CONNECTING:
 		case TCS_CONN_ASKED:
@@ -677,7 +760,7 @@ reload_configuration(void)
 		strcmp(derived, PrimaryConnInfo ? PrimaryConnInfo : "") != 0)
 	{
 		close_connection();
-		worker.backoff = 0;
+		worker.backoff = worker.yield_until = worker.yield_pause = worker.unfed_since = 0;
 		set_link(TCS_LINK_CONNECTING, "connecting to the primary");
 	}
 	pfree(conninfo);

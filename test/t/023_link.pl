@@ -312,7 +312,7 @@ $watch->disconnect;
 $token = write_next();
 wait_for_replay($primary, $standby);
 $primary->stop('fast');
-check_unknown('primary down', [ 'down', 'connection to server' ]);
+check_unknown('primary down', [ 'down', 'no WAL receiver streams to this standby' ]);
 check_session('primary down', $token);
 $primary->start;
 check_recovery('primary up again');
