@@ -233,7 +233,11 @@ report_unknown(const TcsUnmet *unmet)
 				  unmet->waited_us / 1000.0);
 		return errhint("See the server log; max_worker_processes may be too low.");
 	}
-	if (link.state == TCS_LINK_UP)
+	if (link.lost_at != 0 && tcs_now() >= tcs_fresh_gone_at())
+		errdetail("The primary has given no usable answer for %.0f s: %s. The read has waited %.0f ms.%s",
+				  (tcs_now() - link.lost_at) / 1000000.0, tcs_fresh_link_reason(&link),
+				  unmet->waited_us / 1000.0, describe_redirect(unmet));
+	else if (link.state == TCS_LINK_UP)
 		errdetail("The primary has not answered within %.0f ms.%s",
 				  unmet->waited_us / 1000.0, describe_redirect(unmet));
 	else

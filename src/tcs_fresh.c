@@ -20,6 +20,15 @@
  *	  number; on a newer one the answer is from a deposed primary, which does
  *	  not know what its successor has acknowledged.
  *
+ *	  A primary that has given no usable answer for some time counts as gone, and
+ *	  then reads need not wait for its answer one by one (tcs.max_wait_unknown).
+ *	  That time is as long as an attempt to connect may take, and as a WAL receiver
+ *	  waits by default before its next attempt.  What is over sooner may be a
+ *	  restart or a switchover, where waiting helps.  The state alone does not tell:
+ *	  it is "down" after the first failure.  One read at a time, every few seconds,
+ *	  waits as ever: while somebody waits the worker tries again every second,
+ *	  and else ever more rarely.
+ *
  *	  The mirror is what the worker last proved, in a form that a read costs a
  *	  few loads: a sequence number, odd while the worker writes, and three
  *	  words.  It may be late, which makes it a lower bound, never wrong.
@@ -43,6 +52,13 @@
 
 /* Answers closer together than this are merged, in us. */
 #define TCS_RING_SPACING	5000
+
+/* Without an answer for so long, the primary is gone, in us. */
+#define TCS_GONE_AFTER		5000000
+
+/* From one read that waits nevertheless to the next, in us. */
+#define TCS_PROBE_PAUSE		5000000
+#define TCS_PROBE_MAX		60000000
 
 /* Time over which the replay rate is taken, in us. */
 #define TCS_RATE_WINDOW		1000000
@@ -70,6 +86,9 @@ typedef struct TcsFresh
 	/* bytes per second; written by the worker, read as a hint */
 	pg_atomic_uint64 replay_rate;
 
+	/* when a read may wait although the primary is gone; atomic */
+	pg_atomic_uint64 probe_after;
+
 	/* protected by the spinlock */
 	slock_t		mutex;
 	TcsLinkInfo link;
@@ -95,7 +114,9 @@ tcs_fresh_shmem_init(void *ptr, bool found)
 	memset(fresh, 0, sizeof(TcsFresh));
 	pg_atomic_init_u32(&fresh->mirror_seq, 0);
 	pg_atomic_init_u64(&fresh->replay_rate, 0);
+	pg_atomic_init_u64(&fresh->probe_after, 0);
 	SpinLockInit(&fresh->mutex);
+	fresh->link.lost_at = tcs_now();	/* until there is a worker */
 }
 
 /*
@@ -396,6 +417,27 @@ tcs_fresh_publish_mirror(void)
 	pg_atomic_write_u32(&fresh->mirror_seq, seq + 2);
 }
 
+/* Does a link in this state give no usable answers? */
+static bool
+link_is_lost(TcsLinkState state)
+{
+	return state == TCS_LINK_STALLED || state == TCS_LINK_DOWN ||
+		state == TCS_LINK_REFUSED;
+}
+
+/* Note since when.  The caller holds the spinlock. */
+static void
+note_lost(bool lost, int64 now)
+{
+	if (!lost)
+		fresh->link.lost_at = 0;
+	else if (fresh->link.lost_at == 0)
+	{
+		fresh->link.lost_at = now;
+		pg_atomic_write_u64(&fresh->probe_after, now + TCS_GONE_AFTER + TCS_PROBE_PAUSE);
+	}
+}
+
 /* Note the state of the link; true if that is news.  Worker only. */
 bool
 tcs_fresh_set_link(TcsLinkState state, const char *reason)
@@ -408,10 +450,12 @@ tcs_fresh_set_link(TcsLinkState state, const char *reason)
 	if (changed)
 	{
 		char		copy[TCS_REASON_LEN];
+		int64		now = tcs_now();
 
 		strlcpy(copy, reason, sizeof(copy));
 		SpinLockAcquire(&fresh->mutex);
 		fresh->link.state = state;
+		note_lost(link_is_lost(state), now);
 		memcpy(fresh->link.reason, copy, sizeof(copy));
 		SpinLockRelease(&fresh->mutex);
 	}
@@ -421,8 +465,11 @@ tcs_fresh_set_link(TcsLinkState state, const char *reason)
 void
 tcs_fresh_set_worker(int pid)
 {
+	int64		now = tcs_now();
+
 	SpinLockAcquire(&fresh->mutex);
 	fresh->link.worker_pid = pid;
+	note_lost(pid == 0, now);
 	if (pid == 0)
 		fresh->link.state = TCS_LINK_NONE;
 	SpinLockRelease(&fresh->mutex);
@@ -434,6 +481,37 @@ tcs_fresh_get_link(TcsLinkInfo *info)
 	SpinLockAcquire(&fresh->mutex);
 	*info = fresh->link;
 	SpinLockRelease(&fresh->mutex);
+}
+
+/*
+ * The instant from which on the primary counts as gone, if it gives no usable
+ * answer until then; PG_INT64_MAX while it gives some.
+ */
+int64
+tcs_fresh_gone_at(void)
+{
+	int64		lost_at;
+
+	SpinLockAcquire(&fresh->mutex);
+	lost_at = fresh->link.lost_at;
+	SpinLockRelease(&fresh->mutex);
+	return lost_at == 0 ? PG_INT64_MAX : lost_at + TCS_GONE_AFTER;
+}
+
+/*
+ * May a read wait for an answer until its deadline although the primary is gone?
+ * If so no other may before that is over, or a minute has passed.
+ */
+bool
+tcs_fresh_may_probe(int64 deadline)
+{
+	int64		now = tcs_now();
+	uint64		after = pg_atomic_read_u64(&fresh->probe_after);
+
+	return now >= (int64) after &&
+		pg_atomic_compare_exchange_u64(&fresh->probe_after, &after,
+									   Min(Max(deadline, now + TCS_PROBE_PAUSE),
+										   now + TCS_PROBE_MAX));
 }
 
 /*

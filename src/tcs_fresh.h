@@ -28,6 +28,8 @@ typedef struct TcsLinkInfo
 	TcsLinkState state;
 	char		reason[TCS_REASON_LEN]; /* for a person; empty when up */
 	int			worker_pid;		/* 0: not running */
+	int64		lost_at;		/* since when it has been of no use; 0: it may
+								 * be */
 } TcsLinkInfo;
 
 /* What is known of the primary's quorum. */
@@ -58,6 +60,8 @@ extern TcsConfirmVerdict tcs_fresh_confirms(const TcsConfirmed *confirmed,
 											const TcsConfirmation *wanted);
 extern double tcs_fresh_replay_rate(void);
 extern void tcs_fresh_get_link(TcsLinkInfo *info);
+extern int64 tcs_fresh_gone_at(void);
+extern bool tcs_fresh_may_probe(int64 deadline);
 extern const char *tcs_fresh_link_reason(const TcsLinkInfo *info);
 extern const char *tcs_link_state_name(TcsLinkState state);
 

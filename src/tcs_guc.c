@@ -38,6 +38,7 @@ int			tcs_max_staleness = 5000;
 int			tcs_max_lag = -1;
 int			tcs_max_wait = 1000;
 int			tcs_max_wait_limit = -1;
+int			tcs_max_wait_unknown = 0;
 int			tcs_probe_interval = 100;
 char	   *tcs_primary_conninfo = NULL;
 char	   *tcs_redirect_server = NULL;
@@ -527,6 +528,13 @@ define_client_settings(void)
 							&tcs_max_wait, 1000, -1, INT_MAX,
 							PGC_USERSET, GUC_UNIT_MS,
 							check_sourced, assign_max_wait, NULL);
+
+	DefineCustomIntVariable("tcs.max_wait_unknown",
+							"Sets the longest wait for an answer of a primary that is gone.",
+							"-1 waits as for any other answer, as does tcs.max_wait = -1.",
+							&tcs_max_wait_unknown, 0, -1, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 
 	DefineCustomStringVariable("tcs.fallback",
 							   "Sets what is tried when a read cannot become fresh enough in time.",

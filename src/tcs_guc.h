@@ -54,6 +54,7 @@ extern int	tcs_max_staleness;	/* ms */
 extern int	tcs_max_lag;		/* kB, -1: off */
 extern int	tcs_max_wait;		/* ms, -1: for ever */
 extern int	tcs_max_wait_limit; /* ms, -1: no limit */
+extern int	tcs_max_wait_unknown;	/* ms, -1: no limit */
 extern int	tcs_probe_interval; /* ms */
 extern char *tcs_primary_conninfo;
 extern char *tcs_redirect_server;

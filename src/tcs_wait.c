@@ -55,6 +55,9 @@
 /* A distance from which on the rate of replay says when it will be there. */
 #define TCS_FAR_BYTES			(1024 * 1024)
 
+/* From one look whether the primary is gone to the next, in us. */
+#define TCS_LOOK_US				1000000
+
 /* Longest sleep where nobody will wake us, in us. */
 #define TCS_POLL_US				20000
 
@@ -180,6 +183,21 @@ why_in_vain(const TcsRequirement *req, const TcsProof *proof, int64 deadline)
 	return why_hopeless(wanted, proof->at.lsn, deadline);
 }
 
+/*
+ * Does a requirement need an answer of the primary that has not come?  One that
+ * has come need only be replayed, and replay goes on from WAL that is here.
+ */
+static bool
+lacks_answer(const TcsRequirement *req, const TcsProof *proof, const TcsAnswer *own)
+{
+	TcsAnswer	answer;
+
+	return req->need_newest ||
+		!(req->fresh_after == 0 || proof->fresh_at >= req->fresh_after ||
+		  own->asked_at >= req->fresh_after ||
+		  tcs_fresh_target(req->fresh_after, &answer));
+}
+
 static inline bool
 is_set(const char *setting)
 {
@@ -197,22 +215,62 @@ static bool
 is_in_vain(const TcsRequirement *req, const TcsProof *proof, const TcsAnswer *own)
 {
 	bool		ended = tcs_replay_has_ended();
-	TcsAnswer	answer;
 	TcsLinkInfo link;
 	bool		can_ask = is_set(tcs_primary_conninfo) || is_set(PrimaryConnInfo);
 
 	if (can_ask && !ended)
 		return false;
 
-	if (!req->need_newest &&
-		(req->fresh_after == 0 || proof->fresh_at >= req->fresh_after ||
-		 own->asked_at >= req->fresh_after ||
-		 tcs_fresh_target(req->fresh_after, &answer)))
+	if (!lacks_answer(req, proof, own))
 		return ended;
 	if (can_ask)
 		return false;
 	tcs_fresh_get_link(&link);
 	return link.state == TCS_LINK_DOWN;
+}
+
+/*
+ * When is a wait for an answer to be given up that began at an instant?
+ *
+ * Before its deadline if the primary is known to be gone by then: while that
+ * lasts, reads must not cost their whole tcs.max_wait each.  It makes no
+ * difference whether the wait began before; the next read of that client would
+ * be refused at once.  Who set tcs.max_wait to -1 wants the answer, whenever it comes.
+ *
+ * A read that only waits for replay is none of this.  What its token names may
+ * have been received already, or come from another server.
+ */
+static int64
+deadline_for_answer(int64 started, int64 deadline)
+{
+	int64		gone_at;
+
+	if (tcs_max_wait_unknown < 0)
+		return deadline;
+	gone_at = tcs_fresh_gone_at();
+	return Min(deadline, Max(started + (int64) tcs_max_wait_unknown * 1000, gone_at));
+}
+
+/*
+ * Is the primary gone, so that no more time is to be spent on its answer?  Else
+ * *timeout_us is how long to sleep before the next look.
+ *
+ * "probing": this read waits as if nothing was known.  Set here, if no other does.
+ */
+static bool
+primary_is_gone(int64 started, int64 deadline, bool *probing, int64 *timeout_us)
+{
+	int64		left;
+
+	if (*probing)
+		return false;
+	left = deadline_for_answer(started, deadline) - tcs_now();
+	if (left <= 0 && !tcs_fresh_may_probe(deadline))
+		return true;
+	*probing = left <= 0;
+	if (!*probing)
+		*timeout_us = Min(*timeout_us, Min(left, TCS_LOOK_US));
+	return false;
 }
 
 /*
@@ -242,7 +300,8 @@ leadership_confirmed(const TcsRequirement *req, const TcsProof *proof,
  * as well: its quorum is asked while replay goes on.  What the snapshot will show
  * can be confirmed only after it was taken.
  *
- * deadline is an instant of tcs_now(); PG_INT64_MAX: none.  On return *proof
+ * deadline is an instant of tcs_now(); PG_INT64_MAX: none.  A wait for an answer may
+ * be given up before, see deadline_for_answer().  On return *proof
  * is what can be proved of any snapshot taken from now on, however the wait
  * ended.  With "hopeless" it also ends as soon as it is known to be in vain, and
  * *hopeless is why.  The proof is read before it is compared and the caller takes its
@@ -254,6 +313,7 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 {
 	TcsAnswer	own = {0};		/* an answer handed to us */
 	bool		waited = false;
+	bool		probing = deadline == PG_INT64_MAX;
 	int64		started = tcs_now();
 
 	if (holding)
@@ -303,6 +363,9 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 			if (*hopeless)
 				return TCS_WAIT_HOPELESS;
 		}
+		if ((leadership == TCS_CONFIRM_WAIT || lacks_answer(req, proof, &own)) &&
+			primary_is_gone(started, deadline, &probing, &timeout_us))
+			return TCS_WAIT_TIMEOUT;
 
 		if (req->needed.lsn != InvalidXLogRecPtr &&
 			!tcs_position_reached(req->needed, proof->at))
@@ -351,6 +414,7 @@ TcsWaitResult
 tcs_wait_for_confirmation(const TcsConfirmation *wanted, int64 deadline,
 						  TcsConfirmed *confirmed)
 {
+	bool		probing = deadline == PG_INT64_MAX;
 	int64		started = tcs_now();
 
 	for (;;)
@@ -377,7 +441,7 @@ tcs_wait_for_confirmation(const TcsConfirmation *wanted, int64 deadline,
 		if (tcs_relax_began_after(started))
 			return TCS_WAIT_RELAXED;
 		timeout_us = deadline - tcs_now();
-		if (timeout_us <= 0)
+		if (timeout_us <= 0 || primary_is_gone(started, deadline, &probing, &timeout_us))
 			return TCS_WAIT_TIMEOUT;
 		tcs_queue_sleep(&sleep, timeout_us);
 	}
