@@ -135,7 +135,7 @@ tcs_replay_stall_reason(void)
 		return "Replay waits for a lock, snapshot or buffer pin of a session on this standby (see max_standby_streaming_delay).";
 	if (recovery_min_apply_delay > 0)
 		return "Replay is delayed by recovery_min_apply_delay.";
-	if (WalRcvStreaming())
+	if (tcs_replay_receiver_streams())
 		return NULL;
 	if (streams)
 		return "This standby receives no WAL: its WAL receiver is not streaming.";
