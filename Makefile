@@ -23,6 +23,11 @@ tcs_scripts := test torture check-core demo bench lint help
 # Version of the library = default_version of the control file.
 TCS_VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(tcs_here)tcs.control)
 
+# What git says of these sources; nothing where they are not a repository.
+TCS_BUILD := $(shell test ! -e $(tcs_here).git || \
+	git -c safe.directory='*' -C $(tcs_here) describe --always --dirty --tags 2>/dev/null | \
+	tr -cd 'A-Za-z0-9._+/-')
+
 MODULE_big = tcs
 EXTENSION = tcs
 PGFILEDESC = "tcs - tunable consistency for reads on standbys"
@@ -63,12 +68,18 @@ ISOLATION_OPTS = --temp-instance=tmp_check_iso --inputdir=$(tcs_here)test/isolat
 	--outputdir=output_iso $(tcs_instance)
 TAP_TESTS = 1
 PROVE_TESTS = $(patsubst $(tcs_here)%,%,$(sort $(wildcard $(tcs_here)test/t/*.pl)))
-EXTRA_CLEAN = tmp_check_regress tmp_check_iso output_iso log
+EXTRA_CLEAN = tmp_check_regress tmp_check_iso output_iso log src/tcs_build.stamp
 
 # A build outside of the source tree (VPATH) needs the folder of the objects.
 $(shell mkdir -p src)
 
 include $(PGXS)
+
+# The one file that has TCS_BUILD in it is compiled anew when that has changed.
+$(shell printf '%s' '$(TCS_BUILD)' | cmp -s - src/tcs_build.stamp || \
+	printf '%s' '$(TCS_BUILD)' > src/tcs_build.stamp)
+src/tcs_version.o src/tcs_version.bc: override CPPFLAGS += $(if $(TCS_BUILD),-DTCS_BUILD='"$(TCS_BUILD)"')
+src/tcs_version.o src/tcs_version.bc: src/tcs_build.stamp
 
 # PGXS on Debian tracks no dependencies; the files are few, so all on all.
 $(OBJS) $(OBJS:.o=.bc): $(wildcard $(tcs_here)src/*.h) $(tcs_here)Makefile $(tcs_here)tcs.control

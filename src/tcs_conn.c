@@ -60,6 +60,12 @@ static const char *const ask_sql[] = {
 /* ERRCODE_TOO_MANY_CONNECTIONS as it comes over the wire */
 #define TCS_TOO_MANY_CONNECTIONS "53300"
 
+#define TCS_NO_ROOM \
+	" (raise max_wal_senders on the primary: each standby needs one more;" \
+	" or set tcs.primary_conninfo)"
+#define TCS_NO_PRIMARY \
+	" (set tcs.primary_conninfo to all nodes that can be the primary)"
+
 static PGconn *conn = NULL;
 static TcsConnState state = TCS_CONN_CLOSED;
 static PostgresPollingStatusType polling;
@@ -72,6 +78,7 @@ static TcsIntake intake;		/* since connecting began, or since the last
 								 * question */
 static bool has_answered;		/* the question on its way */
 static bool gave_way;			/* the server needs it for replication */
+static const char *failure;		/* general; NULL: the reason is in our own words */
 
 /* libpq's message on one line, in the caller's buffer, for any encoding. */
 static void
@@ -107,7 +114,38 @@ ignore_notice(void *arg, const PGresult *result)
 {
 }
 
-/* Add what a DBA can do about it, for the cases that have a known cure. */
+/*
+ * Failures that have a known cause: what a DBA can do about it, and the cause in
+ * words that everybody may see.  libpq's message names hosts and roles.
+ */
+static const struct
+{
+	const char *part;			/* of libpq's message */
+	const char *cure;
+	const char *general;
+}			causes[] = {
+	{"no pg_hba.conf entry",
+		" (add the line to pg_hba.conf of the primary, as for streaming)",
+	"the primary does not admit the connection of the worker"},
+	{"authentication failed", "", "the primary does not admit the connection of the worker"},
+	{"no password supplied", "", "the primary does not admit the connection of the worker"},
+	{"permission denied", "", "the primary does not admit the connection of the worker"},
+	{"max_wal_senders", TCS_NO_ROOM, "the primary has no room for the connection of the worker"},
+	{"too many clients", TCS_NO_ROOM, "the primary has no room for the connection of the worker"},
+	{"server is in hot standby mode", TCS_NO_PRIMARY, "none of the servers asked is the primary"},
+	{"session is read-only", TCS_NO_PRIMARY, "none of the servers asked is the primary"},
+	{"unrecognized configuration parameter", " (" TCS_NO_LIBRARY ")", TCS_NO_LIBRARY},
+	{"the database system is", "", "the primary is starting or stopping"},
+	{"terminating connection", "", "the primary has ended the connection"},
+	{"server closed the connection", "", "the primary has ended the connection"},
+	{"Connection refused", "", "the primary cannot be reached"},
+	{"No such file or directory", "", "the primary cannot be reached"},
+	{"No route to host", "", "the primary cannot be reached"},
+	{"timeout expired", "", "the primary cannot be reached"},
+	{"could not translate host name", "", "the primary cannot be reached"}
+};
+
+/* Add what is known of the cause. */
 static void
 copy_error(char *reason, const char *error)
 {
@@ -117,16 +155,16 @@ copy_error(char *reason, const char *error)
 	copy_message(message, error);
 	if (message[0] == '\0')
 		strlcpy(message, "the server did not say what went wrong", TCS_REASON_LEN);
-	if (strstr(message, "no pg_hba.conf entry"))
-		cure = " (add the line to pg_hba.conf of the primary, as for streaming)";
-	else if (strstr(message, "max_wal_senders") || strstr(message, "too many clients"))
-		cure = " (raise max_wal_senders on the primary: each standby needs one more;"
-			" or set tcs.primary_conninfo)";
-	else if (strstr(message, "server is in hot standby mode") ||
-			 strstr(message, "session is read-only"))
-		cure = " (set tcs.primary_conninfo to all nodes that can be the primary)";
-	else if (strstr(message, "unrecognized configuration parameter"))
-		cure = " (" TCS_NO_LIBRARY ")";
+	failure = "the connection to the primary failed";
+	for (int i = 0; i < lengthof(causes); i++)
+	{
+		if (strstr(message, causes[i].part))
+		{
+			cure = causes[i].cure;
+			failure = causes[i].general;
+			break;
+		}
+	}
 	snprintf(reason, TCS_REASON_LEN, "%.*s%s",
 			 (int) (TCS_REASON_LEN - 1 - strlen(cure)), message, cure);
 }
@@ -206,6 +244,8 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 	int			n = 0;
 
 	Assert(conn == NULL);
+	gave_way = false;
+	failure = NULL;
 
 	options = PQconninfoParse(conninfo, &parse_error);
 	if (options == NULL)
@@ -279,7 +319,6 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 	for (int i = 0; i < nrotated; i++)
 		pfree(rotated[i]);
 	is_replication = replication;
-	gave_way = false;
 
 	if (conn == NULL || PQstatus(conn) == CONNECTION_BAD)
 		return give_up(reason, conn ? NULL : "out of memory");
@@ -315,6 +354,16 @@ bool
 tcs_conn_gave_way(void)
 {
 	return gave_way;
+}
+
+/*
+ * What kind of failure libpq has reported of the last connection; NULL if it has
+ * reported none.
+ */
+const char *
+tcs_conn_failure(void)
+{
+	return failure;
 }
 
 TcsConnState

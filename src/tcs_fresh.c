@@ -438,9 +438,12 @@ note_lost(bool lost, int64 now)
 	}
 }
 
-/* Note the state of the link; true if that is news.  Worker only. */
+/*
+ * Note the state of the link; true if that is news.  "general" is the reason
+ * without what only monitors may see.  Worker only.
+ */
 bool
-tcs_fresh_set_link(TcsLinkState state, const char *reason)
+tcs_fresh_set_link(TcsLinkState state, const char *reason, const char *general)
 {
 	bool		changed;
 
@@ -450,13 +453,16 @@ tcs_fresh_set_link(TcsLinkState state, const char *reason)
 	if (changed)
 	{
 		char		copy[TCS_REASON_LEN];
+		char		copy_general[TCS_REASON_LEN];
 		int64		now = tcs_now();
 
 		strlcpy(copy, reason, sizeof(copy));
+		strlcpy(copy_general, general, sizeof(copy_general));
 		SpinLockAcquire(&fresh->mutex);
 		fresh->link.state = state;
 		note_lost(link_is_lost(state), now);
 		memcpy(fresh->link.reason, copy, sizeof(copy));
+		memcpy(fresh->link.general, copy_general, sizeof(copy_general));
 		SpinLockRelease(&fresh->mutex);
 	}
 	return changed;
@@ -516,7 +522,8 @@ tcs_fresh_may_probe(int64 deadline)
 
 /*
  * The reason of a link's state, as far as the current user may see it: it can
- * name hosts and roles, which core shows to pg_read_all_stats alone.
+ * name hosts and roles, which core shows to pg_read_all_stats alone.  Everybody
+ * is told what kind of failure it is.
  */
 const char *
 tcs_fresh_link_reason(const TcsLinkInfo *info)
@@ -524,7 +531,8 @@ tcs_fresh_link_reason(const TcsLinkInfo *info)
 	if (info->reason[0] == '\0')
 		return tcs_link_state_name(info->state);
 	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
-		return "shown to members of pg_read_all_stats";
+		return strcmp(info->general, info->reason) == 0 ? info->general :
+			psprintf("%s (members of pg_read_all_stats are shown more)", info->general);
 	return info->reason;
 }
 

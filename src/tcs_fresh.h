@@ -27,6 +27,7 @@ typedef struct TcsLinkInfo
 {
 	TcsLinkState state;
 	char		reason[TCS_REASON_LEN]; /* for a person; empty when up */
+	char		general[TCS_REASON_LEN];	/* as far as anybody may see it */
 	int			worker_pid;		/* 0: not running */
 	int64		lost_at;		/* since when it has been of no use; 0: it may
 								 * be */
@@ -70,7 +71,8 @@ extern void tcs_fresh_add_answer(const TcsAnswer *answer);
 extern void tcs_fresh_set_confirmed(const TcsConfirmed *confirmed);
 extern void tcs_fresh_forget(TimeLineID tli);
 extern void tcs_fresh_publish_mirror(void);
-extern bool tcs_fresh_set_link(TcsLinkState state, const char *reason);
+extern bool tcs_fresh_set_link(TcsLinkState state, const char *reason,
+							   const char *general);
 extern void tcs_fresh_set_worker(int pid);
 
 /* for tcs_shmem.c */

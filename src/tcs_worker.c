@@ -65,6 +65,7 @@
 #include "tcs_replay.h"
 #include "tcs_sleep.h"
 #include "tcs_stats.h"
+#include "tcs_version.h"
 #include "tcs_worker.h"
 
 /* All in us. */
@@ -83,6 +84,7 @@
 #define TCS_NUDGE_AFTER			20000	/* WAL that should be here is not */
 #define TCS_NUDGE_MAX			1000000
 #define TCS_SUMMARY_INTERVAL	10000000
+#define TCS_QUIET_AFTER			300000000	/* no refusal: they are over */
 #define TCS_IDLE_SLEEP			500000
 #define TCS_WATCH_SLEEP			20000	/* while somebody waits */
 #define TCS_POLL_MIN			100 /* between looks at replay, before 16 */
@@ -152,12 +154,15 @@ tcs_worker_register(void)
 	RegisterBackgroundWorker(&bgw);
 }
 
-/* Publish a state of the link; a change goes to the server log. */
+/*
+ * Publish a state of the link; a change goes to the server log.  "general" is the
+ * reason without names of hosts and roles.
+ */
 static void
-set_link(TcsLinkState state, const char *reason)
+set_link_to(TcsLinkState state, const char *reason, const char *general)
 {
 	static TcsLinkState logged = TCS_LINK_NONE;
-	bool		changed = tcs_fresh_set_link(state, reason);
+	bool		changed = tcs_fresh_set_link(state, reason, general);
 
 	if (!changed || state == TCS_LINK_CONNECTING)
 		return;
@@ -170,6 +175,13 @@ set_link(TcsLinkState state, const char *reason)
 		ereport(LOG,
 				(errmsg("tcs: no usable answer from the primary: %s", reason)));
 	logged = state;
+}
+
+/* The same for a reason that everybody may see. */
+static void
+set_link(TcsLinkState state, const char *reason)
+{
+	set_link_to(state, reason, reason);
 }
 
 /*
@@ -212,7 +224,7 @@ lose_connection(const char *reason)
 	if (tcs_conn_gave_way())
 		yield_to_replication();
 	close_connection();
-	set_link(TCS_LINK_DOWN, reason);
+	set_link_to(TCS_LINK_DOWN, reason, tcs_conn_failure() ? tcs_conn_failure() : reason);
 	worker.backoff = Min(Max(worker.backoff * 2, TCS_BACKOFF_MIN), TCS_BACKOFF_MAX);
 }
 
@@ -641,10 +653,17 @@ tend_replay(const TcsQueueView *view)
 	}
 }
 
-/* One line for what would otherwise be one per read. */
+/*
+ * Reads are refused or served below their level: a line when that begins, and one
+ * when it has not happened for some time.  How often it did is in tcs.stat_reads.
+ */
 static void
-summarize(void)
+log_refusals(void)
 {
+	static bool refusing = false;
+	static uint64 before;
+	static int64 last_at;
+
 	TcsLevelStats stats[TCS_LEVEL_COUNT];
 	TimestampTz reset_time;
 	uint64		total = 0;
@@ -660,11 +679,27 @@ summarize(void)
 			for (int j = 0; j < TCS_REASON_COUNT; j++)
 				total += stats[level].downgraded[i][j];
 	}
+	if (total < worker.summary_count)
+		before = 0;				/* the counters were reset */
 	if (total > worker.summary_count && worker.summary_at != 0)
+	{
+		last_at = now;
+		if (!refusing)
+		{
+			refusing = true;
+			before = worker.summary_count;
+			ereport(LOG,
+					(errmsg("tcs: reads are refused or served below their level"),
+					 errhint("See tcs.status() and tcs.stat_reads on this standby.")));
+		}
+	}
+	else if (refusing && now - last_at >= TCS_QUIET_AFTER)
+	{
+		refusing = false;
 		ereport(LOG,
-				(errmsg("tcs: reads refused or served below their level in the last %d s: " UINT64_FORMAT,
-						(int) ((now - worker.summary_at) / 1000000),
-						total - worker.summary_count)));
+				(errmsg("tcs: no read has been refused or served below its level for %d min; " UINT64_FORMAT " were before",
+						TCS_QUIET_AFTER / 60000000, total - before)));
+	}
 	worker.summary_at = now;
 	worker.summary_count = total;
 }
@@ -795,7 +830,7 @@ tcs_worker_main(Datum arg)
 	tcs_queue_attach_worker();
 	tcs_queue_set_enabled(tcs_enabled);
 	before_shmem_exit(worker_exit, (Datum) 0);
-	ereport(LOG, (errmsg("tcs: worker started")));
+	ereport(LOG, (errmsg("tcs: worker started, version %s", tcs_version_string)));
 
 	while (!ShutdownRequestPending && RecoveryInProgress())
 	{
@@ -811,7 +846,7 @@ tcs_worker_main(Datum arg)
 		tcs_queue_look(&view);
 		tend_connection(&view);
 		tend_replay(&view);
-		summarize();
+		log_refusals();
 
 		timeout_us = time_to_sleep(&view);
 		if (tcs_queue_replay_awaited() && timeout_us > 0)

@@ -113,6 +113,14 @@ LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION status() IS
 'one row about this node: role, position, staleness and the link to the primary';
 
+CREATE FUNCTION version()
+RETURNS text
+AS 'MODULE_PATHNAME', 'tcs_version'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+
+COMMENT ON FUNCTION version() IS
+'version of the library on this node, and of the sources that it was built from';
+
 CREATE FUNCTION can_serve(level text, max_staleness interval DEFAULT NULL)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'tcs_can_serve'

@@ -1,0 +1,93 @@
+# test/t/069_told.pl
+#
+# Who is told what when reads are refused.  An ordinary role is told why, in words
+# without hosts and roles of the primary, which only members of pg_read_all_stats
+# are shown.  The server log has changes of state, and no line of tcs per read.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use TcsTest;
+
+my ($primary, $standby) = new_pair();
+my $read = 'SELECT v FROM t';
+my $host = $primary->host;
+my $port = $primary->port;
+
+$primary->safe_psql(
+	'postgres',
+	q{CREATE TABLE t (v int); INSERT INTO t VALUES (0);
+	  CREATE ROLE plain LOGIN; GRANT SELECT ON t TO plain;
+	  CREATE ROLE monitor LOGIN IN ROLE pg_read_all_stats; GRANT SELECT ON t TO monitor;
+	  CREATE ROLE secret_asker LOGIN; CREATE ROLE secret_replicator LOGIN REPLICATION});
+wait_for_replay($primary, $standby);
+wait_for_answer($standby);
+
+sub ask_by
+{
+	my ($conninfo) = @_;
+
+	$standby->append_conf('postgresql.conf', "tcs.primary_conninfo = '$conninfo'");
+	$standby->reload;
+	return;
+}
+
+# What roles are told, in tcs.status() and in the error of a read.
+sub told
+{
+	my ($what, $plain, $monitor) = @_;
+
+	$standby->poll_query_until('postgres',
+		"SELECT coalesce(link_state = 'down' AND link_reason ~ '$monitor', false) FROM tcs.status()")
+	  or die "$what: not known";
+	foreach my $case ([ plain => $plain ], [ monitor => $monitor ])
+	{
+		my ($role, $pattern) = @$case;
+		my $status = read_at($standby, 'SELECT link_reason FROM tcs.status()', user => $role);
+		my ($state, $err) =
+		  psql_err($standby, $read, level => 'strong', max_wait => '50ms', user => $role);
+
+		like($status, qr/$pattern/, "$what: tcs.status() tells $role why");
+		is($state, 'TC004', '... a read is refused');
+		like($err, qr/$pattern/, '... and told why');
+		next if $role ne 'plain';
+		unlike("$status $err", qr/secret_|\Q$host\E|127\.0\.0\.1/, '... without hosts and roles');
+	}
+	return;
+}
+
+my $log = log_position($standby);
+
+ask_by('host=127.0.0.1 port=1 dbname=postgres user=secret_asker');
+told('nobody listens', 'the primary cannot be reached', '127\.0\.0\.1.*refused');
+ask_by("host=$host port=$port dbname=postgres user=secret_asker");
+told('no REPLICATION', 'the primary does not admit the connection of the worker', 'permission denied');
+ask_by("host=$host port=$port dbname=secret_missing user=secret_replicator");
+told('no database', 'the connection to the primary failed', 'database "secret_missing" does not exist');
+ask_by('nonsense');
+told('no connection string', 'tcs.primary_conninfo cannot be parsed', 'tcs.primary_conninfo cannot be parsed');
+
+# What is refused is in the log by core, with its statement.
+psql_err($standby, $read, level => 'strong', max_wait => 0) for 1 .. 10;
+psql_err($standby, $read, level => 'strong', max_wait => 0, fallback => 'eventual') for 1 .. 10;
+$standby->wait_for_log(qr/LOG: .*tcs: reads are refused or served below their level/, $log);
+
+my @lines = log_since($standby, $log) =~ /(?:LOG|WARNING):  .*tcs:.*/g;
+
+is(scalar(@lines), 5, 'the log has a line for each change of state')
+  or diag join("\n", @lines);
+is(scalar(() = log_since($standby, $log) =~ /WARNING/g), 0, 'warnings go to clients alone');
+
+ask_by('');
+is(read_at($standby, $read, level => 'strong', max_wait => -1), 0, 'the primary is asked again');
+like($standby->safe_psql('postgres', 'SELECT tcs.version()'),
+	qr/^1\.0(?: \([0-9A-Za-z._+\/-]+\))?$/, 'the library tells its version');
+like(slurp_file($standby->logfile), qr/LOG: .*tcs: worker started, version 1\.0/, '... in the log, too');
+
+done_testing();
