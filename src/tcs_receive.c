@@ -4,11 +4,11 @@
  *	  Values whose types cannot read what they have sent.
  *
  * NOTES
- *	  tsquery is the one such type of core: an empty value is sent, and refused
- *	  when it is received.  Its text is no way out, as it loses parentheses, which
- *	  comparisons see, and as reading an empty one sends a notice.  So we take
- *	  values of it, and the arrays and rows that have it in them, out of their
- *	  binary form here, and leave to the types all that they can do.
+ *	  An empty value of tsquery, int2vector or oidvector is sent, and refused when
+ *	  it is received.  The text of a tsquery is no way out, as it loses parentheses,
+ *	  which comparisons see, and as reading an empty one sends a notice.  So we take
+ *	  values of these types, and the arrays and rows that have them in them, out of
+ *	  their binary form here, and leave to the types all that they can do.
  *
  *	  What comes is from another server: it is checked as the types would.
  *
@@ -28,6 +28,13 @@
 #include "utils/typcache.h"
 
 #include "tcs_receive.h"
+
+/* Is it one of the types themselves? */
+static bool
+refuses_empty(Oid type)
+{
+	return type == TSQUERYOID || type == INT2VECTOROID || type == OIDVECTOROID;
+}
 
 /* Has a row type such a value in it? */
 static bool
@@ -54,7 +61,7 @@ tcs_receive_is_special(Oid type)
 
 	check_stack_depth();
 	type = getBaseType(type);
-	if (type == TSQUERYOID)
+	if (refuses_empty(type))
 		return true;
 	element = get_element_type(type);
 	if (OidIsValid(element))
@@ -169,6 +176,35 @@ receive_empty_tsquery(void)
 	return TSQueryGetDatum(query);
 }
 
+/* Is it an empty int2vector or oidvector: an array of one dimension of no length? */
+static bool
+is_empty_vector(StringInfo buf, Oid type)
+{
+	Oid			element = type == INT2VECTOROID ? INT2OID : OIDOID;
+
+	return buf->len == 5 * sizeof(int32) &&
+		pq_getmsgint(buf, 4) == 1 &&
+		pq_getmsgint(buf, 4) == 0 &&
+		pq_getmsgint(buf, sizeof(Oid)) == element &&
+		pq_getmsgint(buf, 4) == 0 &&
+		pq_getmsgint(buf, 4) == 0;
+}
+
+/* An empty value of one of the types, if the buffer has that. */
+static bool
+receive_empty(StringInfo buf, Oid type, Datum *result)
+{
+	if (type == TSQUERYOID && buf->len == 4 && pq_getmsgint(buf, 4) == 0)
+		*result = receive_empty_tsquery();
+	else if (type == INT2VECTOROID && is_empty_vector(buf, type))
+		*result = PointerGetDatum(buildint2vector(NULL, 0));
+	else if (type == OIDVECTOROID && is_empty_vector(buf, type))
+		*result = PointerGetDatum(buildoidvector(NULL, 0));
+	else
+		return false;
+	return true;
+}
+
 /* A value out of its binary form, which is all of the buffer. */
 Datum
 tcs_receive(StringInfo buf, Oid type, int32 typmod)
@@ -180,10 +216,10 @@ tcs_receive(StringInfo buf, Oid type, int32 typmod)
 
 	check_stack_depth();
 	type = getBaseTypeAndTypmod(type, &typmod);
-	if (type == TSQUERYOID && buf->len == 4 && pq_getmsgint(buf, 4) == 0)
-		return receive_empty_tsquery();
+	if (receive_empty(buf, type, &result))
+		return result;
 	buf->cursor = 0;
-	if (type == TSQUERYOID || !tcs_receive_is_special(type))
+	if (refuses_empty(type) || !tcs_receive_is_special(type))
 	{
 		getTypeBinaryInputInfo(type, &function, &ioparam);
 		return OidReceiveFunctionCall(function, buf, ioparam, typmod);
@@ -209,8 +245,17 @@ tcs_receive_needs_text(Oid type, Datum value)
 
 	if (!tcs_receive_is_special(type))
 		return false;
-	if (getBaseType(type) == TSQUERYOID)
-		return DatumGetTSQuery(value)->size == 0;
+	switch (getBaseType(type))
+	{
+		case TSQUERYOID:
+			return DatumGetTSQuery(value)->size == 0;
+		case INT2VECTOROID:
+		case OIDVECTOROID:
+			return ArrayGetNItems(ARR_NDIM(DatumGetArrayTypeP(value)),
+								  ARR_DIMS(DatumGetArrayTypeP(value))) == 0;
+		default:
+			break;
+	}
 	getTypeOutputInfo(type, &function, &is_varlena);
 	return strstr(OidOutputFunctionCall(function, value), "\"\"") != NULL;
 }

@@ -33,6 +33,8 @@ CREATE TYPE pair AS (a int, b tsquery);
 CREATE TABLE queries (i int, gone int, q tsquery, p pair);
 ALTER TABLE queries DROP gone;
 CREATE DOMAIN words AS tsquery;
+CREATE TYPE vectors AS (v int2vector, w oidvector);
+CREATE DOMAIN numbers AS int2vector;
 CREATE TYPE tsqueryrange AS RANGE (subtype = tsquery);
 CREATE FUNCTION note(int) RETURNS int LANGUAGE plpgsql IMMUTABLE
 	AS $$BEGIN RAISE NOTICE 'number %', $1; RETURN $1; END$$;
@@ -221,10 +223,24 @@ my %values = (
 	'an empty one in a domain' => q{SELECT ''::words, ARRAY[''::words], 'a'::words FROM a},
 	'one in a range' => q{SELECT tsqueryrange('a', 'b|c'), tsqueryrange('a', 'a'), tsqueryrange(NULL, 'x') FROM a},
 	'rows of a table' => 'SELECT q, q.* FROM queries q ORDER BY q.i',
+	'empty vectors' => q{SELECT ''::int2vector, ''::oidvector, '1 -2'::int2vector, '4294967295'::oidvector, ''::numbers, i FROM a ORDER BY i},
+	'empty vectors in arrays' => q{SELECT ARRAY[''::int2vector, '3', NULL], ARRAY[''::oidvector, '4 5'], '{}'::int2vector[], ARRAY[''::numbers] FROM a},
+	'empty vectors in rows' => q{SELECT ROW('', '')::vectors, ROW(NULL, '1')::vectors, ARRAY[ROW('', '2')::vectors, NULL] FROM a},
+	'empty vectors of the catalogs' => q{SELECT proname, proargtypes FROM pg_proc WHERE proname IN ('nothing_much', 'note', 'pi') ORDER BY 1},
 );
 
 same_always($_, $values{$_}) foreach sort keys %values;
 
+foreach my $type ('int2vector', 'oidvector')
+{
+	foreach my $value ('', '7 8')
+	{
+		same("a parameter '$value' of type $type",
+			sub { bind_as($_[0]->parse('', "SELECT \$1::$type, ARRAY[\$1], i FROM a ORDER BY i"), '', '', 1, $value)->execute('')->sync });
+		same("a parameter '$value' of type $type, EXECUTE",
+			"PREPARE p ($type) AS SELECT \$1, i FROM a; EXECUTE p('$value'); DEALLOCATE p");
+	}
+}
 foreach my $value ('', 'a | (b | c)')
 {
 	same("a parameter '$value'",
