@@ -8,7 +8,7 @@
 #   make test T=test/t/010_x.pl     one TAP test (or REGRESS=, ISOLATION=, CONSISTENCY=)
 #   make torture SECONDS=3600       the consistency checker with faults, for an hour;
 #                           SEED=, MIX="lag cut", LEVELS="strong session", VERBOSE=1
-#   make check-core         PostgreSQL's own tests with tcs on every node (an hour);
+#   make check-core         PostgreSQL's own tests with tcs on every node (1 to 3 hours);
 #                           PG=, SUITES=, MODES=, see test/core/README.md
 #   make demo               a throwaway primary with two standbys, narrated
 #   make bench              the benchmark
