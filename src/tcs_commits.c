@@ -168,3 +168,25 @@ tcs_commits_under_way(XLogRecPtr upto)
 	}
 	return prepared_under_way();
 }
+
+/*
+ * The position up to which tcs_commits_under_way() would say no, at most "upto";
+ * InvalidXLogRecPtr if that is not known.
+ */
+XLogRecPtr
+tcs_commits_done_up_to(XLogRecPtr upto)
+{
+	int			me = tcs_my_proc_number_compat();
+
+	for (int i = 0; i < MaxBackends; i++)
+	{
+		XLogRecPtr	bound;
+
+		if (i == me)
+			continue;
+		bound = pg_atomic_read_u64(&commit_bounds[i]);
+		if (bound != 0 && bound < upto)
+			upto = bound;
+	}
+	return upto <= TCS_LOWEST_BOUND || prepared_under_way() ? InvalidXLogRecPtr : upto;
+}

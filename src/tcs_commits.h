@@ -15,6 +15,7 @@
 extern void tcs_commits_enter(void);
 extern void tcs_commits_leave(void);
 extern bool tcs_commits_under_way(XLogRecPtr upto);
+extern XLogRecPtr tcs_commits_done_up_to(XLogRecPtr upto);
 
 extern Size tcs_commits_shmem_size(void);
 extern void tcs_commits_shmem_init(void *ptr, bool found);

@@ -283,6 +283,22 @@ is_misplaced_snapshot(const TcsUnmet *unmet)
 		(unmet->req.level == TCS_LEVEL_SNAPSHOT || tcs_gate_isolation_is_by_level());
 }
 
+/* What is known of a snapshot that is too old, as a detail line. */
+static void
+describe_snapshot(const TcsUnmet *unmet)
+{
+	if (unmet->imported)
+		errdetail("The snapshot was imported, and nothing is known of what it includes.");
+	else if (unmet->req.needed.lsn != InvalidXLogRecPtr &&
+			 !tcs_position_reached(unmet->req.needed, unmet->proof.at))
+		errdetail("Needed " TCS_LSN_FMT ", the snapshot is known to include " TCS_LSN_FMT ".",
+				  LSN_FORMAT_ARGS(unmet->req.needed.lsn),
+				  LSN_FORMAT_ARGS(unmet->proof.at.lsn));
+	else
+		errdetail("The snapshot is known to include " TCS_LSN_FMT ", and the primary had acknowledged more by the moment asked for, or has not answered.",
+				  LSN_FORMAT_ARGS(unmet->proof.at.lsn));
+}
+
 static int
 report_snapshot(const TcsUnmet *unmet)
 {
@@ -300,7 +316,7 @@ report_snapshot(const TcsUnmet *unmet)
 				  LSN_FORMAT_ARGS(unmet->proof.at.lsn));
 		return errhint("Set level and token before the transaction, or before its first query; they are in force for the next one.");
 	}
-	if (unmet->rules_changed)
+	if (unmet->rules_changed && !unmet->fixed)
 	{
 		errmsg("could not serialize access: the rules have changed while the statement ran");
 		errdetail("What it reads is to be read at level \"%s\" now.", tcs_level_name(unmet->req.level));
@@ -313,13 +329,22 @@ report_snapshot(const TcsUnmet *unmet)
 				  tcs_level_name(unmet->req.level));
 		return errhint("Set level and token before the calling statement, or make a rule for the function that reads.");
 	}
-	errmsg("could not serialize access: the transaction's snapshot is older than what a read at level \"%s\" needs",
+	if (unmet->retry_helps)
+	{
+		errmsg("could not serialize access: the transaction's snapshot is older than what a read at level \"%s\" needs",
+			   tcs_level_name(unmet->req.level));
+		describe_snapshot(unmet);
+		return errhint("Retry the transaction.");
+	}
+	errmsg("a read at level \"%s\" came too late in its transaction",
 		   tcs_level_name(unmet->req.level));
-	if (unmet->req.needed.lsn != InvalidXLogRecPtr)
-		errdetail("Needed " TCS_LSN_FMT ", the snapshot is known to include " TCS_LSN_FMT ".",
-				  LSN_FORMAT_ARGS(unmet->req.needed.lsn),
-				  LSN_FORMAT_ARGS(unmet->proof.at.lsn));
-	return errhint("Retry the transaction, with level and token set before its first query.");
+	describe_snapshot(unmet);
+	if (unmet->imported)
+		return errhint("Where snapshots are imported, set tcs.read_level to \"eventual\", and check freshness in the session that exports.");
+	if (!unmet->fixed)
+		return errhint("Read by a statement of its own.");
+	return errhint("Set tcs.read_level to \"%s\", and the session token, before the transaction's first query: a rule or hint of a later statement cannot renew the snapshot.",
+				   tcs_level_name(unmet->req.level));
 }
 
 static int
@@ -353,9 +378,11 @@ sqlstate_of(const TcsUnmet *unmet)
 		case TCS_REASON_SNAPSHOT:
 			if (is_misplaced_snapshot(unmet))
 				return ERRCODE_ACTIVE_SQL_TRANSACTION;
-			return unmet->nested && !unmet->rules_changed && !IsolationUsesXactSnapshot() ?
-				ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE :
-				ERRCODE_T_R_SERIALIZATION_FAILURE;
+			if (unmet->nested && !IsolationUsesXactSnapshot())
+				return unmet->rules_changed ? ERRCODE_T_R_SERIALIZATION_FAILURE :
+					ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+			return unmet->retry_helps ? ERRCODE_T_R_SERIALIZATION_FAILURE :
+				ERRCODE_ACTIVE_SQL_TRANSACTION;
 		case TCS_REASON_BLOCKING:
 			return ERRCODE_T_R_DEADLOCK_DETECTED;
 		case TCS_REASON_NO_QUORUM:

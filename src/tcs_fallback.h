@@ -26,6 +26,10 @@ typedef struct TcsUnmet
 	bool		in_recovery;
 	bool		nested;			/* inside a function */
 	bool		rules_changed;	/* since the statement that calls it came */
+	/* of a snapshot that is too old: */
+	bool		fixed;			/* it is that of the transaction */
+	bool		imported;		/* and somebody else's */
+	bool		retry_helps;	/* the same would be served now */
 	bool		may_relax;		/* the emergency valve may lower tcs_choice,
 								 * which it was made for */
 	bool		token_only;		/* of which no more than the token counts */

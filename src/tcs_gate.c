@@ -15,9 +15,13 @@
  *		second: what is replayed in between is in the snapshot as well.
  *
  *		REPEATABLE READ: the snapshot of the transaction is fixed by its first
- *		query, so the requirement is compared with what was proved before that,
- *		and what is not met is an error, 40001 (25001 at level "snapshot").  BEGIN and SET come to the gate
- *		while there is no snapshot yet, and wait.  The first statement of a
+ *		query, so the requirement is compared with what was proved before that.
+ *		BEGIN and SET come to the gate while there is no snapshot yet, note what
+ *		is proved, whatever is asked for, and wait if need be.  What a later
+ *		statement asks for may be met by that.  An answer of the primary that
+ *		comes later can also prove the snapshot fresh: if it names no more than
+ *		the snapshot is known to include.  What is not met is an error: 40001 if a
+ *		transaction that begins now would be served, else 25001.  The first statement of a
  *		transaction may still change snapshots (see tcs_swap.c): in autocommit,
  *		and after COMMIT AND CHAIN, no hook comes before the snapshot is taken.
  *
@@ -372,6 +376,108 @@ note_transaction(const TcsContext *context)
 }
 
 /*
+ * Note what is proved of all snapshots taken from now on.  Both halves are
+ * facts that stay true, so each may be kept if the new one is older.
+ */
+static void
+raise_proof(TcsProof *proof, const TcsProof *newer)
+{
+	if (newer->at.tli >= proof->at.tli && newer->at.lsn >= proof->at.lsn)
+		proof->at = newer->at;
+	proof->fresh_at = Max(proof->fresh_at, newer->fresh_at);
+}
+
+/* Note what is proved of every snapshot taken from now on. */
+void
+tcs_gate_note_proof(void)
+{
+	TcsProof	proof = {0};
+
+	if (RecoveryInProgress())
+		tcs_fresh_prove(NULL, &proof);
+	else
+	{
+		proof.at.tli = GetWALInsertionTimeLine();
+		proof.at.lsn = tcs_commits_done_up_to(GetXLogInsertRecPtr());
+		if (proof.at.lsn == InvalidXLogRecPtr)
+			return;
+		note_acknowledged(proof.at);
+	}
+	raise_proof(&tcs_gate.proof, &proof);
+}
+
+/*
+ * After BEGIN or SET in a REPEATABLE READ transaction: note what is proved of its
+ * snapshot, as long as it has none.  What it reads later may ask for that.
+ */
+void
+tcs_gate_prove_transaction(void)
+{
+	TcsContext	context = {.arrival = tcs_now()};
+
+	if (FirstSnapshotSet)
+		return;
+	tcs_gate_note_proof();
+	note_transaction(&context);
+	xact.proof = tcs_gate.proof;
+	xact.acknowledged = tcs_gate.acknowledged;
+}
+
+/*
+ * The snapshot of the transaction is fixed, and not yet known to be as fresh as is
+ * asked for.  It is if the primary, asked since, names no more than the snapshot
+ * is known to include.  With "wait" an answer is waited for, but not replay.
+ * Returns whether all that is asked for is proved now, and was not before.
+ */
+static bool
+prove_fixed_snapshot(const TcsSite *site, const TcsRequirement *req, bool wait)
+{
+	TcsPosition included = xact.proof.at;
+	int64		deadline = 0;
+	TcsAnswer	answer;
+
+	if (site->kind == TCS_SITE_BARE || site->explain_only || req->fresh_after == 0 ||
+		req->reason != TCS_REASON_NONE || included.lsn == InvalidXLogRecPtr ||
+		xact.proof.fresh_at >= req->fresh_after || !RecoveryInProgress())
+		return false;
+	if (wait)
+		deadline = tcs_choice.max_wait < 0 ? PG_INT64_MAX :
+			tcs_now() + (int64) tcs_choice.max_wait * 1000;
+	if (tcs_wait_for_answer(req->fresh_after, deadline, &answer) != TCS_WAIT_MET ||
+		answer.at.tli != included.tli || answer.at.lsn > included.lsn)
+		return false;
+	xact.proof.fresh_at = answer.asked_at;
+	return tcs_requirement_met(req, &xact.proof);
+}
+
+/*
+ * A snapshot is too old, and cannot be replaced.  Would the same be served if it
+ * were tried again now?
+ */
+static bool
+retry_would_help(const TcsUnmet *facts)
+{
+	TcsRequirement req = facts->req;
+	TcsProof	proof;
+
+	if (facts->imported)
+		return false;
+	/* the plan is what is too old */
+	if (tcs_requirement_is_empty(&req) || tcs_requirement_met(&req, &facts->proof))
+		return true;
+	if (!facts->in_recovery)
+		return !tcs_commits_under_way(req.needed.lsn);
+	/* what the primary acknowledges meanwhile would be too new again */
+	if (tcs_requirement_rank(&req) >= tcs_level_rank(TCS_LEVEL_STRONG))
+		return false;
+	/* the moment would be a later one */
+	if (req.fresh_after != 0 && facts->fixed)
+		req.fresh_after += tcs_now() - xact.arrival;
+	tcs_fresh_prove(NULL, &proof);
+	return tcs_requirement_met(&req, &proof);
+}
+
+/*
  * Is this a session without a token on a standby where that is not accepted?  Then
  * what is met by one statement says nothing of the next.
  */
@@ -427,18 +533,6 @@ settle(const TcsRequirement *req)
 		tcs_gate.max_age = (int64) tcs_choice.max_staleness * 1000;
 	else
 		tcs_gate.settled = 0;
-}
-
-/*
- * Note what is proved of all snapshots taken from now on.  Both halves are
- * facts that stay true, so each may be kept if the new one is older.
- */
-static void
-raise_proof(TcsProof *proof, const TcsProof *newer)
-{
-	if (newer->at.tli >= proof->at.tli && newer->at.lsn >= proof->at.lsn)
-		proof->at = newer->at;
-	proof->fresh_at = Max(proof->fresh_at, newer->fresh_at);
 }
 
 /* Is this a statement that reads, as far as counters are concerned? */
@@ -1290,12 +1384,17 @@ tcs_gate_pass_slowly(TcsSite *site)
 	facts.in_recovery = context.in_recovery;
 	facts.nested = site->kind == TCS_SITE_NESTED;
 	facts.rules_changed = site->rules_changed;
+	facts.fixed = fixed;
+	facts.imported = fixed && xact.imported;
 	facts.now = context.arrival;
+	tcs_requirement_make(level, &context, &facts.req);
 	if (fixed)
+	{
+		(void) prove_fixed_snapshot(site, &facts.req, false);
 		facts.proof = xact.proof;
+	}
 	else if (!site->resumed)
 		facts.proof = tcs_gate.proof;
-	tcs_requirement_make(level, &context, &facts.req);
 	met = tcs_requirement_is_empty(&facts.req) ||
 		tcs_requirement_met(&facts.req, &facts.proof);
 	if (site->kind == TCS_SITE_QUERY && !fixed && plan_is_void())
@@ -1363,6 +1462,8 @@ tcs_gate_pass_slowly(TcsSite *site)
 		facts.proof.at = context.at;
 		fail(site, &context, &facts);
 	}
+	else if (fixed && prove_fixed_snapshot(site, &facts.req, true))
+		tcs_gate_pass_slowly(site);
 	else if (fixed || !tcs_swap_is_possible(site))
 	{
 		facts.reason = TCS_REASON_SNAPSHOT;
@@ -1371,6 +1472,13 @@ tcs_gate_pass_slowly(TcsSite *site)
 		{
 			facts.reason = reason_for(&facts, TCS_WAIT_TIMEOUT);
 			facts.waited_us = gave_up.waited_us;
+		}
+		else
+		{
+			facts.retry_helps = retry_would_help(&facts);
+			/* then what is tried again finds that proved */
+			if (facts.retry_helps)
+				tcs_gate_note_proof();
 		}
 		fail(site, &context, &facts);
 	}

@@ -124,6 +124,8 @@ extern void tcs_gate_unsettle(void);
 extern void tcs_gate_void_plan(void);
 extern void tcs_gate_note_own_commit(TcsPosition at);
 extern void tcs_gate_snapshot_imported(void);
+extern void tcs_gate_note_proof(void);
+extern void tcs_gate_prove_transaction(void);
 extern void tcs_gate_fix_isolation(void);
 extern bool tcs_gate_isolation_is_by_level(void);
 extern void tcs_gate_note_snapshot_use(void);

@@ -866,6 +866,7 @@ typedef enum TcsAfterwards
 {
 	TCS_AFTER_NOTHING,
 	TCS_AFTER_BEGIN,
+	TCS_AFTER_CHAIN,
 	TCS_AFTER_SET,
 	TCS_AFTER_SNAPSHOT_IMPORT,
 	TCS_AFTER_RENAME
@@ -879,8 +880,9 @@ decide_afterwards(Node *statement)
 	{
 		TransactionStmtKind kind = ((TransactionStmt *) statement)->kind;
 
-		return kind == TRANS_STMT_BEGIN || kind == TRANS_STMT_START ?
-			TCS_AFTER_BEGIN : TCS_AFTER_NOTHING;
+		if (kind == TRANS_STMT_BEGIN || kind == TRANS_STMT_START)
+			return TCS_AFTER_BEGIN;
+		return ((TransactionStmt *) statement)->chain ? TCS_AFTER_CHAIN : TCS_AFTER_NOTHING;
 	}
 	if (IsA(statement, VariableSetStmt))
 	{
@@ -924,14 +926,23 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable)
 		case TCS_AFTER_SNAPSHOT_IMPORT:
 			tcs_gate_snapshot_imported();
 			return;
+		case TCS_AFTER_CHAIN:
+			/* the next transaction has no BEGIN that could do so */
+			if (IsolationUsesXactSnapshot())
+				tcs_gate_note_proof();
+			return;
 		case TCS_AFTER_BEGIN:
-			site.token_only = !IsolationUsesXactSnapshot();
+			if (IsolationUsesXactSnapshot())
+				tcs_gate_prove_transaction();
+			else
+				site.token_only = true;
 			/* a redundant BEGIN, or one behind other statements */
 			site.holding = was_in_block;
 			break;
 		case TCS_AFTER_SET:
 			if (!IsTransactionBlock() || !IsolationUsesXactSnapshot() || FirstSnapshotSet)
 				return;
+			tcs_gate_prove_transaction();
 			if (tcs_guc_redirected() != NULL)
 				tcs_gate_await_redirected(tcs_guc_redirected());
 			/* earlier statements of the block may have taken locks */

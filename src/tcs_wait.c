@@ -404,6 +404,45 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 }
 
 /*
+ * Wait for an answer of the primary that was asked for at or after an instant,
+ * whether replay has come to it or not.  Ends at once if the primary is known to
+ * give none.
+ *
+ * The caller may hold a snapshot and locks, as for a confirmation, but not for
+ * long.
+ */
+TcsWaitResult
+tcs_wait_for_answer(int64 asked_after, int64 deadline, TcsAnswer *answer)
+{
+	int64		started = tcs_now();
+
+	deadline = Min(deadline, started + TCS_HOLDING_CAP_US);
+	for (;;)
+	{
+		TcsSleep	sleep = {.kind = TCS_SLEEP_ANSWER,.since = started};
+		int64		timeout_us;
+
+		if (tcs_fresh_target(asked_after, answer))
+			return TCS_WAIT_MET;
+		if (!RecoveryInProgress())
+			return TCS_WAIT_NOT_IN_RECOVERY;
+		if (ConfigReloadPending && !tcs_queue_enabled())
+			return TCS_WAIT_DISABLED;
+		if (tcs_relax_began_after(started))
+			return TCS_WAIT_RELAXED;
+		timeout_us = deadline - tcs_now();
+		if (timeout_us <= 0 || why_no_answer() != NULL)
+			return TCS_WAIT_TIMEOUT;
+		tcs_queue_sleep(&sleep, timeout_us);
+		if (sleep.answer.asked_at != 0 && sleep.answer.asked_at >= asked_after)
+		{
+			*answer = sleep.answer;
+			return TCS_WAIT_MET;
+		}
+	}
+}
+
+/*
  * Wait until the primary's quorum has confirmed something.  *confirmed is what it
  * has, however the wait ends.
  *

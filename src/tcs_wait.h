@@ -29,6 +29,8 @@ typedef enum TcsWaitResult
 extern TcsWaitResult tcs_wait_for_replay(TcsRequirement *req, int64 deadline,
 										 bool holding, const char **hopeless,
 										 TcsProof *proof);
+extern TcsWaitResult tcs_wait_for_answer(int64 asked_after, int64 deadline,
+										 TcsAnswer *answer);
 extern TcsWaitResult tcs_wait_for_confirmation(const TcsConfirmation *wanted,
 											   int64 deadline,
 											   TcsConfirmed *confirmed);

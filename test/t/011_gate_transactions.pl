@@ -3,10 +3,12 @@
 # The gate and transactions.  In READ COMMITTED each statement of a block is as
 # fresh as the settings in force at that moment ask: in savepoints, after
 # ROLLBACK TO, after errors at any depth, after COMMIT AND CHAIN, and when SET
-# is rolled back.  In REPEATABLE READ a block waits while it has no snapshot,
-# and once it has one, what that snapshot is not known to include is 40001: also
-# after a savepoint, with an imported snapshot, and though the standby itself
-# has caught up meanwhile.  Nothing is ever silently stale.
+# is rolled back.  In REPEATABLE READ a block waits while it has no snapshot.
+# Once it has one, what that is known to include is served, also where nothing
+# was asked for before.  The rest is 40001 where the same transaction would be
+# served if it were tried again, and 25001 where it would not: also after a
+# savepoint, with an imported snapshot, and though the standby itself has caught
+# up meanwhile.  Nothing is ever silently stale.
 
 use strict;
 use warnings;
@@ -402,6 +404,13 @@ waits('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ',
 at_once($read, $v, 'RR: strong, then SET TRANSACTION');
 run('COMMIT', 'RESET tcs.read_level');
 
+# From here on the worker asks only for who waits, so that it is known which
+# transactions an answer lies before: a transaction's
+# moment is its BEGIN.
+$standby->safe_psql('postgres', 'ALTER SYSTEM SET tcs.probe_interval = 0');
+$standby->reload;
+$look->poll('SELECT last_answer_age_ms > 1000 FROM tcs.status()') or die 'the worker goes on asking';
+
 foreach my $case (
 	[ 'SET LOCAL', $begin, q{SET LOCAL tcs.session_token = 'TOKEN'} ],
 	[
@@ -447,15 +456,54 @@ run('COMMIT AND CHAIN');
 waits($read, $v, 'RR: the first query after COMMIT AND CHAIN at strong');
 run('COMMIT');
 
+# Nothing was asked for when the transaction began, and yet its snapshot is known
+# to have what was replayed by then.
+foreach my $case (
+	[ 'a token', q{SET tcs.session_token = 'TOKEN'} ],
+	[ 'strong', q{SET tcs.read_level = 'strong'} ],
+	[ 'strong by a hint', 'SELECT 1', '/* tcs(strong) */ ' ],
+	[ 'bounded', q{SET tcs.read_level = 'bounded'} ],
+	[ 'no staleness', q{SET tcs.read_level = 'bounded'; SET tcs.max_staleness = 0} ],
+	[ 'no lag', q{SET tcs.read_level = 'bounded'; SET tcs.max_lag = 0} ])
+{
+	my ($name, $set, $hint) = @$case;
+
+	foreach my $start ($begin, 'BEGIN; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ',
+		"$begin; $read; COMMIT AND CHAIN")
+	{
+		fresh_client();
+		move_on();
+		run($start, $read, $set =~ s/TOKEN/$token/r);
+		# it may wait for an answer, but not for replay
+		is(outcome($c->query(($hint // '') . $read)), $v, "RR: $name after the first query of \"$start\"");
+		run('ROLLBACK');
+	}
+}
+
+# 40001 says that a retry helps.
+fresh_client();
+run($begin, $read);
+move_on();
+run(set_token());
+at_once($read, '40001', 'RR: replayed after the transaction began');
+run('ROLLBACK', q{SET tcs.session_token = ''}, $begin, $read, set_token());
+at_once($read, $v, 'RR: tried again, it is served');
+run('ROLLBACK', q{SET tcs.session_token = ''}, $begin, $read);
+fall_behind();
+run(set_token());
+at_once($read, '25001', 'RR: not replayed yet, so that it would be in vain');
+run('ROLLBACK');
+catch_up();
+
 # Too late: whatever the standby has by now, the snapshot is not known to.
 foreach my $case (
-	[ 'SET', q{SET tcs.session_token = 'TOKEN'} ],
-	[ 'SET LOCAL', q{SET LOCAL tcs.session_token = 'TOKEN'} ],
-	[ 'set_config', q{SELECT set_config('tcs.session_token', 'TOKEN', false)} ],
-	[ 'strong', q{SET tcs.read_level = 'strong'} ],
-	[ 'bounded', q{SET tcs.read_level = 'bounded'; SET tcs.max_staleness = 0} ])
+	[ 'SET', q{SET tcs.session_token = 'TOKEN'}, '40001' ],
+	[ 'SET LOCAL', q{SET LOCAL tcs.session_token = 'TOKEN'}, '40001' ],
+	[ 'set_config', q{SELECT set_config('tcs.session_token', 'TOKEN', false)}, '40001' ],
+	[ 'strong', q{SET tcs.read_level = 'strong'}, '25001' ],
+	[ 'bounded', q{SET tcs.read_level = 'bounded'; SET tcs.max_staleness = 0}, '25001' ])
 {
-	my ($name, $how) = @$case;
+	my ($name, $how, $state) = @$case;
 
 	foreach my $first ($read, 'DECLARE x CURSOR FOR SELECT v FROM t')
 	{
@@ -466,9 +514,9 @@ foreach my $case (
 		move_on();
 		$set =~ s/TOKEN/$token/g;
 		run($set);
-		at_once($read, '40001', "RR: $name after \"$first\"");
+		is(outcome($c->query($read)), $state, "RR: $name after \"$first\"");
 		run('ROLLBACK TO a', $set);
-		at_once($read, '40001', 'RR: the same again after ROLLBACK TO');
+		is(outcome($c->query($read)), $state, 'RR: the same again after ROLLBACK TO');
 		run('ROLLBACK TO a');
 		is($c->ok_query('SHOW transaction_isolation'),
 			'repeatable read', 'RR: in the same transaction');
@@ -552,15 +600,15 @@ foreach my $state ('before the token', 'that has the token')
 	run($begin, "SET TRANSACTION SNAPSHOT '$exported'");
 	at_once($read, $had, "RR: an imported snapshot $state is read from");
 	run(set_token());
-	at_once($read, '40001', 'RR: but is not known to be fresh');
+	at_once($read, '25001', 'RR: but is not known to be fresh');
 	run('ROLLBACK', set_token(), $begin,
 		"SET TRANSACTION SNAPSHOT '$exported'");
-	at_once($read, '40001', 'RR: also when the token was there before');
+	at_once($read, '25001', 'RR: also when the token was there before');
 	run('ROLLBACK', $begin);
 	at_once($read, $v, 'RR: while its own snapshot is');
 	run('ROLLBACK', q{SET tcs.session_token = ''}, q{SET tcs.read_level = 'strong'},
 		$begin, "SET TRANSACTION SNAPSHOT '$exported'");
-	at_once($read, '40001', 'RR: nor is it for strong');
+	at_once($read, '25001', 'RR: nor is it for strong');
 	run('ROLLBACK', q{SET tcs.read_level = 'eventual'},
 		$begin, "SET TRANSACTION SNAPSHOT '$exported'");
 	at_once($read, $had, 'RR: eventual does not mind');
@@ -622,7 +670,7 @@ foreach my $level ('session', 'strong')
 			$c->extended($read)->extended($read)->sync;
 		}
 		like(outcome($look->release($c)),
-			qr/^(?:$v|40001)$/, "RR by default, $level: two reads in a $kind");
+			qr/^(?:$v|40001|25001)$/, "RR by default, $level: two reads in a $kind");
 		catch_up();
 		run(set_token()) if $level eq 'session';
 		fall_behind();

@@ -41,6 +41,12 @@ wait_for_replay($primary, $_) foreach ($first, $second);
 	my ($read) = $reader->query('SELECT v FROM t');
 	is($read->{state}, '40001', '... is not what a later token asks for');
 	$reader->query('ROLLBACK');
+	$reader->ok_query(q{SET tcs.session_token = ''});
+	$reader->ok_query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+	$reader->ok_query('SELECT v FROM t');
+	$reader->ok_query("SET tcs.session_token = '$token'");
+	is($reader->ok_query('SELECT v FROM t'), '1', '... and is that when the transaction is tried again');
+	$reader->query('ROLLBACK');
 
 	# what a session wrote before is in its snapshot
 	$own->ok_query('UPDATE t SET v = 2');

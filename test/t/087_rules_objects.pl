@@ -314,7 +314,8 @@ everywhere('INSERT INTO t SELECT generate_series(1, 1000)');
 	$block->ok_query('SELECT count(*) FROM t');
 	like($block->ok_query($look), qr/^strong by $rule/, 'in a transaction block');
 	($result) = $repeatable->query('SELECT count(*) FROM t');
-	is($result->{state}, '40001', 'in REPEATABLE READ the snapshot is too old for it');
+	# an answer that came before the rule can prove it
+	like($result->{state}, qr/^(?:00000|25001)$/, 'in REPEATABLE READ the snapshot may be too old for it');
 	$repeatable->ok_query('ROLLBACK');
 	everywhere(q{SELECT tcs.drop_rule('t')});
 	$session->ok_query('EXECUTE p');
