@@ -688,6 +688,10 @@ fail(const TcsSite *site, const TcsContext *context, TcsUnmet *facts)
 	{
 		if (waits_briefly(site, facts))
 			return;
+		/* the statement itself can give its locks back, and wait on */
+		if (site->kind == TCS_SITE_PLANNER && facts->reason == TCS_REASON_BLOCKING &&
+			tcs_gate_statement_is_sole())
+			return;
 		gave_up.lxid = tcs_swap_transaction();
 		gave_up.generation = tcs_settings_generation;
 		gave_up.waited_us = facts->waited_us;
@@ -1029,6 +1033,17 @@ can_redirect(const TcsSite *site, const TcsUnmet *facts)
 }
 
 /*
+ * Is it a utility statement that holds nothing but the locks of its own analysis,
+ * and can give them back?  It is analysed anew then.
+ */
+static bool
+gives_back_locks(const TcsSite *site)
+{
+	return site->kind == TCS_SITE_UTILITY && site->holding &&
+		tcs_gate_statement_is_sole() && !HaveRegisteredOrActiveSnapshot();
+}
+
+/*
  * Wait until the requirement is met, or redirect the statement.
  *
  * Where it can be redirected, the wait is shorter, and given up when it is known
@@ -1069,7 +1084,13 @@ wait_or_redirect(TcsSite *site, TcsContext *context, TcsUnmet *facts,
 		if (tcs_redirect_try(site, context, facts, deadline_after(tcs_redirect_timeout)))
 			return TCS_WAIT_REDIRECTED;
 	}
-	if (result == TCS_WAIT_BLOCKING)
+	if (gives_back_locks(site))
+	{
+		tcs_swap_release_locks(site);
+		site->locks_released = true;
+		holding = false;
+	}
+	else if (result == TCS_WAIT_BLOCKING)
 		return result;
 	/* it is refused, for a reason that the primary may have told */
 	if (facts->req.reason != TCS_REASON_NONE)
@@ -1131,7 +1152,9 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 		deadline = 0;
 
 	tcs_swap_drop_snapshot(site);
-	holding = site->holding || HaveRegisteredOrActiveSnapshot() ||
+	/* what may run elsewhere is analysed here, so it keeps its locks until then */
+	holding = (site->holding && (may_redirect || !gives_back_locks(site))) ||
+		HaveRegisteredOrActiveSnapshot() ||
 		(site->kind != TCS_SITE_BARE && !sole);
 
 	/* if the first look is enough, nothing need be given back */
@@ -1141,7 +1164,8 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 		tcs_fresh_prove(NULL, &facts->proof);
 		if (!tcs_requirement_met(&facts->req, &facts->proof))
 		{
-			site->locks_released = !holding && site->kind == TCS_SITE_QUERY;
+			site->locks_released = !holding &&
+				(site->kind == TCS_SITE_QUERY || gives_back_locks(site));
 			if (site->locks_released)
 				tcs_swap_release_locks(site);
 			if (site->kind != TCS_SITE_BARE)

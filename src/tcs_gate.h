@@ -45,9 +45,10 @@ typedef struct TcsSite
 	bool		explain_only;	/* UTILITY: EXPLAIN that does not run it */
 	bool		token_only;		/* BARE: check nothing but the token */
 	bool		fix_snapshot;	/* its new snapshot is to be the transaction's */
-	bool		holding;		/* the session may hold what replay needs */
+	bool		holding;		/* the session may hold what replay needs;
+								 * UTILITY: locks of its own analysis */
 	bool		had_hold_snapshot;	/* the portal kept it */
-	bool		locks_released; /* QUERY: for a wait, or for its run elsewhere */
+	bool		locks_released; /* for a wait, or for its run elsewhere */
 	bool		redirected;		/* QUERY: its plan is replaced */
 	TcsArmed   *armed;			/* UTILITY: the plan of its query will be */
 	bool		rules_changed;	/* NESTED: since its statement came */

@@ -831,8 +831,9 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 		site.holding |= tcs_choice_of_utility(pstmt, source);
 		pass_gate(&site);
 		*armed = site.armed;
-		if (unlikely(known != SharedInvalidMessageCounter) &&
-			TransactionStartedDuringRecovery() &&
+		if (unlikely(site.locks_released ||
+					 (known != SharedInvalidMessageCounter &&
+					  TransactionStartedDuringRecovery())) &&
 			(utility_holds_locks(statement) || IsA(statement, CallStmt)))
 			pstmt = tcs_swap_reanalyze_utility(pstmt, source, params, query_env);
 	}
