@@ -141,6 +141,8 @@ describe_staleness(const TcsUnmet *unmet)
 static const char *
 describe_missing_token(const TcsUnmet *unmet)
 {
+	if (unmet->req.token_dropped)
+		return " The session token was dropped, so this is read as at level \"strong\".";
 	return unmet->req.as_strong ?
 		" The session was handed no token, so this is read as at level \"strong\"." : "";
 }
@@ -474,6 +476,25 @@ tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at)
 					   describe_staleness(unmet)) :
 			 errdetail("The freshness of this standby is not known.")));
 	/* if nobody was to see it, the hook was not called */
+	client_only = false;
+}
+
+/* Tell the client that its token is gone, and why. */
+void
+tcs_fallback_warn_dropped(const TcsUnmet *unmet)
+{
+	const TcsRequirement *req = &unmet->req;
+
+	client_only = true;
+	ereport(WARNING,
+			(errcode(req->reason == TCS_REASON_FOREIGN ? ERRCODE_TCS_FOREIGN_CLUSTER :
+					 ERRCODE_TCS_LOST_IN_FAILOVER),
+			 errmsg("a session token that cannot be served was dropped"),
+			 req->reason == TCS_REASON_FOREIGN ?
+			 errdetail("It was made by a cluster with another system identifier.") :
+			 errdetail("It names " TCS_LSN_FMT " of timeline %u, which is not part of this server's history: the write was lost in a failover or crash.",
+					   LSN_FORMAT_ARGS(req->token_at.lsn), req->token_at.tli),
+			 errhint("Check whether the last write is there.  What follows is read as at level \"strong\", once.")));
 	client_only = false;
 }
 

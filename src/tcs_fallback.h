@@ -56,6 +56,7 @@ extern TcsVerdict tcs_fallback_decide(const TcsFallback *fallback,
 									  TcsLevel *served_at);
 extern void tcs_fallback_error(const TcsUnmet *unmet);
 extern void tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at);
+extern void tcs_fallback_warn_dropped(const TcsUnmet *unmet);
 extern void tcs_fallback_warn_relaxed(TcsLevel asked, TcsLevel served_at);
 extern void tcs_fallback_install_hooks(void);
 

@@ -340,6 +340,53 @@ tcs_gate_build_context(TcsContext *context, const TcsToken *token)
 	context->history = tcs_history_get(context->at.tli);
 }
 
+/* Is this a statement that reads, as far as counters are concerned? */
+static bool
+site_is_read(const TcsSite *site)
+{
+	return site->kind == TCS_SITE_QUERY || site->kind == TCS_SITE_UTILITY ||
+		site->kind == TCS_SITE_CALL;
+}
+
+/* Can no node of this history serve the token, now or later? */
+static bool
+is_lost(TcsReason reason)
+{
+	return reason == TCS_REASON_LOST || reason == TCS_REASON_FOREIGN;
+}
+
+/*
+ * The token is lost, and the client wants rather to go on without: drop it, and ask
+ * for what "strong" does in its place.  That has all that was acknowledged, so it
+ * can miss nothing that is still there.  Returns whether that is so.
+ *
+ * A hint's token is its statement's alone; behind it the session's counts.  BEGIN,
+ * SET and planning leave it to the statement to come, and inside a function it is
+ * too late to ask for more.
+ */
+static bool
+drop_lost_token(const TcsSite *site, TcsContext *context, TcsUnmet *facts)
+{
+	if (tcs_lost_token != TCS_LOST_TOKEN_DROP || !is_lost(facts->req.reason) ||
+		!site_is_read(site) || site->explain_only)
+		return false;
+	while (is_lost(facts->req.reason) && context->token != NULL)
+	{
+		tcs_fallback_warn_dropped(facts);
+		if (tcs_choice.token != NULL)
+			tcs_choice.token = NULL;
+		else
+			tcs_guc_drop_token();
+		context->token = tcs_choice_token();
+		context->token_handed = context->token != NULL && tcs_guc_token_is_handed();
+		context->token_dropped = true;
+		tcs_requirement_make(facts->req.level, context, &facts->req);
+	}
+	facts->reason = facts->req.reason;
+	facts->hopeless = NULL;
+	return true;
+}
+
 /* Read again what can have changed during a wait. */
 static void
 renew_context(TcsContext *context)
@@ -349,6 +396,7 @@ renew_context(TcsContext *context)
 	tcs_gate_build_context(context, old.token);
 	context->arrival = old.arrival;
 	context->is_confirmed = old.is_confirmed;
+	context->token_dropped = old.token_dropped;
 	if (old.without_token == TCS_WITHOUT_TOKEN_ACCEPT)
 		context->without_token = old.without_token;
 }
@@ -533,14 +581,6 @@ settle(const TcsRequirement *req)
 		tcs_gate.max_age = (int64) tcs_choice.max_staleness * 1000;
 	else
 		tcs_gate.settled = 0;
-}
-
-/* Is this a statement that reads, as far as counters are concerned? */
-static bool
-site_is_read(const TcsSite *site)
-{
-	return site->kind == TCS_SITE_QUERY || site->kind == TCS_SITE_UTILITY ||
-		site->kind == TCS_SITE_CALL;
 }
 
 /* Keep the facts for tcs.last_read(). */
@@ -883,6 +923,7 @@ decide_after_promotion(const TcsSite *site, TcsContext *context, TcsUnmet *facts
 	tcs_requirement_make(facts->req.level, context, &facts->req);
 	if (waited_for_answer)
 		require_former_primary(facts, context, began_on, answer.at);
+	(void) drop_lost_token(site, context, facts);
 	/* its quorum has been asked by nobody yet */
 	if (facts->req.confirm && facts->req.reason == TCS_REASON_NONE)
 	{
@@ -1173,6 +1214,11 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 		}
 	}
 	result = wait_or_redirect(site, context, facts, may_redirect, holding, deadline);
+	/* the token can be lost during the wait, and the primary can have said so */
+	if (ended_in_vain(result) && drop_lost_token(site, context, facts))
+		result = wait_or_redirect(site, context, facts, may_redirect,
+								  holding && !site->locks_released,
+								  deadline_after(tcs_choice.max_wait));
 	if (ended_in_vain(result))
 	{
 		TcsLevel	served_at;
@@ -1412,6 +1458,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 	facts.imported = fixed && xact.imported;
 	facts.now = context.arrival;
 	tcs_requirement_make(level, &context, &facts.req);
+	(void) drop_lost_token(site, &context, &facts);
 	if (fixed)
 	{
 		(void) prove_fixed_snapshot(site, &facts.req, false);
@@ -1592,6 +1639,8 @@ tcs_gate_token_is_reached(TcsLevel level)
 	tcs_requirement_make(level, &context, &req);
 	if (tcs_requirement_is_empty(&req))
 		return true;
+	if (is_lost(req.reason) && tcs_lost_token == TCS_LOST_TOKEN_DROP)
+		return !context.in_recovery;
 	if (!context.in_recovery)
 		return req.reason == TCS_REASON_NONE && !tcs_commits_under_way(req.needed.lsn);
 	tcs_fresh_prove(NULL, &proof);

@@ -34,6 +34,7 @@ int			tcs_report_token = TCS_REPORT_WRITES;
 int			tcs_hints = TCS_HINTS_ON;
 int			tcs_hint_errors = TCS_HINT_ERRORS_ERROR;
 int			tcs_without_token = TCS_WITHOUT_TOKEN_ACCEPT;
+int			tcs_lost_token = TCS_LOST_TOKEN_ERROR;
 int			tcs_max_staleness = 5000;
 int			tcs_max_lag = -1;
 int			tcs_max_wait = 1000;
@@ -94,6 +95,12 @@ static const struct config_enum_entry without_token_options[] = {
 	{"accept", TCS_WITHOUT_TOKEN_ACCEPT, false},
 	{"strong", TCS_WITHOUT_TOKEN_STRONG, false},
 	{"error", TCS_WITHOUT_TOKEN_ERROR, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry lost_token_options[] = {
+	{"error", TCS_LOST_TOKEN_ERROR, false},
+	{"drop", TCS_LOST_TOKEN_DROP, false},
 	{NULL, 0, false}
 };
 
@@ -226,6 +233,35 @@ bool
 tcs_guc_withdraw_token(void)
 {
 	return tcs_guc_set_token(&held_token->token, "");
+}
+
+/* Was the token in force set by SET LOCAL? */
+static bool
+token_is_local(void)
+{
+	int			n;
+	struct config_generic **settings = tcs_all_settings_compat(&n);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(settings[i]->name, "tcs.session_token") == 0)
+			return settings[i]->stack != NULL &&
+				(settings[i]->stack->state == GUC_LOCAL ||
+				 settings[i]->stack->state == GUC_SET_LOCAL);
+	}
+	return false;
+}
+
+/*
+ * Drop the session's token, as SET to '' would; after SET LOCAL for the transaction
+ * only, since the one before is another token.  Throws.
+ */
+void
+tcs_guc_drop_token(void)
+{
+	(void) set_config_option("tcs.session_token", "", PGC_USERSET, PGC_S_SESSION,
+							 token_is_local() ? GUC_ACTION_LOCAL : GUC_ACTION_SET,
+							 true, 0, false);
 }
 
 /*
@@ -486,6 +522,13 @@ define_client_settings(void)
 							 &tcs_without_token, TCS_WITHOUT_TOKEN_ACCEPT,
 							 without_token_options, PGC_USERSET, 0,
 							 check_sourced, assign_without_token, NULL);
+
+	DefineCustomEnumVariable("tcs.lost_token",
+							 "Sets what becomes of a token that was lost, or is of another cluster.",
+							 "\"error\" refuses what comes with it, \"drop\" empties it with a warning, and reads once as at level \"strong\".",
+							 &tcs_lost_token, TCS_LOST_TOKEN_ERROR,
+							 lost_token_options, PGC_USERSET, 0,
+							 NULL, NULL, NULL);
 
 	DefineCustomEnumVariable("tcs.report_token",
 							 "Sets when the server reports a new session token to the client.",

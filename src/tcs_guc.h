@@ -38,6 +38,13 @@ typedef enum TcsWithoutToken
 	TCS_WITHOUT_TOKEN_ERROR
 } TcsWithoutToken;
 
+/* What becomes of a token that was lost, or is of another cluster. */
+typedef enum TcsLostToken
+{
+	TCS_LOST_TOKEN_ERROR,
+	TCS_LOST_TOKEN_DROP
+} TcsLostToken;
+
 typedef enum TcsHintErrors
 {
 	TCS_HINT_ERRORS_ERROR,
@@ -50,6 +57,7 @@ extern TCS_LOCAL int tcs_report_token;
 extern TCS_LOCAL int tcs_hints;
 extern int	tcs_hint_errors;
 extern int	tcs_without_token;
+extern int	tcs_lost_token;
 extern int	tcs_max_staleness;	/* ms */
 extern int	tcs_max_lag;		/* kB, -1: off */
 extern int	tcs_max_wait;		/* ms, -1: for ever */
@@ -100,6 +108,7 @@ extern LocalTransactionId tcs_guc_level_set_in(void);
 extern int	tcs_guc_max_wait(void);
 extern bool tcs_guc_set_token(const TcsToken *token, const char *text);
 extern bool tcs_guc_withdraw_token(void);
+extern void tcs_guc_drop_token(void);
 extern void tcs_guc_overwrite_token(const TcsToken *token, const char *text);
 extern void tcs_guc_set_for_now(const char *name, const char *value);
 extern const char *tcs_guc_asker(void);

@@ -156,6 +156,11 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 static void
 require_without_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 {
+	if (context->token_dropped && tcs_level_rank(level) > 0)
+	{
+		req->as_strong = req->token_dropped = true;
+		return;
+	}
 	if (context->token_handed || !tcs_level_is_by_token(level))
 		return;
 	switch (context->without_token)

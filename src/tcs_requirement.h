@@ -18,6 +18,7 @@ typedef struct TcsContext
 	/* the client's side */
 	const TcsToken *token;		/* or NULL */
 	bool		token_handed;	/* by the client, for the session or this read */
+	bool		token_dropped;	/* it was lost: read as at level "strong" */
 	TcsWithoutToken without_token;
 	int64		max_staleness;	/* us */
 	int64		max_lag;		/* bytes, -1: off */
@@ -56,7 +57,8 @@ typedef struct TcsRequirement
 	TcsPosition token_at;		/* the whole of what the token names */
 	TimeLineID	made_on;		/* valid as long as the node is on this */
 	int64		fresh_after;	/* 0: none */
-	bool		as_strong;		/* for want of a token */
+	bool		as_strong;		/* for want of a token ... */
+	bool		token_dropped;	/* ... that was lost */
 	bool		confirm;		/* a quorum has to confirm what is shown */
 	TcsPosition target;			/* that a wait for fresh_after chose; for show */
 	bool		need_newest;	/* a lag bound, and no answer to count from */
