@@ -76,6 +76,7 @@ static int	first_host = 0;		/* where the search begins, modulo their
 static uint64 socket_serial = 0;
 static TcsIntake intake;		/* since connecting began, or since the last
 								 * question */
+static TcsGrowth growth;			/* since the connection was made */
 static bool has_answered;		/* the question on its way */
 static bool gave_way;			/* the server needs it for replication */
 static const char *failure;		/* general; NULL: the reason is in our own words */
@@ -437,6 +438,7 @@ advance_connecting(char *reason)
 		if (PQsetnonblocking(conn, 1) != 0)
 			return give_up(reason, NULL);
 		tcs_intake_begin(&intake, TCS_INTAKE_ANSWER);
+		tcs_growth_begin(&growth, TCS_GROWTH_WORKER);
 		state = TCS_CONN_IDLE;
 	}
 	return true;
@@ -491,6 +493,8 @@ read_input(char *reason)
 		if (tcs_intake_is_over(&intake))
 			return give_up(reason, "the server sent more than an answer");
 	}
+	if (intake.slow || tcs_growth_is_over(&growth))
+		return give_up(reason, "the server sent too much beside its answers");
 	if (PQstatus(conn) == CONNECTION_BAD)
 		return give_up(reason, NULL);
 	return true;

@@ -61,6 +61,7 @@ typedef struct Store
 	bool		as_text;
 	FmgrInfo   *functions;		/* of input or of receiving */
 	Oid		   *ioparams;
+	bool	   *ours;			/* to be received by tcs_receive.c */
 	Datum	   *values;
 	bool	   *nulls;
 	PGresult   *result;			/* whose rows are put there now */
@@ -176,6 +177,7 @@ make_store(Store *store, Portal portal, bool as_text)
 	store->ncolumns = desc->natts;
 	store->functions = palloc0(Max(desc->natts, 1) * sizeof(FmgrInfo));
 	store->ioparams = palloc0(Max(desc->natts, 1) * sizeof(Oid));
+	store->ours = palloc0(Max(desc->natts, 1) * sizeof(bool));
 	store->values = palloc0(Max(desc->natts, 1) * sizeof(Datum));
 	store->nulls = palloc0(Max(desc->natts, 1) * sizeof(bool));
 	store->row_context = AllocSetContextCreate(CurrentMemoryContext, "tcs row",
@@ -190,6 +192,7 @@ make_store(Store *store, Portal portal, bool as_text)
 		else
 			getTypeBinaryInputInfo(type, &function, &store->ioparams[i]);
 		fmgr_info(function, &store->functions[i]);
+		store->ours[i] = tcs_receive_is_ours(type);
 	}
 }
 
@@ -199,6 +202,7 @@ make_value(Store *store, PGresult *result, int row, int column)
 	Form_pg_attribute attribute = TupleDescAttr(store->portal->tupDesc, column);
 	char	   *data = PQgetvalue(result, row, column);
 	StringInfoData buf;
+	Datum		value;
 
 	if (store->as_text)
 	{
@@ -211,10 +215,12 @@ make_value(Store *store, PGresult *result, int row, int column)
 	buf.len = PQgetlength(result, row, column);
 	buf.maxlen = buf.len + 1;
 	buf.cursor = 0;
-	if (tcs_receive_is_special(attribute->atttypid))
+	if (store->ours[column])
 		return tcs_receive(&buf, attribute->atttypid, attribute->atttypmod);
-	return ReceiveFunctionCall(&store->functions[column], &buf,
-							   store->ioparams[column], attribute->atttypmod);
+	value = ReceiveFunctionCall(&store->functions[column], &buf,
+								store->ioparams[column], attribute->atttypmod);
+	tcs_receive_require_end(&buf, attribute->atttypid);
+	return value;
 }
 
 /* Put the rows of a result into the store. */

@@ -298,6 +298,17 @@ check_result(void)
 	return tcs_peer.violation == NULL;
 }
 
+/* Let libpq read.  False if the connection is of no more use. */
+static bool
+read_more(void)
+{
+	if (!tcs_intake_read(&tcs_peer.intake, tcs_peer.conn))
+		return false;
+	if (tcs_peer.intake.slow)
+		tcs_peer_violates("the server sent too much beside its answers");
+	return tcs_peer.violation == NULL;
+}
+
 /* Fetch the next result, or the NULL that ends those of one command. */
 TcsArrival
 tcs_peer_fetch(int64 deadline)
@@ -324,7 +335,7 @@ tcs_peer_fetch(int64 deadline)
 			return TCS_CONNECTION_LOST;
 		}
 		sleep_on_socket(deadline, unsent > 0);
-		if (!tcs_intake_read(&tcs_peer.intake, tcs_peer.conn))
+		if (!read_more())
 			return TCS_CONNECTION_LOST;
 	}
 	tcs_peer.result = PQgetResult(tcs_peer.conn);
@@ -376,8 +387,7 @@ tcs_peer_skip(void)
 	for (int i = 0; i < TCS_SKIP_RESULTS && tcs_peer.syncs > 0; i++)
 	{
 		/* no more than is needed, lest libpq makes room for all there is */
-		if (PQisBusy(tcs_peer.conn) &&
-			(!tcs_intake_read(&tcs_peer.intake, tcs_peer.conn) || PQisBusy(tcs_peer.conn)))
+		if (PQisBusy(tcs_peer.conn) && (!read_more() || PQisBusy(tcs_peer.conn)))
 			break;
 		tcs_peer.result = PQgetResult(tcs_peer.conn);
 		if (!check_result())

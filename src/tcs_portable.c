@@ -15,8 +15,8 @@
  *
  *	  Values travel in binary, which no setting changes.  Names of objects travel
  *	  as text: in binary they are numbers, and the name that a number has here
- *	  may be an old one.  Domains travel as what they are made of, since the
- *	  primary has checked them.
+ *	  may be an old one.  Domains travel as what they are made of (tcs_receive.c
+ *	  says why they are not checked).
  *
  *-------------------------------------------------------------------------
  */

@@ -26,8 +26,19 @@
  *	  setting over a replication connection (which knows no other statement
  *	  that could carry it) or as a column:
  *
- *		version flags sysid lsn library tli:begin[,tli:begin ...]
+ *		version flags sysid lsn library tli:begin[,tli:begin ...] end
  *			[ quorum:config:flushed:round]
+ *
+ *	  "end" is the end of the primary's WAL on disk.  The read index may go back:
+ *	  it is the end of some commit, and who has noted that, or the quorum's
+ *	  position, is forgotten by a restart.  A standby also replays WAL beyond it.
+ *	  The end of WAL on disk can do neither.  A primary streams only what it has
+ *	  flushed, so nobody has received more of its timeline than that.  It outlives a
+ *	  crash: the flushed part ends behind a record or at the end of a page, and
+ *	  recovery goes on there, also if a record was cut at that page.  So this tells
+ *	  a standby of an answer that is an old one, and of a server that is a copy of
+ *	  an earlier state.  The exception is a primary that has lost WAL which it had
+ *	  flushed (fsync = off); its standbys are then ahead of it, and wrong.
  *
  *	  The last part is for those who ask for it: the state of the quorum
  *	  (TcsQuorumState), its configuration, what it has flushed, and the position
@@ -411,7 +422,7 @@ tcs_readindex_answer(TcsQuestion question)
 	initStringInfo(&buf);
 	if (RecoveryInProgress())
 	{
-		appendStringInfo(&buf, "%d standby %" PRIx64 " 0 %s 0:0",
+		appendStringInfo(&buf, "%d standby %" PRIx64 " 0 %s 0:0 0",
 						 TCS_ANSWER_VERSION, GetSystemIdentifier(), TCS_VERSION);
 		note_asker(InvalidXLogRecPtr);
 	}
@@ -426,6 +437,8 @@ tcs_readindex_answer(TcsQuestion question)
 		for (int i = 0; i < history->n && i < TCS_ANSWER_TIMELINES; i++)
 			appendStringInfo(&buf, "%s%x:%" PRIx64, i > 0 ? "," : "",
 							 history->timelines[i].tli, history->timelines[i].begin);
+		/* after the read index was flushed, so it is not less */
+		appendStringInfo(&buf, " %" PRIx64, GetFlushRecPtr(NULL));
 		if (question != TCS_ASK_READ_INDEX)
 			append_quorum(&buf, question);
 		note_asker(position.lsn);
@@ -603,7 +616,8 @@ tcs_readindex_parse(const char *text, TcsAnswerText *answer)
 		!take_word(&text, answer->library, sizeof(answer->library)))
 		return false;
 	answer->standby = strcmp(role, "primary") != 0;
-	if (!take_timelines(&text, answer))
+	if (!take_timelines(&text, answer) || !take_char(&text, ' ') ||
+		!take_number(&text, 16, PG_UINT64_MAX, &answer->flushed))
 		return false;
 	take_quorum(text, answer);
 	return true;

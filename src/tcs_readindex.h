@@ -38,6 +38,7 @@ typedef struct TcsAnswerText
 	char		library[TCS_VERSION_LEN];
 	int			ntimelines;
 	TcsTimeline timelines[TCS_ANSWER_TIMELINES];	/* newest first */
+	XLogRecPtr	flushed;		/* end of WAL on disk there */
 	TcsQuorum	quorum;			/* not told: TCS_QUORUM_NOT_TOLD */
 	XLogRecPtr	round;			/* of the round that was begun: more than this
 								 * has to be flushed; 0: none was */

@@ -1,14 +1,25 @@
 /*-------------------------------------------------------------------------
  *
  * tcs_receive.c
- *	  Values whose types cannot read what they have sent.
+ *	  Values that are not left to their types to be received.
  *
  * NOTES
+ *	  What comes in binary is read by the receive functions of the types, which
+ *	  check it; they must take all of it, as with parameters of clients.  There are
+ *	  two kinds of values that these functions would not take.
+ *
  *	  An empty value of tsquery, int2vector or oidvector is sent, and refused when
  *	  it is received.  The text of a tsquery is no way out, as it loses parentheses,
  *	  which comparisons see, and as reading an empty one sends a notice.  So we take
  *	  values of these types, and the arrays and rows that have them in them, out of
  *	  their binary form here, and leave to the types all that they can do.
+ *
+ *	  Domains are read as what they are made of, also within arrays and rows.  Their
+ *	  constraints are not checked here.  The primary returns values that do not meet
+ *	  them: those that are older than a constraint that is NOT VALID, and NULL for a
+ *	  domain that is NOT NULL, from the nullable side of a join or from a scalar
+ *	  subquery without rows.  These must not fail.  A CHECK is also code of users: it
+ *	  may read tables, and would do so here for each value, at no level at all.
  *
  *	  What comes is from another server: it is checked as the types would.
  *
@@ -36,9 +47,25 @@ refuses_empty(Oid type)
 	return type == TSQUERYOID || type == INT2VECTOROID || type == OIDVECTOROID;
 }
 
+typedef bool (*TypeTest) (Oid type);
+
+static bool
+is_special(Oid type)
+{
+	return refuses_empty(getBaseType(type));
+}
+
+static bool
+is_special_or_domain(Oid type)
+{
+	return is_special(type) || get_typtype(type) == TYPTYPE_DOMAIN;
+}
+
+static bool is_or_has(Oid type, TypeTest test);
+
 /* Has a row type such a value in it? */
 static bool
-has_special_attribute(Oid type)
+has_attribute(Oid type, TypeTest test)
 {
 	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
 	bool		result = false;
@@ -46,27 +73,44 @@ has_special_attribute(Oid type)
 	for (int i = 0; i < desc->natts; i++)
 	{
 		if (!TupleDescAttr(desc, i)->attisdropped &&
-			tcs_receive_is_special(TupleDescAttr(desc, i)->atttypid))
+			is_or_has(TupleDescAttr(desc, i)->atttypid, test))
 			result = true;
 	}
 	ReleaseTupleDesc(desc);
 	return result;
 }
 
-/* Must a value of this type be received here? */
-bool
-tcs_receive_is_special(Oid type)
+/* Is it a type that passes the test, or has it a part that does? */
+static bool
+is_or_has(Oid type, TypeTest test)
 {
 	Oid			element;
 
 	check_stack_depth();
-	type = getBaseType(type);
-	if (refuses_empty(type))
+	if (test(type))
 		return true;
+	type = getBaseType(type);
 	element = get_element_type(type);
 	if (OidIsValid(element))
-		return tcs_receive_is_special(element);
-	return get_typtype(type) == TYPTYPE_COMPOSITE && has_special_attribute(type);
+		return is_or_has(element, test);
+	return get_typtype(type) == TYPTYPE_COMPOSITE && has_attribute(type, test);
+}
+
+/* Can a type not read all that it sends? */
+bool
+tcs_receive_is_special(Oid type)
+{
+	return is_or_has(type, is_special);
+}
+
+/*
+ * Must a value of this type be received here?  A domain by itself is what it is
+ * made of.
+ */
+bool
+tcs_receive_is_ours(Oid type)
+{
+	return is_or_has(getBaseType(type), is_special_or_domain);
 }
 
 static void
@@ -219,17 +263,29 @@ tcs_receive(StringInfo buf, Oid type, int32 typmod)
 	if (receive_empty(buf, type, &result))
 		return result;
 	buf->cursor = 0;
-	if (refuses_empty(type) || !tcs_receive_is_special(type))
+	element = get_element_type(type);
+	if (refuses_empty(type) || !tcs_receive_is_ours(type))
 	{
 		getTypeBinaryInputInfo(type, &function, &ioparam);
-		return OidReceiveFunctionCall(function, buf, ioparam, typmod);
+		result = OidReceiveFunctionCall(function, buf, ioparam, typmod);
 	}
-	element = get_element_type(type);
-	result = OidIsValid(element) ? receive_array(buf, type, element, typmod) :
-		receive_row(buf, type, typmod);
-	if (buf->cursor != buf->len)
-		refuse_value(type);
+	else if (OidIsValid(element))
+		result = receive_array(buf, type, element, typmod);
+	else
+		result = receive_row(buf, type, typmod);
+	tcs_receive_require_end(buf, type);
 	return result;
+}
+
+/* A value must be all of its binary form, as core demands of parameters. */
+void
+tcs_receive_require_end(const StringInfoData *buf, Oid type)
+{
+	if (unlikely(buf->cursor != buf->len))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+				 errmsg("incorrect binary data format in a value of type %s from the redirect server",
+						format_type_be(type))));
 }
 
 /*

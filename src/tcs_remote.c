@@ -115,6 +115,7 @@ static struct
 	Bitmapset  *prepared;		/* numbers of the client's statements that are */
 	int			nprepared;		/* how many, also of those not used any more */
 	int64		last_used;
+	TcsGrowth	growth;
 
 	uint32		preparing;		/* which is prepared first; 0: it is not */
 	bool		started;		/* are the statement's own results being read? */
@@ -532,6 +533,7 @@ connect_anew(TcsRemoteBegin *begin, int64 deadline)
 	remote.ready = true;
 	remote.user = GetSessionUserId();
 	tcs_budget_count_connection();
+	tcs_growth_begin(&remote.growth, TCS_GROWTH_SESSION);
 	if (!prepare_own(deadline, &begin->failure))
 	{
 		close_connection();
@@ -545,7 +547,7 @@ static bool
 is_usable(int64 deadline)
 {
 	if (!remote.ready || !tcs_peer_is_sound() || remote.changed || remote.nprepared >= TCS_MAX_PREPARED ||
-		remote.user != GetSessionUserId() ||
+		remote.user != GetSessionUserId() || tcs_growth_is_over(&remote.growth) ||
 		strncmp(tcs_peer.server, tcs_redirect_server, NAMEDATALEN - 1) != 0)
 		return false;
 	tcs_peer_expect_answers();
@@ -595,9 +597,12 @@ read_separator(int64 deadline)
 	return arrival;
 }
 
-/* What redirect_begin() has answered; false if it is not to be trusted. */
+/*
+ * What redirect_begin() has answered; false if it is not to be trusted.  "here" is
+ * where replay stood before it was called.
+ */
 static bool
-take_token(TcsRemoteBegin *begin)
+take_token(TcsRemoteBegin *begin, TcsPosition here)
 {
 	if (!tcs_wire_is_value(tcs_peer.result) || PQfformat(tcs_peer.result, 0) != 0 ||
 		!tcs_token_parse(PQgetvalue(tcs_peer.result, 0, 0), &begin->seen) ||
@@ -614,6 +619,20 @@ take_token(TcsRemoteBegin *begin)
 		 begin->seen.seen_standby < begin->token->seen_standby))
 	{
 		begin->failure = pstrdup("its answer does not cover the session token");
+		return false;
+	}
+
+	/*
+	 * Its position is the end of all WAL that was inserted on the primary.  What
+	 * this standby has replayed of that timeline was inserted before, so a
+	 * primary cannot have less: it is an older copy, or its answer is an old one.
+	 * That includes the rest of a segment that was switched, and what came from an
+	 * archive.  WAL that a crash of the primary has lost was never sent to us.  On
+	 * a later timeline nothing is known of it.
+	 */
+	if (begin->seen.tli == here.tli && begin->seen.seen_primary < here.lsn)
+	{
+		begin->failure = pstrdup("it has less WAL than this standby had replayed before");
 		return false;
 	}
 	/* a former primary that nobody has told */
@@ -640,6 +659,7 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline, char sqlstate[6])
 {
 	TcsArrival	arrival = TCS_ARRIVED;
 	bool		failed = false;
+	TcsPosition here = tcs_fresh_position();
 
 	if (!send_pipeline(begin, deadline))
 		return LOST;
@@ -652,7 +672,7 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline, char sqlstate[6])
 							   deadline, &failed);
 		if (arrival != TCS_ARRIVED || failed)
 			break;
-		if (i == TCS_BEGIN_COMMANDS - 1 && !take_token(begin))
+		if (i == TCS_BEGIN_COMMANDS - 1 && !take_token(begin, here))
 			return LOST;
 		arrival = read_separator(deadline);
 		if (arrival != TCS_ARRIVED)

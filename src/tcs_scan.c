@@ -19,6 +19,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -63,7 +64,7 @@ typedef struct TcsScan
 
 	FmgrInfo   *functions;		/* of input or of receiving, per column */
 	Oid		   *ioparams;
-	bool	   *special;		/* see tcs_receive.c */
+	bool	   *ours;			/* to be received by tcs_receive.c, per column */
 
 	PGresult   *result;			/* belongs to the connection */
 	int			next_row;
@@ -253,7 +254,7 @@ look_up_functions(TcsScan *state, TupleDesc desc, List *as_text)
 	statement->columns = palloc0(Max(desc->natts, 1) * sizeof(TcsColumn));
 	state->functions = palloc0(Max(desc->natts, 1) * sizeof(FmgrInfo));
 	state->ioparams = palloc0(Max(desc->natts, 1) * sizeof(Oid));
-	state->special = palloc0(Max(desc->natts, 1) * sizeof(bool));
+	state->ours = palloc0(Max(desc->natts, 1) * sizeof(bool));
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
@@ -263,12 +264,20 @@ look_up_functions(TcsScan *state, TupleDesc desc, List *as_text)
 		column->typmod = attribute->atttypmod;
 		column->type = getBaseTypeAndTypmod(attribute->atttypid, &column->typmod);
 		column->as_text = list_nth_int(as_text, i) != 0;
-		if (column->as_text)
+
+		/*
+		 * A pg_node_tree is taken for an expression that this server has made.
+		 * Its input function takes none from anybody, and so it is with those of
+		 * another server; only NULL comes back.
+		 */
+		if (column->type == PG_NODE_TREEOID)
+			getTypeInputInfo(column->type, &function, &state->ioparams[i]);
+		else if (column->as_text)
 			getTypeInputInfo(tcs_portable_text_type(column->type), &function, &state->ioparams[i]);
 		else
 			getTypeBinaryInputInfo(column->type, &function, &state->ioparams[i]);
 		fmgr_info(function, &state->functions[i]);
-		state->special[i] = !column->as_text && tcs_receive_is_special(column->type);
+		state->ours[i] = !column->as_text && tcs_receive_is_ours(column->type);
 	}
 }
 
@@ -354,6 +363,7 @@ make_value(TcsScan *state, int column)
 	const TcsColumn *promised = &state->statement.columns[column];
 	char	   *data = PQgetvalue(state->result, state->next_row, column);
 	StringInfoData buf;
+	Datum		value;
 
 	if (promised->as_text)
 	{
@@ -368,10 +378,12 @@ make_value(TcsScan *state, int column)
 	buf.len = PQgetlength(state->result, state->next_row, column);
 	buf.maxlen = buf.len + 1;
 	buf.cursor = 0;
-	if (unlikely(state->special[column]))
+	if (unlikely(state->ours[column]))
 		return tcs_receive(&buf, promised->type, promised->typmod);
-	return ReceiveFunctionCall(&state->functions[column], &buf,
-							   state->ioparams[column], promised->typmod);
+	value = ReceiveFunctionCall(&state->functions[column], &buf,
+								state->ioparams[column], promised->typmod);
+	tcs_receive_require_end(&buf, promised->type);
+	return value;
 }
 
 /* Make all values of the present row. */

@@ -24,6 +24,15 @@
  *	  Neither is done while the rows of a client's statement come: a row can have
  *	  as much as memory allows.
  *
+ *	  libpq keeps the value of each parameter that a server reports, as long as the
+ *	  connection lasts.  It does not tell how many there are, and searches them one
+ *	  by one.  A server can report new ones with each answer.  So it is also looked
+ *	  at how much more this process has of malloc() than when the connection was
+ *	  made, without what is in memory contexts.  Other libraries can grow, too; but
+ *	  all that follows is another connection.  In a session that is looked at
+ *	  between transactions, so what comes within one is not bounded by it; but
+ *	  searching them must not take long.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -33,13 +42,18 @@
 #endif
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "mb/pg_wchar.h"
+#include "utils/memutils.h"
 
 #include "tcs_wire.h"
 
 /* Room that libpq may make for an answer, in multiples of what may come. */
 #define TCS_ROOM_FACTOR		4
+
+/* Time that libpq may take to look at what is no row, in us. */
+#define TCS_PARSE_MAX		100000
 
 /* Digits that SCRAM's number of iterations may have: about a second's work. */
 #define TCS_ITERATIONS_DIGITS	6
@@ -63,6 +77,39 @@ allocated(void)
 #endif
 }
 
+/* How much of it is in no memory context. */
+static int64
+allocated_outside(void)
+{
+	return (int64) allocated() - (int64) MemoryContextMemAllocated(TopMemoryContext, true);
+}
+
+/* A connection has been made. */
+void
+tcs_growth_begin(TcsGrowth *growth, int64 limit)
+{
+	growth->allocated = allocated();
+	growth->outside = allocated_outside();
+	growth->limit = limit;
+}
+
+/* Has more been kept for it since than may be? */
+bool
+tcs_growth_is_over(TcsGrowth *growth)
+{
+	int64		total = allocated();
+	int64		outside;
+
+	/* contexts are many: look at them only if there is something to be found */
+	if (total == 0 || total <= growth->allocated + growth->limit)
+		return false;
+	outside = allocated_outside();
+	if (outside > growth->outside + growth->limit)
+		return true;
+	growth->allocated = total - Max(outside - growth->outside, 0);
+	return false;
+}
+
 /*
  * Answers are waited for, of which each may have so much.  To be called before
  * libpq looks at the first of them.
@@ -73,6 +120,7 @@ tcs_intake_begin(TcsIntake *intake, int64 limit)
 	intake->bytes = 0;
 	intake->limit = limit;
 	intake->allocated = limit <= TCS_INTAKE_ANSWER ? allocated() : 0;
+	intake->slow = false;
 	intake->iterations = 0;
 }
 
@@ -103,20 +151,39 @@ count_pending(TcsIntake *intake, PGconn *conn)
 	intake->bytes += Max(pending, 1);
 }
 
+/* The time on a processor that this process has had, in us. */
+static int64
+processor_time(void)
+{
+	struct timespec now;
+
+	if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now) != 0)
+		return 0;
+	return (int64) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
 /*
  * Let libpq read.  False if the connection is lost.  Nobody here listens, so
  * notifications are dropped; libpq would keep them for ever.
+ *
+ * This is also where libpq looks at what it has read.  If that is not the end of a
+ * row, which is copied, it takes microseconds.  With very many parameters it takes
+ * ever longer, and nothing can interrupt it; then intake->slow is set.
  */
 bool
 tcs_intake_read(TcsIntake *intake, PGconn *conn)
 {
 	PGnotify   *notification;
+	int64		start;
 
 	count_pending(intake, conn);
 	if (!PQconsumeInput(conn))
 		return false;
+	start = processor_time();
 	while ((notification = PQnotifies(conn)) != NULL)
 		PQfreemem(notification);
+	if (processor_time() - start > TCS_PARSE_MAX && PQisBusy(conn))
+		intake->slow = true;
 	return true;
 }
 

@@ -19,12 +19,28 @@ typedef struct TcsIntake
 	int64		bytes;
 	int64		limit;
 	Size		allocated;		/* by this process, before the first one */
+	bool		slow;			/* libpq took too long to look at it */
 	int			iterations;		/* how much of SCRAM's number of them was seen */
 } TcsIntake;
 
 /* Enough for an answer of one line, and for a connection to be made; no limit. */
 #define TCS_INTAKE_ANSWER	((int64) 1024 * 1024)
 #define TCS_INTAKE_ROWS		PG_INT64_MAX
+
+/* What may be kept for a connection, beyond what it took to make it. */
+typedef struct TcsGrowth
+{
+	int64		allocated;		/* by this process, so much is within limits */
+	int64		outside;		/* of memory contexts, when it was made */
+	int64		limit;
+} TcsGrowth;
+
+/* A session has sent statements, for which libpq keeps the room. */
+#define TCS_GROWTH_WORKER	((int64) 256 * 1024)
+#define TCS_GROWTH_SESSION	((int64) 16 * 1024 * 1024)
+
+extern void tcs_growth_begin(TcsGrowth *growth, int64 limit);
+extern bool tcs_growth_is_over(TcsGrowth *growth);
 
 extern void tcs_intake_begin(TcsIntake *intake, int64 limit);
 extern void tcs_intake_next(TcsIntake *intake);

@@ -103,12 +103,15 @@ static struct
 	int64		unfed_since;	/* waits for the WAL receiver; 0: no */
 	int64		asked_at;		/* of the question on its way */
 	uint64		question;
+	TcsPosition had;			/* end of WAL received when it was asked */
 	int64		last_asked;		/* of any question */
 	int			population;		/* askers served last, and those who came
 								 * meanwhile */
 	int64		gather_until;	/* wait so long for that many */
 	bool		gathering;		/* so decided in this turn */
 	TimeLineID	tli;			/* replayed when last looked */
+	XLogRecPtr	told;			/* highest end of WAL on it that was told on
+								 * this connection */
 	int64		blocked_since;	/* 0: replay does not wait for a session */
 	int64		moved_at;		/* when replay was last seen to move */
 	XLogRecPtr	moved_to;
@@ -196,6 +199,7 @@ close_connection(void)
 	TcsConfirmed nothing = {0};
 
 	worker.last_asked = 0;
+	worker.told = InvalidXLogRecPtr;
 	memset(&worker.round, 0, sizeof(worker.round));
 	tcs_fresh_set_confirmed(&nothing);
 	tcs_conn_close();
@@ -293,6 +297,39 @@ connect_if_due(int64 now, bool wanted)
 }
 
 /*
+ * Does an answer go back: does it show less WAL than the primary must have?
+ *
+ * That is what had been streamed to us when we asked, and what it has told before;
+ * see tcs_readindex.c for why it cannot become less.  Only positions of one timeline
+ * can be compared, and only of the one that is replayed: there can be another one
+ * of the same number until replay has followed to one of them.  So nothing is
+ * known here of the timeline of a primary just promoted but where it began, and
+ * what a standby has of the former one's WAL does not count.
+ *
+ * What comes from an archive does not count, as the primary archives a segment an
+ * instant before it says that it is flushed.  Nor does the position of replay,
+ * which is the end of a whole segment where the primary has switched segments, and
+ * may have flushed no more than the record.  A cascading standby passes on either,
+ * so what it streams can be ahead for that instant.  Then one answer is refused,
+ * and the next one is not.
+ *
+ * What was told counts only on its own connection.  The next one may be to
+ * another server, and one that has lied must not keep out the primary.
+ */
+static bool
+answer_goes_back(const TcsAnswerText *answer, TcsPosition at)
+{
+	const TcsTimeline *newest = &answer->timelines[0];
+	XLogRecPtr	least = newest->begin;
+
+	if (newest->tli == at.tli && at.tli == worker.had.tli)
+		least = Max(least, worker.had.lsn);
+	if (newest->tli == at.tli && at.tli == worker.tli)
+		least = Max(least, worker.told);
+	return answer->flushed < least;
+}
+
+/*
  * May an answer be used?
  *
  * Only from a primary of this cluster, on the timeline that is replayed or on
@@ -319,6 +356,12 @@ answer_is_usable(const TcsAnswerText *answer, TcsPosition at, const char **reaso
 		*reason = "the server asked is on an older timeline: it was deposed as primary";
 		return false;
 	}
+	if (answer->lsn == InvalidXLogRecPtr || answer->lsn < answer->timelines[0].begin ||
+		answer->lsn > answer->flushed)
+	{
+		*reason = "the server asked gives a position that no primary can have";
+		return false;
+	}
 	history = tcs_history_get(at.tli);
 	if (!history->known)
 	{
@@ -331,7 +374,12 @@ answer_is_usable(const TcsAnswerText *answer, TcsPosition at, const char **reaso
 
 		if (t->tli == at.tli && t->begin == history->timelines[0].begin &&
 			(t->end == InvalidXLogRecPtr || at.lsn <= t->end))
-			return true;
+		{
+			if (!answer_goes_back(answer, at))
+				return true;
+			*reason = "the server asked has less WAL than the primary had before: it is an older copy, or its answer is an old one";
+			return false;
+		}
 	}
 	*reason = "the timeline of the server asked does not descend from what this standby has replayed";
 	return false;
@@ -425,11 +473,12 @@ refuse_answer(const char *reason)
 static void
 take_answer(const TcsAnswerText *text)
 {
+	TcsPosition at = tcs_fresh_position();
 	TcsAnswer	answer;
 	const char *reason;
 	int64		now;
 
-	if (!answer_is_usable(text, tcs_fresh_position(), &reason))
+	if (!answer_is_usable(text, at, &reason))
 	{
 		refuse_answer(reason);
 		return;
@@ -441,6 +490,8 @@ take_answer(const TcsAnswerText *text)
 	answer.asked_at = worker.asked_at;
 	answer.at.tli = text->timelines[0].tli;
 	answer.at.lsn = text->lsn;
+	if (answer.at.tli == at.tli && at.tli == worker.tli)
+		worker.told = Max(worker.told, text->flushed);
 
 	tcs_fresh_add_answer(&answer);
 	if (worker.asked_for_quorum)
@@ -521,6 +572,7 @@ ask_if_due(int64 now, const TcsQueueView *view)
 	worker.asked_for_quorum = question != TCS_ASK_READ_INDEX;
 	/* the number first, the clock second: see tcs_queue.c */
 	worker.question = tcs_queue_ask();
+	worker.had.lsn = GetWalRcvFlushRecPtr(NULL, &worker.had.tli);
 	worker.asked_at = worker.last_asked = tcs_now();
 	if (!tcs_conn_ask(question, reason))
 		lose_connection(reason);
@@ -627,6 +679,7 @@ tend_replay(const TcsQueueView *view)
 	if (at.tli != worker.tli)
 	{
 		worker.round.asked_at = 0;
+		worker.told = InvalidXLogRecPtr;
 		tcs_fresh_forget(at.tli);
 		if (worker.tli != 0)
 			ereport(LOG,

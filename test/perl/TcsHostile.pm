@@ -19,7 +19,8 @@
 #     begin, set, call, statement, commit
 #                what a redirected statement consists of
 #
-# An honest answer to the worker is $answer, one to redirect_begin() is $token,
+# An honest answer to the worker is $answer, with an end of WAL that no primary
+# comes to; one to redirect_begin() is $token,
 # and statements return one row with the number 4711.
 
 package TcsHostile;
@@ -144,6 +145,10 @@ my %moves = (
 	},
 	more_than_promised =>
 	  sub { $_[0]->send($_[0]->promised, row('abcd', 'abcd'), $_[0]->selected) },
+	# what belongs to the value, and more
+	long_value => sub {
+		$_[0]->send($_[0]->promised, row(pack('N', 4711) . 'left over'), $_[0]->selected);
+	},
 	short_value => sub { $_[0]->send($_[0]->promised, row(''), $_[0]->selected) },
 	invalid_text =>
 	  sub { $_[0]->send($_[0]->promised, row($escape), $_[0]->selected) },
@@ -217,6 +222,21 @@ my %moves = (
 		my $n = 0;
 		$c->send(parameter('p' . $n++, 'v' x 10_000)) while 1;
 	},
+	# not too much at once, but other ones each time
+	more_parameters => sub {
+		my ($c) = @_;
+
+		$c->send(parameter('p' . $c->{parameters}++, 'v' x 20_000)) for 1 .. 10;
+		$c->send($c->honest_answer);
+		return GO_ON;
+	},
+	# libpq searches their names one by one
+	endless_names => sub {
+		my ($c) = @_;
+		my $n = 0;
+
+		$c->send(map { parameter(sprintf('%x', $n++), '') } 1 .. 5000) while 1;
+	},
 	endless_columns => sub { $_[0]->flood('', columns(map { [ $INT4, 1 ] } 1 .. 1000)) },
 
 	# at the start of a connection
@@ -253,6 +273,18 @@ my %moves = (
 	older_token => sub {
 		$_[0]->send($_[0]->promised, row($_[0]->{tokens}[-2]), $_[0]->selected);
 	},
+	first_token => sub {
+		$_[0]->send($_[0]->promised, row($_[0]->{tokens}[0]), $_[0]->selected);
+		return GO_ON;
+	},
+	# the end of its WAL is a bit lower each time
+	goes_back => sub {
+		my ($c) = @_;
+
+		$c->{end} //= hex('ffffffffffff');
+		$c->send($c->honest_answer =~ s/ ffffffffffff/sprintf(' %x', $c->{end}--)/er);
+		return GO_ON;
+	},
 );
 
 # What an honest primary would never say; "%s" is its identifier.
@@ -261,20 +293,26 @@ my %lies = (
 	says_blank => '     ',
 	says_version => '99999999999999999999 primary %s 1 1.0 1:0',
 	says_negative => '-1 primary -1 -1 -1 -1:-1',
-	says_hex => '1 primary 0x%s 0x10 1.0 0x1:0x0',
+	says_hex => '1 primary 0x%s 0x10 1.0 0x1:0x0 ffffffffffff',
 	says_format => '1 primary %%n%%s%%n %%p %%p %%p',
-	says_library => '1 primary %s 10 ' . 'x' x 300 . ' 1:0',
-	says_no_timeline => '1 primary %s 10 1.0 ',
-	says_timeline_0 => '1 primary %s 10 1.0 0:0',
-	says_timeline_far => '1 primary %s 10 1.0 1ffffffff:0',
-	says_backwards => '1 primary %s 10 1.0 1:0,2:10,3:20',
-	says_twice => '1 primary %s 10 1.0 1:0,1:0,1:0',
-	says_unordered => '1 primary %s 10 1.0 3:10,2:20,1:0',
-	says_many => '1 primary %s 10 1.0 ' . join(',', map { sprintf '%x:0', $_ } reverse 1 .. 400),
-	says_escape => "1 primary %s 10 $escape 1:0",
-	says_position => '1 primary %s fffffffffffffffff 1.0 1:0',
-	says_other_cluster => '1 primary 1 10 1.0 1:0',
-	says_descendant => '1 primary %s ffffffffffffffff 1.0 ffffffff:ffffffffffffffff',
+	says_library => '1 primary %s 10 ' . 'x' x 300 . ' 1:0 ffffffffffff',
+	says_no_timeline => '1 primary %s 10 1.0  ffffffffffff',
+	says_timeline_0 => '1 primary %s 10 1.0 0:0 ffffffffffff',
+	says_timeline_far => '1 primary %s 10 1.0 1ffffffff:0 ffffffffffff',
+	says_backwards => '1 primary %s 10 1.0 1:0,2:10,3:20 ffffffffffff',
+	says_twice => '1 primary %s 10 1.0 1:0,1:0,1:0 ffffffffffff',
+	says_unordered => '1 primary %s 10 1.0 3:10,2:20,1:0 ffffffffffff',
+	says_many => '1 primary %s 10 1.0 ' . join(',', map { sprintf '%x:0', $_ } reverse 1 .. 400) . ' ffffffffffff',
+	says_escape => "1 primary %s 10 $escape 1:0 ffffffffffff",
+	says_position => '1 primary %s fffffffffffffffff 1.0 1:0 ffffffffffff',
+	says_no_end => '1 primary %s 10 1.0 1:0',
+	says_end_far => '1 primary %s 10 1.0 1:0 fffffffffffffffff',
+	says_zero => '1 primary %s 0 1.0 1:0 ffffffffffff',
+	says_beyond_end => '1 primary %s 1000000000000 1.0 1:0 ffffffffffff',
+	says_before_timeline => '1 primary %s 10 1.0 2:20,1:0 ffffffffffff',
+	says_little => '1 primary %s 10 1.0 1:0 10',
+	says_other_cluster => '1 primary 1 10 1.0 1:0 ffffffffffff',
+	says_descendant => '1 primary %s ffffffffffffffff 1.0 ffffffff:ffffffffffffffff ffffffffffffffff',
 );
 
 foreach my $name (keys %lies)
@@ -309,6 +347,8 @@ sub new
 		log => PostgreSQL::Test::Utils::tempdir_short() . '/moves'
 	}, $class;
 
+	# positions and timelines are the primary's; it writes on while we answer
+	$self->{answer} =~ s/ \w+$/ ffffffffffff/;
 	append_to_file($_, '') foreach ($self->{log}, "$self->{log}.tokens");
 	$self->{pid} = fork() // die "fork: $!";
 	if ($self->{pid} == 0)

@@ -275,7 +275,7 @@ answers_are(' primary ', ' standby ');
 is_not_understood('a standby', 'itself a standby');
 answers_are(' primary [0-9a-f]+ ', ' primary 1234 ');
 is_not_understood('another cluster', 'another database cluster');
-answers_are('(:[0-9a-f]+)$', '\19');
+answers_are('(:[0-9a-f]+)(?= \w+$)', '\19');
 is_not_understood('a timeline that began elsewhere', 'does not descend');
 answers_are('$', '');
 is_served('a good answer again');

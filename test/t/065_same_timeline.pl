@@ -94,7 +94,8 @@ write_past($two, $token);
 is(read_at($two, $read, token => $token), '1', 'then it is believed: the limit');
 is($two->safe_psql('postgres', "SELECT on_this_history FROM tcs.token_info('$token')"), 'yes', '... tcs.token_info(), too');
 
-# Its standby takes the answers of the wrong one for those of its primary.
+# Its standby takes the answers of the wrong one for those of its primary, too, once
+# that has come past what this one has.
 wait_for_replay($two, $third);
 $third->append_conf('postgresql.conf',
 	sprintf(q{tcs.primary_conninfo = '%s dbname=postgres'}, $one->connstr));
@@ -102,7 +103,16 @@ $third->reload;
 $one->poll_query_until('postgres',
 	q{SELECT count(*) = 1 FROM tcs.askers() WHERE application_name = 'third'})
   or die 'the standby does not ask the other one';
-is(read_at($third, $read, level => 'strong', max_wait => -1), '1', '... so does the worker of a standby');
+ok( $third->poll_query_until('postgres',
+		q{SELECT link_state = 'refused' AND link_reason ~ 'has less WAL' FROM tcs.status()}),
+	'the answers of the other one are refused while that has not come so far');
+my $has = replay_lsn($third);
+
+$one->safe_psql('postgres',
+	'CREATE TABLE filler3 AS SELECT repeat($$x$$, 1000) FROM generate_series(1, 600)');
+is($one->safe_psql('postgres', "SELECT pg_current_wal_flush_lsn() > '$has'"), 't', '... which it then does');
+ok($third->poll_query_until('postgres', q{SELECT link_state = 'up' FROM tcs.status()}),
+	'... then they are believed: the limit');
 
 
 ##

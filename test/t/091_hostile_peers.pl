@@ -134,6 +134,7 @@ sub worker_meets
 }
 
 my $shape = 'answer is not one line';
+my $more = 'more than an answer|beside its answers';
 my $length = 'message|synchronization|insufficient|agree|unexpected|extraneous';
 
 foreach my $test (
@@ -154,9 +155,9 @@ foreach my $test (
 	[ 'hides_its_state@start', 'does not report whether', 'target_session_attrs=primary' ],
 	[ 'hides_its_state@start', 'does not report whether', 'target_session_attrs=read-write' ],
 	[ 'endless_rows@idle', '.' ],
-	[ 'endless_notices@idle', 'more than an answer' ],
-	[ 'endless_notifications@idle', 'more than an answer' ],
-	[ 'endless_parameters@idle', 'more than an answer' ],
+	[ 'endless_notices@idle', $more ],
+	[ 'endless_notifications@idle', $more ],
+	[ 'endless_parameters@idle', $more ],
 	[ 'no_columns@ask', $shape ],
 	[ 'no_rows@ask', $shape ],
 	[ 'null_value@ask', 'without tcs' ],
@@ -189,13 +190,19 @@ foreach my $test (
 	[ 'error_escape@ask', '^[ -~]+$' ],
 	[ 'error_long@ask', '.' ],
 	[ 'error_fatal@ask', 'no' ],
-	[ 'endless_rows@ask', 'more than an answer' ],
-	[ 'endless_row@ask', 'more than an answer' ],
+	[ 'endless_rows@ask', $more ],
+	[ 'endless_row@ask', $more ],
 	[ 'endless_results@ask', 'something else' ],
-	[ 'endless_notices@ask', 'more than an answer' ],
-	[ 'endless_notifications@ask', 'more than an answer' ],
-	[ 'endless_parameters@ask', 'more than an answer' ],
+	[ 'endless_notices@ask', $more ],
+	[ 'endless_notifications@ask', $more ],
+	[ 'endless_parameters@ask', $more ],
 	[ 'endless_columns@ask', '.' ],
+	[ 'more_parameters@ask', 'beside its answers' ],
+	[ 'goes_back@ask', 'has less WAL' ],
+	[ 'says_little@ask', 'has less WAL' ],
+	[ 'says_zero@ask', 'no primary can have' ],
+	[ 'says_beyond_end@ask', 'no primary can have' ],
+	[ 'says_before_timeline@ask', 'no primary can have' ],
 	(map { ["$_\@ask", '^[ -~]+$'] } TcsHostile::lies()),
   )
 {
@@ -267,12 +274,14 @@ my @redirects = (
 	[ 'other_format@statement', $columns ],
 	[ 'more_than_promised@statement', 'error' ],
 	[ 'short_value@statement', '22P03|08P01' ],
+	[ 'long_value@statement', '22P03' ],
 	[ 'invalid_text@statement', '22021', $text ],
 	[ 'invalid_text@statement', '22021', $name ],
 	[ 'other_columns_later@statement', 'error' ],
 	(map { [ "$_\@statement", $lost ] }
 		qw(copy_in copy_out copy_both endless_copy empty_query command only_ready
-		error_without_state error_short_state error_odd_state error_fatal error_panic closes_half_way)),
+		error_without_state error_short_state error_odd_state error_fatal error_panic closes_half_way
+		endless_names)),
 	(map { [ "$_\@statement", 'error' ] }
 		qw(unknown short_length long_length row_beyond_message negative_length
 		columns_beyond_message error_without_fields error_success error_escape error_position
@@ -284,7 +293,7 @@ my @redirects = (
 		endless_row endless_rows no_columns closes)),
 );
 
-my %servers = map { $_->[0] => 1 } (@redirects, ['honest']);
+my %servers = map { $_->[0] => 1 } (@redirects, ['honest'], ['first_token@call'], ['more_parameters@statement']);
 
 # The statements that make redirect servers of these names.
 sub servers
@@ -299,6 +308,17 @@ sub servers
 	} @_;
 }
 
+# What redirect_begin() would return after a write: a position that covers all.
+sub primary_token
+{
+	my ($sql) = @_;
+
+	$primary->safe_psql('postgres', $sql);
+	return $primary->safe_psql('postgres', 'SELECT tcs.session_token()');
+}
+
+# Before the servers, so the standby comes past it.
+$peer->set_token(primary_token('UPDATE t SET v = 3'));
 $primary->safe_psql('postgres', servers(sort keys %servers));
 $primary->safe_psql('postgres',
 	q{CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0});
@@ -308,9 +328,9 @@ $primary->safe_psql('bytes',
 wait_for_replay($primary, $standby);
 pause_replay($standby);
 
-$peer->set_token(write_token($primary, q{UPDATE t SET v = 2}));
+$peer->set_token(primary_token('UPDATE t SET v = 2'));
 
-my $token = write_token($primary, q{UPDATE t SET v = 4});
+my $token = primary_token('UPDATE t SET v = 4');
 
 $peer->set_token($token);
 
@@ -387,6 +407,26 @@ foreach my $test (@redirects)
 	is($bad, '', "redirect, $move" . ($wanted eq $endless ? " ($way)" : '') . ': ' . substr($said, 0, 250));
 	$client->disconnect;
 }
+
+# A position that this standby had replayed before is not that of a primary, also
+# if no token asks for more.
+my $client = session('first_token@call');
+
+$client->ok_query(q{SET tcs.session_token = ''; SET tcs.read_level = 'strong'});
+my ($result) = $client->query($number);
+is($result->{state}, 'TC001', 'redirect, a position from before: refused');
+like(TcsWire::describe_result($result), qr/less WAL than this standby had replayed/, '... and says why');
+$client->disconnect;
+
+# Each answer is small.  What is kept of them is not, if nobody looks.
+$client = session('more_parameters@statement');
+my $before = peak_of($client->pid);
+my $answered = grep { TcsWire::describe_result(($client->query($number))[-1]) eq '4711' } 1 .. 400;
+
+is($answered, 400, 'redirect, other parameters with each answer: answered');
+is(check_memory($client->pid, $before, 'more_parameters@statement'), '', '... in bounded memory');
+$client->disconnect;
+
 # In a database without an encoding, any text is valid; it is the client's that
 # has to be looked at.
 foreach my $test ([ 'error_escape@call', 'TC001' ], [ 'notice_escape@statement', '00000' ])
