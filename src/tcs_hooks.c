@@ -541,8 +541,13 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 	if (unlikely(access == OAT_DROP))
 		tcs_rules_object_dropped(classId, objectId, subId,
 								 arg ? ((ObjectAccessDrop *) arg)->dropflags : 0);
-	if (unlikely(access == OAT_POST_CREATE && classId == TriggerRelationId))
-		tcs_rules_trigger_created(objectId);
+	if (unlikely(access == OAT_POST_CREATE))
+	{
+		if (classId == TriggerRelationId)
+			tcs_rules_trigger_created(objectId);
+		else if (classId == AuthIdRelationId)
+			tcs_rules_role_created(objectId);
+	}
 	/* all functions that a statement calls come here, too */
 	if (access == OAT_FUNCTION_EXECUTE &&
 		unlikely(ActivePortal == NULL ||
@@ -870,6 +875,9 @@ typedef enum TcsAfterwards
 	TCS_AFTER_CHAIN,
 	TCS_AFTER_SET,
 	TCS_AFTER_SNAPSHOT_IMPORT,
+	TCS_AFTER_CREATION,			/* of a relation or schema, or a change of its owner */
+	TCS_AFTER_ROUTINE,			/* the same of a function */
+	TCS_AFTER_ALTERED_RULES,	/* a change of the tables of rules themselves */
 	TCS_AFTER_RENAME
 } TcsAfterwards;
 
@@ -951,6 +959,16 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable)
 			break;
 		case TCS_AFTER_RENAME:
 			tcs_rules_after_rename();
+			tcs_rules_after_creation(true);
+			return;
+		case TCS_AFTER_CREATION:
+			tcs_rules_after_creation(false);
+			return;
+		case TCS_AFTER_ROUTINE:
+			tcs_rules_after_creation(true);
+			return;
+		case TCS_AFTER_ALTERED_RULES:
+			tcs_rules_after_altered_table();
 			return;
 	}
 	tcs_choice_by_settings();
@@ -1024,6 +1042,22 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		case T_AlterObjectSchemaStmt:
 			tcs_rules_before_rename(statement);
 			afterwards = TCS_AFTER_RENAME;
+			break;
+		case T_CreateStmt:
+		case T_CreateTableAsStmt:
+		case T_CreateForeignTableStmt:
+		case T_ViewStmt:
+		case T_CreateSchemaStmt:
+			afterwards = TCS_AFTER_CREATION;
+			break;
+		case T_CreateFunctionStmt:
+		case T_DefineStmt:
+		case T_AlterOwnerStmt:
+			afterwards = TCS_AFTER_ROUTINE;
+			break;
+		case T_AlterTableStmt:
+			afterwards = tcs_rules_alters_table(statement) ?
+				TCS_AFTER_ALTERED_RULES : TCS_AFTER_CREATION;
 			break;
 		case T_CopyStmt:
 			if (!((CopyStmt *) statement)->is_from)

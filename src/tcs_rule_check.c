@@ -5,7 +5,9 @@
  *
  * NOTES
  *	  A row is checked by tcs.set_rule(), and by a trigger on the table, so that
- *	  a restored dump and an INSERT by hand are checked as well.  The trigger
+ *	  a restored dump and an INSERT by hand are checked as well.  A dump has names of
+ *	  objects in columns of their own, and those may be missing; see
+ *	  tcs_rule_resolve.c.  A name in another column has to mean something.  The trigger
  *	  functions may be attached to any table by whoever is allowed to call them;
  *	  so they look first whether the table is the extension's.
  *
@@ -73,6 +75,17 @@ set_value(Row *row, const char *column, Datum value)
 }
 
 static void
+clear_value(Row *row, const char *column)
+{
+	int			attnum = SPI_fnumber(row->desc, column);
+	Datum		value = (Datum) 0;
+	bool		isnull = true;
+
+	if (!heap_attisnull(row->tuple, attnum, row->desc))
+		row->tuple = heap_modify_tuple_by_cols(row->tuple, row->desc, 1, &attnum, &value, &isnull);
+}
+
+static void
 bad_rule(const char *message, const char *detail)
 {
 	ereport(ERROR,
@@ -81,76 +94,100 @@ bad_rule(const char *message, const char *detail)
 			 detail ? errdetail("%s", detail) : 0));
 }
 
-/* Can rules speak of a relation of this kind?  Throws if not. */
-static void
-require_relation(Oid relid)
+/*
+ * Can rules speak of a relation?  False, or an error, as the level of the message is.
+ */
+static bool
+check_relation(Oid relid, int elevel)
 {
 	char		kind = get_rel_relkind(relid);
 
 	if (kind == '\0')
-		ereport(ERROR,
+		ereport(elevel,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relid)));
-	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE &&
-		kind != RELKIND_VIEW && kind != RELKIND_MATVIEW && kind != RELKIND_FOREIGN_TABLE)
-		ereport(ERROR,
+	else if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE &&
+			 kind != RELKIND_VIEW && kind != RELKIND_MATVIEW && kind != RELKIND_FOREIGN_TABLE)
+		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("a rule cannot be made for \"%s\"", get_rel_name(relid)),
 				 errdetail("Rules are for tables, views, materialized views and foreign tables.")));
-	if (relid < FirstNormalObjectId)
-		ereport(ERROR,
+	else if (relid < FirstNormalObjectId)
+		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("a rule cannot be made for system catalog \"%s\"", get_rel_name(relid))));
 	/* a rule that cannot be met would keep people from dropping it */
-	if (tcs_is_own(RelationRelationId, relid))
-		ereport(ERROR,
+	else if (tcs_is_own(RelationRelationId, relid))
+		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("a rule cannot be made for \"%s\" of extension tcs", get_rel_name(relid))));
 	/* it goes with its session, and nobody is told */
-	if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
-		ereport(ERROR,
+	else if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
+		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("a rule cannot be made for temporary table \"%s\"", get_rel_name(relid))));
+	else
+		return true;
+	return false;
 }
 
 /* The same of a schema and of a function. */
-static Oid
-require_schema(const char *name)
+static bool
+check_schema(Oid schema, int elevel)
 {
-	Oid			schema = get_namespace_oid(name, false);
-
 	if ((schema < FirstNormalObjectId && schema != PG_PUBLIC_NAMESPACE) ||
 		isAnyTempNamespace(schema))
-		ereport(ERROR,
+		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for schema \"%s\"", name),
+				 errmsg("a rule cannot be made for schema \"%s\"", get_namespace_name(schema)),
 				 errdetail("System catalogs and temporary tables have no rules.")));
-	if (schema == tcs_own_schema())
-		ereport(ERROR,
+	else if (schema == tcs_own_schema())
+		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for schema \"%s\" of extension tcs", name)));
-	return schema;
+				 errmsg("a rule cannot be made for schema \"%s\" of extension tcs",
+						get_namespace_name(schema))));
+	else
+		return true;
+	return false;
 }
 
-static Oid
-require_function(const char *signature)
+static bool
+check_function(Oid function, int elevel)
 {
-	Oid			function = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
-																CStringGetDatum(signature)));
-
 	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)))
-		ereport(ERROR,
+		ereport(elevel,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("function with OID %u does not exist", function)));
-	if (function < FirstNormalObjectId)
-		ereport(ERROR,
+	else if (function < FirstNormalObjectId)
+		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for function %s of the system", signature)));
-	if (tcs_is_own_function(function))
-		ereport(ERROR,
+				 errmsg("a rule cannot be made for function %s of the system",
+						format_procedure_qualified(function))));
+	else if (tcs_is_own_function(function))
+		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for function %s of extension tcs", signature)));
-	return function;
+				 errmsg("a rule cannot be made for function %s of extension tcs",
+						format_procedure_qualified(function))));
+	else
+		return true;
+	return false;
+}
+
+/* Can rules speak of an object, which is there? */
+bool
+tcs_rule_check_object(Oid class, Oid object, int elevel)
+{
+	switch (class)
+	{
+		case RelationRelationId:
+			return check_relation(object, elevel);
+		case ProcedureRelationId:
+			return check_function(object, elevel);
+		case NamespaceRelationId:
+			return check_schema(object, elevel);
+		default:
+			return true;
+	}
 }
 
 /* What the numbers of schemas and functions are of: cluster and database. */
@@ -160,9 +197,12 @@ tcs_rule_origin_of_oids(void)
 	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
 }
 
-/* Name and number of schema and function, so that both are right. */
+/*
+ * Name and number of schema and function, so that both are right.  Names that come
+ * from a dump are looked up behind these, and may stay as they are.
+ */
 static void
-resolve_objects(Row *row)
+resolve_objects(Row *row, Relation rel)
 {
 	char	   *schema = text_of(row, "schema");
 	char	   *function = text_of(row, "function");
@@ -170,26 +210,38 @@ resolve_objects(Row *row)
 	Datum		relation = value_of(row, "relation", &isnull);
 	Datum		role;
 
-	if ((isnull ? 0 : 1) + (schema ? 1 : 0) + (function ? 1 : 0) > 1)
+	if ((!isnull || text_of(row, "missing_relation") ? 1 : 0) +
+		(schema || text_of(row, "missing_schema") ? 1 : 0) +
+		(function || text_of(row, "missing_function") ? 1 : 0) > 1)
 		bad_rule("a rule is for one of relation, schema and function",
 				 "Make a rule for each.");
 	if (!isnull)
-		require_relation(DatumGetObjectId(relation));
+		(void) check_relation(DatumGetObjectId(relation), ERROR);
 	role = value_of(row, "role", &isnull);
 	if (!isnull)
 		(void) GetUserNameFromId(DatumGetObjectId(role), false);
+	clear_value(row, "schema_oid");
+	clear_value(row, "function_oid");
+	clear_value(row, "unresolved");
 	if (schema)
-		set_value(row, "schema_oid",
-				  ObjectIdGetDatum(require_schema(schema)));
+	{
+		Oid			oid = get_namespace_oid(schema, false);
+
+		(void) check_schema(oid, ERROR);
+		set_value(row, "schema_oid", ObjectIdGetDatum(oid));
+	}
 	if (function)
 	{
-		Oid			oid = require_function(function);
+		Oid			oid = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
+															   CStringGetDatum(function)));
 
+		(void) check_function(oid, ERROR);
 		set_value(row, "function_oid", ObjectIdGetDatum(oid));
 		set_value(row, "function",
 				  CStringGetTextDatum(format_procedure_qualified(oid)));
 	}
 	set_value(row, "oids_of", CStringGetTextDatum(tcs_rule_origin_of_oids()));
+	row->tuple = tcs_rule_resolve_new(rel, row->tuple);
 }
 
 /*
@@ -311,7 +363,7 @@ tcs_rule_check_rule(Relation rel, HeapTuple tuple)
 	char	   *operation = text_of(&row, "operation");
 	char	   *application = text_of(&row, "application_name");
 
-	resolve_objects(&row);
+	resolve_objects(&row, rel);
 	check_numbers(&row);
 	if (application && application[0] == '\0')
 		bad_rule("the pattern for application_name must not be empty",
@@ -361,13 +413,17 @@ tcs_rule_check_group(Relation rel, HeapTuple tuple, bool is_new)
 	char	   *name = tcs_rule_text(rel, tuple, Anum_group_name);
 	Oid			relation = tcs_rule_oid(rel, tuple, Anum_group_relation);
 
-	/* what is null, the table refuses */
 	if (OidIsValid(relation))
 	{
-		require_relation(relation);
+		(void) check_relation(relation, ERROR);
 		if (is_new)
 			require_in_no_group(rel, relation);
 	}
+	else if (tcs_rule_text(rel, tuple, Anum_group_missing) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("relation of a group must not be null")));
+	tuple = tcs_rule_resolve_new(rel, tuple);
 	if (name && name[0] == '\0')
 		bad_rule("the name of a group must not be empty", NULL);
 	return tuple;

@@ -45,6 +45,7 @@
 
 PG_FUNCTION_INFO_V1(tcs_set_rule);
 PG_FUNCTION_INFO_V1(tcs_drop_rule);
+PG_FUNCTION_INFO_V1(tcs_resolve_rules);
 PG_FUNCTION_INFO_V1(tcs_set_group);
 PG_FUNCTION_INFO_V1(tcs_drop_group);
 
@@ -67,12 +68,6 @@ enum
 	ARG_REASON
 };
 
-/* Columns that tell rules apart. */
-static const int criteria[] = {
-	Anum_rule_relation, Anum_rule_function, Anum_rule_schema, Anum_rule_role,
-	Anum_rule_application_name, Anum_rule_operation
-};
-
 
 /* ---- parts ---- */
 
@@ -92,7 +87,7 @@ open_to_change(TcsRuleTable table, AclMode privileges, const char *function)
 				 errmsg("extension tcs has no table of rules in this database"),
 				 errhint("Use CREATE EXTENSION tcs.")));
 	/* before the lock, which would keep others waiting */
-	if (pg_class_aclcheck(relid, GetUserId(), privileges) != ACLCHECK_OK)
+	if (pg_class_aclmask(relid, GetUserId(), privileges, ACLMASK_ALL) != privileges)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(relid));
 	/* one caller at a time; who drops something, or writes by hand, does not wait */
 	rel = tcs_rule_table_open(table, ShareUpdateExclusiveLock);
@@ -147,31 +142,6 @@ require_database(const char *name)
 				 errmsg("a rule for database \"%s\" cannot be made in database \"%s\"",
 						name, here ? here : ""),
 				 errhint("Connect to database \"%s\": rules are kept in the database that they are for.", name)));
-}
-
-/* Have two rows the same in a column? */
-static bool
-same_value(Relation rel, HeapTuple a, HeapTuple b, int attnum)
-{
-	char	   *text_a;
-	char	   *text_b;
-
-	if (attnum == Anum_rule_relation || attnum == Anum_rule_role)
-		return tcs_rule_oid(rel, a, attnum) == tcs_rule_oid(rel, b, attnum);
-	text_a = tcs_rule_text(rel, a, attnum);
-	text_b = tcs_rule_text(rel, b, attnum);
-	if (text_a == NULL || text_b == NULL)
-		return text_a == NULL && text_b == NULL;
-	return strcmp(text_a, text_b) == 0;
-}
-
-static int32
-id_of(Relation rel, HeapTuple tuple)
-{
-	bool		isnull;
-	Datum		id = heap_getattr(tuple, Anum_rule_id, RelationGetDescr(rel), &isnull);
-
-	return isnull ? 0 : DatumGetInt32(id);
 }
 
 /* Say that nothing was dropped. */
@@ -236,7 +206,7 @@ warn_if_it_cannot_be_met(Relation rel, HeapTuple tuple)
 					 errmsg("this server cannot commit at write level \"%s\"", level_name),
 					 errdetail("%s  What the rule is for cannot be written until that has changed.", problem),
 					 errhint("Name the standbys in \"synchronous_standby_names\", or drop the rule with tcs.drop_rule(id => %d).",
-							 id_of(rel, tuple))));
+							 tcs_rule_id(rel, tuple))));
 		return;
 	}
 	if (!insists_on_linearizable(rel, tuple))
@@ -251,7 +221,7 @@ warn_if_it_cannot_be_met(Relation rel, HeapTuple tuple)
 			 errdetail("%s  What the rule is for cannot be read until that has changed, unless \"tcs.fallback\" allows less.",
 					   tcs_quorum_problem(quorum.state)),
 			 errhint("Name the standbys in \"synchronous_standby_names\", give the rule a fallback such as 'strong, error', or drop it with tcs.drop_rule(id => %d).",
-					 id_of(rel, tuple))));
+					 tcs_rule_id(rel, tuple))));
 }
 
 
@@ -341,14 +311,29 @@ find_same(Relation rel, HeapTuple tuple)
 
 	foreach(lc, tcs_rule_table_rows(rel))
 	{
-		bool		same = true;
-
-		for (int i = 0; i < lengthof(criteria) && same; i++)
-			same = same_value(rel, lfirst(lc), tuple, criteria[i]);
-		if (same)
+		if (!tcs_rule_is_unresolved(rel, lfirst(lc)) &&
+			tcs_rule_same_criteria(rel, lfirst(lc), tuple))
 			return lfirst(lc);
 	}
 	return NULL;
+}
+
+/* Drop rows that would have the same criteria, but wait to be resolved. */
+static void
+drop_unresolved_same(Relation rel, HeapTuple tuple)
+{
+	ListCell   *lc;
+
+	foreach(lc, tcs_rule_table_rows(rel))
+	{
+		HeapTuple	resolved;
+
+		if (!tcs_rule_is_unresolved(rel, lfirst(lc)))
+			continue;
+		resolved = tcs_rule_as_resolved(rel, lfirst(lc), false);
+		if (resolved != NULL && tcs_rule_same_criteria(rel, resolved, tuple))
+			(void) tcs_rule_table_delete(rel, lfirst(lc));
+	}
 }
 
 /* set_rule(): make or replace a rule; returns its id. */
@@ -367,8 +352,9 @@ tcs_set_rule(PG_FUNCTION_ARGS)
 		require_database(NameStr(*PG_GETARG_NAME(ARG_DATABASE)));
 	drop_rules_of_nobody(rel);
 	tuple = tcs_rule_check_rule(rel, row_of_arguments(fcinfo, rel));
+	drop_unresolved_same(rel, tuple);
 	old = find_same(rel, tuple);
-	id = old ? id_of(rel, old) :
+	id = old ? tcs_rule_id(rel, old) :
 		(int32) nextval_internal(tcs_identity_sequence_compat(rel, Anum_rule_id), false);
 	value = Int32GetDatum(id);
 	tuple = heap_modify_tuple_by_cols(tuple, RelationGetDescr(rel), 1, &id_column, &value, &isnull);
@@ -419,7 +405,11 @@ is_to_be_dropped(FunctionCallInfo fcinfo, Relation rel, HeapTuple tuple)
 {
 	bool		by_id = !PG_ARGISNULL(ARG_DROP_ID);
 
-	if (by_id && id_of(rel, tuple) != PG_GETARG_INT32(ARG_DROP_ID))
+	if (by_id && tcs_rule_id(rel, tuple) != PG_GETARG_INT32(ARG_DROP_ID))
+		return false;
+	if (tcs_rule_is_unresolved(rel, tuple))
+		tuple = tcs_rule_as_resolved(rel, tuple, by_id);
+	if (tuple == NULL)
 		return false;
 	for (int i = 0; i < lengthof(drop_arguments); i++)
 	{
@@ -447,7 +437,7 @@ tcs_drop_rule(PG_FUNCTION_ARGS)
 			continue;
 		if (!tcs_rule_table_delete(rel, lfirst(lc)))
 			continue;
-		id = id_of(rel, lfirst(lc));
+		id = tcs_rule_id(rel, lfirst(lc));
 		found = true;
 	}
 	if (!found)
@@ -535,5 +525,21 @@ tcs_drop_group(PG_FUNCTION_ARGS)
 	if (n == 0)
 		no_such_rule();
 	relation_close(rel, NoLock);
+	PG_RETURN_INT32(n);
+}
+
+
+/* ---- what is not there yet ---- */
+
+/* resolve_rules(): find objects by name; returns how many rows are in force now. */
+Datum
+tcs_resolve_rules(PG_FUNCTION_ARGS)
+{
+	Relation	rules = open_to_change(TCS_TABLE_RULE, ACL_INSERT | ACL_UPDATE, "tcs.resolve_rules()");
+	Relation	groups = open_to_change(TCS_TABLE_GROUP, ACL_INSERT | ACL_DELETE, "tcs.resolve_rules()");
+	int			n = tcs_rules_resolve_all();
+
+	relation_close(groups, NoLock);
+	relation_close(rules, NoLock);
 	PG_RETURN_INT32(n);
 }

@@ -13,6 +13,8 @@
  *	  runs with the rights of whoever caused the change: often a superuser who
  *	  only dropped a table or a role.
  *
+ *	  Rows that come from a dump have names alone; see tcs_rule_resolve.c.
+ *
  *	  A relation or a role is kept as its number, so renaming does not matter.
  *	  A schema or a function is kept by name, since pg_upgrade moves no table
  *	  that has their numbers.  The name is changed when they are renamed, by the
@@ -76,7 +78,9 @@ typedef struct Column
 
 static const Column rule_columns[Natts_rule] = {
 	{"id", INT4OID}, {"relation", REGCLASSOID}, {"function", TEXTOID},
-	{"schema", NAMEOID}, {"role", REGROLEOID}, {"application_name", TEXTOID},
+	{"schema", NAMEOID}, {"role", REGROLEOID}, {"missing_relation", TEXTOID},
+	{"missing_function", TEXTOID}, {"missing_schema", NAMEOID}, {"missing_role", NAMEOID},
+	{"unresolved", INT4OID}, {"application_name", TEXTOID},
 	{"operation", TEXTOID}, {"level", TEXTOID}, {"max_staleness", INT4OID},
 	{"max_wait", INT4OID}, {"fallback", TEXTOID}, {"floor", TEXTOID},
 	{"hard", BOOLOID}, {"reason", TEXTOID}, {"schema_oid", OIDOID},
@@ -85,7 +89,7 @@ static const Column rule_columns[Natts_rule] = {
 };
 
 static const Column group_columns[Natts_group] = {
-	{"relation", REGCLASSOID}, {"name", TEXTOID},
+	{"relation", REGCLASSOID}, {"name", TEXTOID}, {"missing", TEXTOID},
 };
 
 
@@ -304,6 +308,23 @@ tcs_rule_table_update(Relation rel, HeapTuple old, HeapTuple tuple)
 	CatalogTupleUpdate(rel, &old->t_self, tuple);
 	tcs_rule_table_changed();
 	CommandCounterIncrement();
+}
+
+/* The same; false if somebody else has changed or deleted the row. */
+bool
+tcs_rule_table_try_update(Relation rel, HeapTuple old, HeapTuple tuple)
+{
+	TM_Result	result;
+
+	require_plain_indexes(rel);
+	result = lock_row(rel, old);
+	if (result == TM_Updated || result == TM_Deleted)
+		return false;
+	require_locked(rel, result);
+	CatalogTupleUpdate(rel, &old->t_self, tuple);
+	tcs_rule_table_changed();
+	CommandCounterIncrement();
+	return true;
 }
 
 static void

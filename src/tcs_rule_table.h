@@ -21,6 +21,11 @@ enum
 	Anum_rule_function,
 	Anum_rule_schema,
 	Anum_rule_role,
+	Anum_rule_missing_relation,
+	Anum_rule_missing_function,
+	Anum_rule_missing_schema,
+	Anum_rule_missing_role,
+	Anum_rule_unresolved,
 	Anum_rule_application_name,
 	Anum_rule_operation,
 	Anum_rule_level,
@@ -43,7 +48,8 @@ enum
 {
 	Anum_group_relation = 1,
 	Anum_group_name,
-	Natts_group = Anum_group_name
+	Anum_group_missing,
+	Natts_group = Anum_group_missing
 };
 
 typedef enum TcsRuleTable
@@ -59,6 +65,7 @@ extern Relation tcs_rule_table_try_open(TcsRuleTable table, LOCKMODE lockmode);
 extern List *tcs_rule_table_rows(Relation rel);
 extern void tcs_rule_table_insert(Relation rel, HeapTuple tuple);
 extern void tcs_rule_table_update(Relation rel, HeapTuple old, HeapTuple tuple);
+extern bool tcs_rule_table_try_update(Relation rel, HeapTuple old, HeapTuple tuple);
 extern bool tcs_rule_table_delete(Relation rel, HeapTuple tuple);
 extern void tcs_rule_table_changed(void);
 extern char *tcs_rule_text(Relation rel, HeapTuple tuple, int attnum);
@@ -71,6 +78,19 @@ extern void tcs_rules_trigger_created(Oid trigger);
 /* tcs_rule_check.c */
 extern HeapTuple tcs_rule_check_rule(Relation rel, HeapTuple tuple);
 extern HeapTuple tcs_rule_check_group(Relation rel, HeapTuple tuple, bool is_new);
+extern bool tcs_rule_check_object(Oid class, Oid object, int elevel);
 extern char *tcs_rule_origin_of_oids(void);
+
+/* tcs_rule_resolve.c */
+extern int32 tcs_rule_id(Relation rel, HeapTuple tuple);
+extern bool tcs_rule_is_unresolved(Relation rel, HeapTuple tuple);
+extern HeapTuple tcs_rule_as_resolved(Relation rel, HeapTuple tuple, bool partly);
+extern HeapTuple tcs_rule_resolve_new(Relation rel, HeapTuple tuple);
+extern bool tcs_rule_same_criteria(Relation rel, HeapTuple a, HeapTuple b);
+extern int	tcs_rules_resolve_all(void);
+extern void tcs_rules_role_created(Oid role);
+extern bool tcs_rules_alters_table(const Node *statement);
+extern void tcs_rules_after_creation(bool functions);
+extern void tcs_rules_after_altered_table(void);
 
 #endif							/* TCS_RULE_TABLE_H */

@@ -274,6 +274,8 @@ load_rules(Relation rel)
 	{
 		if (tcs_rules.n == allocated)
 			tcs_rules.rule = repalloc(tcs_rules.rule, (allocated *= 2) * sizeof(TcsRule));
+		if (tcs_rule_is_unresolved(rel, tuple))
+			continue;
 		if (read_rule(rel, tuple, &tcs_rules.rule[tcs_rules.n]))
 			note_kind(&tcs_rules.rule[tcs_rules.n++]);
 		else
@@ -302,6 +304,8 @@ load_groups(Relation rel)
 		TcsRuleMember	   *member;
 		ListCell   *lc;
 
+		if (tcs_rule_is_unresolved(rel, tuple))
+			continue;
 		foreach(lc, names)
 		{
 			if (strcmp(lfirst(lc), name) == 0)

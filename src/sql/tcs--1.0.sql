@@ -351,6 +351,12 @@ CREATE TABLE rule (
 	function text,
 	schema name,
 	role regrole,
+	-- names, with schema, of objects that are not there: from a dump
+	missing_relation text,
+	missing_function text,
+	missing_schema name,
+	missing_role name,
+	unresolved int,				-- its id while it is no rule for that reason
 	application_name text,
 	operation text NOT NULL DEFAULT 'read',
 	level text,
@@ -372,12 +378,16 @@ COMMENT ON TABLE rule IS
 
 -- the criteria by which rules are told apart
 CREATE UNIQUE INDEX rule_criteria ON rule
-	(relation, function, schema, role, application_name, operation) NULLS NOT DISTINCT;
+	(relation, function, schema, role, application_name, operation, unresolved) NULLS NOT DISTINCT;
 
 CREATE TABLE rule_group (
-	relation regclass PRIMARY KEY,
-	name text NOT NULL
+	relation regclass UNIQUE,
+	name text NOT NULL,
+	missing text				-- as in the table of rules
 );
+
+-- there is no primary key, and it can be published
+ALTER TABLE rule_group REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE rule_group IS
 'relations that pull each other up; see tcs.set_group()';
@@ -417,14 +427,40 @@ ALTER TABLE rule ENABLE ALWAYS TRIGGER rules_truncated;
 ALTER TABLE rule_group ENABLE ALWAYS TRIGGER rules_changed;
 ALTER TABLE rule_group ENABLE ALWAYS TRIGGER rules_truncated;
 
--- what is gone would be dumped as a number, which may mean something else, or
--- nothing, where it is restored
-SELECT pg_catalog.pg_extension_config_dump('rule',
-	'WHERE (relation IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation::oid))
-	   AND (role IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_roles a WHERE a.oid = role::oid))');
+-- What pg_dump appends to the table in the FROM clause of its query.  The columns of
+-- objects get other names there, and come out as null.  The names of the objects, as
+-- they are now, come out as missing; the trigger looks them up where they are
+-- restored.  What is gone is left out.
+SELECT pg_catalog.pg_extension_config_dump('rule', $$
+AS r (id, relation_here, function_here, schema_here, role_here, missing_relation_here,
+	missing_function_here, missing_schema_here, missing_role_here, unresolved_here)
+CROSS JOIN LATERAL (
+	SELECT NULL::pg_catalog.regclass AS relation, NULL::pg_catalog.text AS function,
+		   NULL::pg_catalog.name AS schema, NULL::pg_catalog.regrole AS role,
+		   CASE WHEN relation_here IS NULL THEN missing_relation_here
+		   ELSE (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+				   FROM pg_catalog.pg_class c
+				   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+				  WHERE c.oid OPERATOR(pg_catalog.=) relation_here::pg_catalog.oid) END AS missing_relation,
+		   coalesce(function_here, missing_function_here) AS missing_function,
+		   coalesce(schema_here, missing_schema_here) AS missing_schema,
+		   CASE WHEN role_here IS NULL THEN missing_role_here
+		   ELSE (SELECT a.rolname FROM pg_catalog.pg_roles a
+				  WHERE a.oid OPERATOR(pg_catalog.=) role_here::pg_catalog.oid) END AS missing_role,
+		   id AS unresolved) AS dumped
+WHERE (relation_here IS NULL OR missing_relation IS NOT NULL)
+  AND (role_here IS NULL OR missing_role IS NOT NULL)$$);
 SELECT pg_catalog.pg_extension_config_dump('rule_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('rule_group',
-	'WHERE EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation::oid)');
+SELECT pg_catalog.pg_extension_config_dump('rule_group', $$
+AS g (relation_here, name, missing_here)
+CROSS JOIN LATERAL (
+	SELECT NULL::pg_catalog.regclass AS relation,
+		   CASE WHEN relation_here IS NULL THEN missing_here
+		   ELSE (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+				   FROM pg_catalog.pg_class c
+				   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+				  WHERE c.oid OPERATOR(pg_catalog.=) relation_here::pg_catalog.oid) END AS missing) AS dumped
+WHERE missing IS NOT NULL$$);
 
 CREATE FUNCTION set_rule(
 	relation regclass DEFAULT NULL,
@@ -479,13 +515,26 @@ LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION drop_group(text) IS
 'drop a group of relations; returns how many it had';
 
+CREATE FUNCTION resolve_rules()
+RETURNS int
+AS 'MODULE_PATHNAME', 'tcs_resolve_rules'
+LANGUAGE C VOLATILE;
+
+COMMENT ON FUNCTION resolve_rules() IS
+'put restored rules and members of groups in force whose objects were missing then and are there now; returns how many';
+
 CREATE VIEW rules AS
 SELECT r.id, r.relation, r.function, r.schema, r.role, r.application_name,
 	   r.operation, r.level,
 	   pg_catalog.make_interval(secs => r.max_staleness OPERATOR(pg_catalog./) 1000.0::float8) AS max_staleness,
 	   CASE WHEN r.max_wait OPERATOR(pg_catalog.<) 0 THEN NULL
 	   ELSE pg_catalog.make_interval(secs => r.max_wait OPERATOR(pg_catalog./) 1000.0::float8) END AS max_wait,
-	   r.fallback, r.floor, r.hard, r.reason, g.name AS "group", r.set_by, r.set_at
+	   r.fallback, r.floor, r.hard, r.reason, g.name AS "group", r.set_by, r.set_at,
+	   CASE WHEN coalesce(r.missing_relation, r.missing_function, r.missing_schema::text, r.missing_role::text) IS NOT NULL
+	   THEN pg_catalog.concat_ws(', ', 'relation '::text OPERATOR(pg_catalog.||) r.missing_relation,
+								 'function '::text OPERATOR(pg_catalog.||) r.missing_function,
+								 'schema '::text OPERATOR(pg_catalog.||) r.missing_schema::text,
+								 'role '::text OPERATOR(pg_catalog.||) r.missing_role::text) END AS unresolved
   FROM tcs.rule r
   LEFT JOIN tcs.rule_group g
 	ON g.relation::oid OPERATOR(pg_catalog.=) r.relation::oid
@@ -493,10 +542,12 @@ SELECT r.id, r.relation, r.function, r.schema, r.role, r.application_name,
 	OR EXISTS (SELECT FROM pg_catalog.pg_roles a WHERE a.oid OPERATOR(pg_catalog.=) r.role::oid);
 
 COMMENT ON VIEW rules IS
-'rules in force: which level what is read and written gets';
+'rules: which level what is read and written gets; one with something in "unresolved" is not in force';
 
 CREATE VIEW groups AS
-SELECT g.name, pg_catalog.array_agg(g.relation ORDER BY g.relation::text) AS relations
+SELECT g.name,
+	   pg_catalog.array_agg(g.relation ORDER BY g.relation::text) FILTER (WHERE g.missing IS NULL) AS relations,
+	   pg_catalog.array_agg(g.missing ORDER BY g.missing) FILTER (WHERE g.missing IS NOT NULL) AS unresolved
   FROM tcs.rule_group g
  GROUP BY g.name;
 
