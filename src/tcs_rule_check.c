@@ -22,6 +22,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -151,6 +152,27 @@ check_schema(Oid schema, int elevel)
 	return false;
 }
 
+/* Does it go with its session: itself, or the type of an argument? */
+static bool
+is_temporary_function(Oid function)
+{
+	Oid		   *types;
+	int			n;
+	bool		temporary = isAnyTempNamespace(get_func_namespace(function));
+
+	(void) get_func_signature(function, &types, &n);
+	for (int i = 0; i < n && !temporary; i++)
+	{
+		HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(types[i]));
+
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		temporary = isAnyTempNamespace(((Form_pg_type) GETSTRUCT(tuple))->typnamespace);
+		ReleaseSysCache(tuple);
+	}
+	return temporary;
+}
+
 static bool
 check_function(Oid function, int elevel)
 {
@@ -167,6 +189,11 @@ check_function(Oid function, int elevel)
 		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("a rule cannot be made for function %s of extension tcs",
+						format_procedure_qualified(function))));
+	else if (is_temporary_function(function))
+		ereport(elevel,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("a rule cannot be made for temporary function %s",
 						format_procedure_qualified(function))));
 	else
 		return true;

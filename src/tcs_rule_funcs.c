@@ -20,6 +20,7 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "commands/sequence.h"
@@ -289,6 +290,8 @@ row_of_arguments(FunctionCallInfo fcinfo, Relation rel)
 	}
 	if (!PG_ARGISNULL(ARG_FUNCTION))
 	{
+		/* somebody may be about to rename or drop it, and cannot see this rule */
+		LockDatabaseObject(ProcedureRelationId, PG_GETARG_OID(ARG_FUNCTION), 0, AccessShareLock);
 		values[Anum_rule_function - 1] = signature_of(PG_GETARG_OID(ARG_FUNCTION));
 		nulls[Anum_rule_function - 1] = false;
 	}

@@ -504,8 +504,8 @@ tcs_rules_object_dropped(Oid class, Oid object, int column, int flags)
 /* ---- what is renamed ---- */
 
 /* Are the numbers that a row has of this database? */
-static bool
-has_numbers(Relation rel, HeapTuple tuple)
+bool
+tcs_rule_has_numbers(Relation rel, HeapTuple tuple)
 {
 	char	   *origin = tcs_rule_text(rel, tuple, Anum_rule_oids_of);
 
@@ -530,7 +530,7 @@ row_with_numbers(Relation rel, HeapTuple tuple)
 	Oid			schema_oid = schema ? get_namespace_oid(schema, true) : InvalidOid;
 	Oid			function_oid = function ? tcs_function_by_signature(function, InvalidOid) : InvalidOid;
 
-	if (has_numbers(rel, tuple) || !(OidIsValid(schema_oid) || OidIsValid(function_oid)))
+	if (tcs_rule_has_numbers(rel, tuple) || !(OidIsValid(schema_oid) || OidIsValid(function_oid)))
 		return NULL;
 	if (OidIsValid(schema_oid))
 		tuple = with_value(rel, tuple, Anum_rule_schema_oid, ObjectIdGetDatum(schema_oid));
@@ -549,7 +549,7 @@ row_with_names(Relation rel, HeapTuple tuple)
 	Oid			function_oid = tcs_rule_oid(rel, tuple, Anum_rule_function_oid);
 	char	   *name;
 
-	if (!has_numbers(rel, tuple))
+	if (!tcs_rule_has_numbers(rel, tuple))
 		return NULL;
 	if (schema)
 	{

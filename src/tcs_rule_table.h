@@ -70,6 +70,7 @@ extern bool tcs_rule_table_delete(Relation rel, HeapTuple tuple);
 extern void tcs_rule_table_changed(void);
 extern char *tcs_rule_text(Relation rel, HeapTuple tuple, int attnum);
 extern Oid	tcs_rule_oid(Relation rel, HeapTuple tuple, int attnum);
+extern bool tcs_rule_has_numbers(Relation rel, HeapTuple tuple);
 extern void tcs_rules_object_dropped(Oid class, Oid object, int column, int flags);
 extern void tcs_rules_before_rename(const Node *statement);
 extern void tcs_rules_after_rename(void);

@@ -187,6 +187,33 @@ tcs_function_by_signature(const char *signature, Oid known)
 }
 
 /*
+ * The function and the schema of a rule; false if they are gone.
+ *
+ * The numbers count if they are of this database.  The names can be late: whoever
+ * renames something does not see a rule that is not committed yet.
+ */
+static bool
+read_objects(Relation rel, HeapTuple tuple, TcsRule *rule)
+{
+	bool		here = tcs_rule_has_numbers(rel, tuple);
+	char	   *text = tcs_rule_text(rel, tuple, Anum_rule_function);
+	Oid			known = here ? tcs_rule_oid(rel, tuple, Anum_rule_function_oid) : InvalidOid;
+
+	if (text && OidIsValid(known) && SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(known)))
+		rule->function = known;
+	else if (text && !OidIsValid(rule->function = tcs_function_by_signature(text, InvalidOid)))
+		return false;
+
+	text = tcs_rule_text(rel, tuple, Anum_rule_schema);
+	known = here ? tcs_rule_oid(rel, tuple, Anum_rule_schema_oid) : InvalidOid;
+	if (text && OidIsValid(known) && SearchSysCacheExists1(NAMESPACEOID, ObjectIdGetDatum(known)))
+		rule->schema = known;
+	else if (text && !OidIsValid(rule->schema = get_namespace_oid(text, true)))
+		return false;
+	return true;
+}
+
+/*
  * Take a rule from its row.  False if it can apply to nothing here: its object is
  * gone, or it is of a later version.
  */
@@ -200,12 +227,7 @@ read_rule(Relation rel, HeapTuple tuple, TcsRule *rule)
 	rule->id = column_number(rel, tuple, Anum_rule_id, 0);
 	rule->relation = tcs_rule_oid(rel, tuple, Anum_rule_relation);
 	rule->role = tcs_rule_oid(rel, tuple, Anum_rule_role);
-	text = tcs_rule_text(rel, tuple, Anum_rule_function);
-	if (text && !OidIsValid(rule->function =
-							tcs_function_by_signature(text, tcs_rule_oid(rel, tuple, Anum_rule_function_oid))))
-		return false;
-	text = tcs_rule_text(rel, tuple, Anum_rule_schema);
-	if (text && !OidIsValid(rule->schema = get_namespace_oid(text, true)))
+	if (!read_objects(rel, tuple, rule))
 		return false;
 	rule->application_name = tcs_rule_text(rel, tuple, Anum_rule_application_name);
 	rule->reason = tcs_rule_text(rel, tuple, Anum_rule_reason);
