@@ -1060,13 +1060,11 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 				TCS_AFTER_ALTERED_RULES : TCS_AFTER_CREATION;
 			break;
 		case T_CopyStmt:
-			if (!((CopyStmt *) statement)->is_from)
-			{
-				if (nested)
-					check_nested_copy(pstmt);
-				break;
-			}
-			/* FALLTHROUGH */
+			if (!((CopyStmt *) statement)->is_from && nested)
+				check_nested_copy(pstmt);
+			if (((CopyStmt *) statement)->is_from && gate_is_open_here())
+				tcs_choice_note_utility_write(pstmt, top ? queryString : NULL);
+			break;
 		case T_TruncateStmt:
 		case T_RefreshMatViewStmt:
 			if (gate_is_open_here())

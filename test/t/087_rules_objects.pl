@@ -735,6 +735,55 @@ is(psql_err($primary, q{SELECT * FROM tcs.rules; SELECT * FROM tcs.groups; SELEC
 	'a rule for what is gone does no harm');
 
 ##
+## Names that change while a rule is made, or by another kind of statement
+##
+
+everywhere(q{
+CREATE SCHEMA late;
+CREATE TABLE late.t (v int);
+CREATE FUNCTION late.f() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
+CREATE FUNCTION late.gone() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
+CREATE TABLE row_of (v int);
+CREATE FUNCTION of_row(row_of) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
+SELECT tcs.set_rule(function => 'of_row(row_of)', level => 'strong', floor => 'strong');
+});
+{
+	my $renamer = TcsWire->new($primary);
+	my $maker = TcsWire->new($primary);
+	my $watcher = TcsWire->new($primary);
+	my $waits = sprintf 'SELECT wait_event_type = $$Lock$$ FROM pg_stat_activity WHERE pid = %d', $maker->pid;
+
+	$renamer->ok_query('BEGIN; ALTER SCHEMA late RENAME TO later');
+	$maker->ok_query(q{SELECT tcs.set_rule(schema => 'late', level => 'strong', floor => 'strong')});
+	$renamer->ok_query('COMMIT');
+	is(explain($primary, '/* tcs(eventual) */ SELECT * FROM later.t') =~ s/ .*//r, 'strong',
+		'the rule of a schema that was being renamed is in force');
+
+	$renamer->ok_query('BEGIN; ALTER FUNCTION later.f() RENAME TO g');
+	$maker->simple(q{SELECT tcs.set_rule(function => 'later.f()', level => 'strong')})->flush;
+	ok($watcher->poll($waits), 'the rule of a function that is being renamed waits');
+	$renamer->ok_query('COMMIT');
+	is(($maker->results)[-1]{state}, '00000', '... and is made');
+	is($watcher->ok_query(q{SELECT count(*) FROM tcs.rules WHERE function = 'later.g()'}), '1', '... for the new name');
+
+	$renamer->ok_query('BEGIN; DROP FUNCTION later.gone()');
+	$maker->simple(q{SELECT tcs.set_rule(function => 'later.gone()', level => 'strong')})->flush;
+	ok($watcher->poll($waits), 'that of a function that is being dropped waits');
+	$renamer->ok_query('COMMIT');
+	is(($maker->results)[-1]{state}, '42883', '... and is refused');
+
+	$renamer->ok_query('ALTER INDEX row_of RENAME TO row_with');
+	is(explain($primary, '/* tcs(eventual) */ SELECT of_row(r) FROM row_with r') =~ s/ .*//r, 'strong',
+		'ALTER INDEX renames a table, its type and so a function');
+
+	$maker->ok_query(q{CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1';
+		CREATE TYPE pg_temp.r AS (v int); CREATE FUNCTION later.r(pg_temp.r) RETURNS int LANGUAGE sql AS 'SELECT 1'});
+	is(($maker->query("SELECT tcs.set_rule(function => '$_', level => 'strong')"))[-1]{state}, '42809', "no rule for $_")
+	  foreach ('pg_temp.f()', 'later.r(pg_temp.r)');
+	$_->disconnect foreach ($renamer, $maker, $watcher);
+}
+
+##
 ## The rule of a view speaks of what it reads only where it is in force
 ##
 
