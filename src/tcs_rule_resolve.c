@@ -16,10 +16,12 @@
  *	  id, so that it can stand beside a rule with the same criteria.
  *
  *	  A name proves nothing.  Whoever may create something in a schema could wait for
- *	  a row there and have it bound to an object of his.  So an object that appears
- *	  gets its rules by itself only if its owner could have made them: he may write
- *	  the table.  That is so while a dump is restored.  All others get theirs by
- *	  tcs.resolve_rules(), whose caller may write the table, too.
+ *	  a row there and have it bound to an object of his; and by the name of a schema
+ *	  he can rename what is in it.  So an object gets its rules by itself only from
+ *	  the transaction that makes or changes it, if its owner and the present user
+ *	  could have made them: they may write the table.  That is so while a dump is
+ *	  restored.  All others get theirs by tcs.resolve_rules(), whose caller may write
+ *	  the table, too.
  *
  *	  COPY and the creation of an object can run at the same time (pg_restore -j).
  *	  Neither sees the other before it is committed.  So whoever creates something
@@ -33,6 +35,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_authid.h"
@@ -248,17 +251,20 @@ object_of_name(Oid class, const char *name, const Search *search)
 	}
 }
 
+/* The owner of an object; *is_new: has the present transaction made or changed it? */
 static Oid
-owner_of(Oid class, Oid object)
+owner_of(Oid class, Oid object, bool *is_new)
 {
 	int			cache = get_object_catcache_oid(class);
 	HeapTuple	tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
 	Datum		owner;
 	bool		isnull;
 
+	*is_new = false;
 	if (!HeapTupleIsValid(tuple))
 		return InvalidOid;
 	owner = SysCacheGetAttr(cache, tuple, get_object_attnum_owner(class), &isnull);
+	*is_new = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 	ReleaseSysCache(tuple);
 	return isnull ? InvalidOid : DatumGetObjectId(owner);
 }
@@ -303,6 +309,7 @@ is_fit(Relation rel, HeapTuple tuple, const Kind *kind, const char *name, Oid ob
 	   const Search *search)
 {
 	Oid			owner;
+	bool		is_new;
 
 	if (search->occasion == COMPARED)
 		return true;
@@ -310,8 +317,10 @@ is_fit(Relation rel, HeapTuple tuple, const Kind *kind, const char *name, Oid ob
 	{
 		if (kind->class == AuthIdRelationId)
 			return object == search->role && may_write(rel, GetUserId());
-		owner = owner_of(kind->class, object);
-		if (!may_write(rel, owner))
+		owner = owner_of(kind->class, object, &is_new);
+		if (!is_new)
+			return false;
+		if (!may_write(rel, owner) || !may_write(rel, GetUserId()))
 		{
 			if (owner == GetUserId())
 				warn_owner(rel, tuple, kind, name);

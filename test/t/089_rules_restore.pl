@@ -304,6 +304,19 @@ at('part', q{SELECT tcs.set_rule('open.later', 'bounded')});
 is(at('part', q{SELECT relation, level, unresolved FROM tcs.rules WHERE id >= 100 OR relation = 'open.later'::regclass}),
 	'open.later|bounded|', 'set_rule() replaces what waits for the same table');
 
+# a stranger who names the schema of somebody else's table
+at('part', q{
+GRANT CREATE ON DATABASE part TO mallory;
+CREATE SCHEMA hers AUTHORIZATION mallory;
+CREATE TABLE hers.t (v int);
+GRANT SELECT ON hers.t TO mallory WITH GRANT OPTION;
+INSERT INTO tcs.rule (id, missing_relation, level) VALUES (110, 'grabbed.t', 'eventual');
+});
+at('part', 'BEGIN; GRANT SELECT ON hers.t TO keeper; ALTER SCHEMA hers RENAME TO grabbed; CREATE TABLE grabbed.x (v int); COMMIT',
+	user => 'mallory');
+at('part', 'CREATE TABLE unrelated2 (v int)');
+is(at('part', $unresolved), '110|relation grabbed.t', 'a stranger who renames a schema binds what is in it to no rule');
+
 # who may
 at('part', 'REVOKE UPDATE ON tcs.rule FROM keeper');
 is(fails('part', q{SELECT tcs.set_rule('open.later', 'strong')}, user => 'keeper'), '42501', 'set_rule() with INSERT alone');
