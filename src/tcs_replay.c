@@ -145,6 +145,17 @@ tcs_replay_stall_reason(void)
 }
 
 /*
+ * Does replay stand still with WAL before it?  Then nobody asks for a WAL receiver
+ * that has ended, for as long as that lasts.
+ */
+bool
+tcs_replay_is_held(void)
+{
+	return GetRecoveryPauseState() != RECOVERY_NOT_PAUSED || recovery_min_apply_delay > 0 ||
+		tcs_replay_waits_for_session();
+}
+
+/*
  * Is the WAL receiver connected to the server that this one streams from?
  *
  * It calls itself streaming from its start on; ready_to_display says that it is

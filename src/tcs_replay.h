@@ -13,6 +13,7 @@ extern bool tcs_replay_waits_for_session(void);
 extern bool tcs_replay_waits_for_snapshot(void);
 extern bool tcs_replay_has_ended(void);
 extern const char *tcs_replay_stall_reason(void);
+extern bool tcs_replay_is_held(void);
 extern bool tcs_replay_receiver_streams(void);
 
 extern Size tcs_replay_shmem_size(void);

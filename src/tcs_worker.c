@@ -236,14 +236,16 @@ lose_connection(const char *reason)
  * May a connection be made that takes one of the primary's walsenders?
  *
  * Until the WAL receiver streams it is looked for often, as whoever waits for an
- * answer waits for it.  That it has not come at once is no news.
+ * answer waits for it.  That it has not come at once is no news.  While replay is
+ * held, none is started, so there is nobody to wait for; should the primary have no
+ * room for it later, the worker gives way then.
  */
 static bool
 replication_comes_first(int64 now)
 {
 	TcsLinkInfo link;
 
-	if (tcs_replay_receiver_streams())
+	if (tcs_replay_receiver_streams() || tcs_replay_is_held())
 	{
 		worker.unfed_since = 0;
 		return now < worker.yield_until;
