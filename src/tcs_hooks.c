@@ -531,6 +531,19 @@ before_function(Oid function)
 		check_function(function);
 }
 
+/* Something is made or dropped. */
+static pg_noinline void
+note_ddl(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
+{
+	if (access == OAT_DROP)
+		tcs_rules_object_dropped(classId, objectId, subId,
+								 arg ? ((ObjectAccessDrop *) arg)->dropflags : 0);
+	else if (access == OAT_POST_CREATE && classId == TriggerRelationId)
+		tcs_rules_trigger_created(objectId);
+	else if (access == OAT_POST_CREATE && classId == AuthIdRelationId)
+		tcs_rules_role_created(objectId);
+}
+
 static void
 tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 				  int subId, void *arg)
@@ -538,21 +551,15 @@ tcs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 	if (unlikely(prev_object_access != NULL))
 		prev_object_access(access, classId, objectId, subId, arg);
 
-	if (unlikely(access == OAT_DROP))
-		tcs_rules_object_dropped(classId, objectId, subId,
-								 arg ? ((ObjectAccessDrop *) arg)->dropflags : 0);
-	if (unlikely(access == OAT_POST_CREATE))
+	/* all functions that a statement calls come here */
+	if (likely(access == OAT_FUNCTION_EXECUTE))
 	{
-		if (classId == TriggerRelationId)
-			tcs_rules_trigger_created(objectId);
-		else if (classId == AuthIdRelationId)
-			tcs_rules_role_created(objectId);
+		if (unlikely(ActivePortal == NULL ||
+					 (objectId >= FirstNormalObjectId && !tcs_rules_idle)))
+			before_function(objectId);
 	}
-	/* all functions that a statement calls come here, too */
-	if (access == OAT_FUNCTION_EXECUTE &&
-		unlikely(ActivePortal == NULL ||
-				 (objectId >= FirstNormalObjectId && !tcs_rules_idle)))
-		before_function(objectId);
+	else
+		note_ddl(access, classId, objectId, subId, arg);
 }
 
 /*
