@@ -500,8 +500,12 @@ check_function(Oid function)
 	if (!gate_is_open_here() || !tcs_rules_of_function(function) ||
 		tcs_frames_include(TCS_FRAME_EXPLAIN))
 		return;
-	/* what planning runs is chosen for when the statement comes to the gate */
-	if (tcs_frames_begin_with(TCS_FRAME_PLANNER))
+
+	/*
+	 * What planning runs is chosen for when the statement comes to the gate, and
+	 * its plan is made anew there.  A statement that writes is planned once.
+	 */
+	if (tcs_frames_begin_with(TCS_FRAME_PLANNER) && !tcs_frames_begin_with(TCS_FRAME_WRITES))
 	{
 		tcs_frames_note_function(function);
 		return;
@@ -693,7 +697,8 @@ tcs_planner(TCS_PLANNER_ARGS)
 	/* what planning runs is planned to be run */
 	tcs_rules_plan_ahead = false;
 	frame.ran = NIL;
-	tcs_frame_push(&frame, ahead ? TCS_FRAME_PLANNER | TCS_FRAME_AHEAD : TCS_FRAME_PLANNER);
+	tcs_frame_push(&frame, TCS_FRAME_PLANNER | (ahead ? TCS_FRAME_AHEAD : 0) |
+				   (parse->commandType != CMD_SELECT || parse->hasModifyingCTE ? TCS_FRAME_WRITES : 0));
 	if (watched)
 		tcs_told_watch_planning(&callback);
 	plan = prev_planner ? prev_planner(TCS_PLANNER_PASS) :

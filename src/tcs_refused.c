@@ -47,13 +47,13 @@ is_written(Oid relid, AclMode required)
 		!isTempNamespace(get_rel_namespace(relid));
 }
 
-/* Does a plan write, so that the executor refuses it? */
+/* Is any relation of a list of permissions written? */
 static bool
-plan_writes(const PlannedStmt *plan)
+any_is_written(List *permissions)
 {
 	ListCell   *lc;
 
-	foreach(lc, tcs_plan_permissions_compat(plan))
+	foreach(lc, permissions)
 	{
 		Oid			relid;
 		AclMode		required;
@@ -65,6 +65,13 @@ plan_writes(const PlannedStmt *plan)
 	return false;
 }
 
+/* Does a plan write, so that the executor refuses it? */
+static bool
+plan_writes(const PlannedStmt *plan)
+{
+	return any_is_written(tcs_plan_permissions_compat(plan));
+}
+
 /* The same of a query.  The planner keeps all relations that it has at any depth. */
 static bool
 query_writes_walker(Node *node, void *context)
@@ -74,18 +81,9 @@ query_writes_walker(Node *node, void *context)
 	if (IsA(node, Query))
 	{
 		Query	   *query = (Query *) node;
-		ListCell   *lc;
 
-		foreach(lc, tcs_query_permissions_compat(query))
-		{
-			Oid			relid;
-			AclMode		required;
-
-			if (tcs_permission_compat(lfirst(lc), &relid, &required) &&
-				is_written(relid, required))
-				return true;
-		}
-		return query_tree_walker(query, query_writes_walker, context, 0);
+		return any_is_written(tcs_query_permissions_compat(query)) ||
+			query_tree_walker(query, query_writes_walker, context, 0);
 	}
 	return expression_tree_walker(node, query_writes_walker, context);
 }

@@ -17,17 +17,19 @@
  *
  *	  A relation or a role is kept as its number, so renaming does not matter.
  *	  A schema or a function is kept by name, since pg_upgrade moves no table
- *	  that has their numbers.  The name is changed when they are renamed, by the
- *	  numbers that are kept beside it, with a mark of the cluster and database
- *	  that they are of.  After pg_upgrade, or a restore without triggers, they are
- *	  looked up anew before the next rename.
+ *	  whose columns are of the types for their numbers.  The number is kept beside
+ *	  it, with a mark of the cluster and database that it is of.  There it is the
+ *	  number that counts.  The name is put right when something is renamed; it can
+ *	  be late, since who renames does not see a rule that is not committed yet.
+ *	  After pg_upgrade, or a restore without triggers, the name counts, and the
+ *	  number is looked up before the next rename.
  *
  *	  What is dropped takes its rules with it.  Hooks see to that, and to renames,
  *	  and not event triggers: those would make DDL fail in a server that does not
  *	  load the library.  A role takes the rules of the database that it is dropped
  *	  in.  Rules for roles that are gone apply to nobody, and are not shown.  What
  *	  was dropped without the library leaves its rules behind until the next
- *	  tcs.set_rule(); what was renamed gets its name at the next rename.
+ *	  tcs.set_rule(); what was renamed shows its old name until the next rename.
  *
  *-------------------------------------------------------------------------
  */

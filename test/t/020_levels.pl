@@ -286,7 +286,7 @@ foreach my $ladder (@ladders)
 		level => $level,
 		fallback => $fallback,
 		token => $written,
-		max_wait => '10ms',
+		max_wait => '500ms',
 		%$opt);
 	if ($served eq '')
 	{

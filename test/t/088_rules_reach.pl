@@ -159,6 +159,16 @@ is(psql_err($standby, $_, level => 'strong', max_wait => '60s'), '00000', "fresh
 	'SELECT returns_it()', 'SELECT assigns_it()', 'CALL calls_it(0)', 'SELECT adding(v) FROM free', 'SELECT 3::checked',
 	'DO $$DECLARE n bigint := ff(); BEGIN PERFORM ff(); END$$', 'PREPARE e(bigint) AS SELECT $1; EXECUTE e(ff())');
 
+# planning runs the function, and a statement that writes is planned only once
+is(psql_err($primary, $_), '00000', "on the primary: $_")
+  foreach (
+	'SELECT folded(), guessed(1) FROM free WHERE v <> guessed(7)', 'INSERT INTO other SELECT folded()',
+	'UPDATE other SET v = folded() WHERE v <> guessed(7)', 'DELETE FROM other WHERE v <> folded() AND v <> guessed(7)',
+	'WITH w AS (INSERT INTO other SELECT folded() RETURNING v) SELECT * FROM w WHERE v = guessed(1)',
+	'SELECT v FROM other WHERE v = folded() FOR UPDATE',
+	'PREPARE u AS UPDATE other SET v = folded() WHERE v <> guessed(7); EXECUTE u',
+	'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT folded(); SELECT folded() FROM free; COMMIT');
+
 pause_replay($standby);
 $primary->safe_psql('postgres', 'INSERT INTO free VALUES (2)');
 foreach my $sql (
