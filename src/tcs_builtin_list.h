@@ -12,8 +12,9 @@
  *
  *	  What only looks like a question about the session, and depends on the
  *	  snapshot, is data: pg_current_snapshot(), pg_export_snapshot(),
- *	  pg_xact_status().  So is what finds its tables, types or functions by a text:
- *	  query_to_xml(), ts_stat(), pg_input_is_valid(), currtid2().
+ *	  pg_xact_status().  So is what finds its tables, types or functions by a text or
+ *	  a number: query_to_xml(), ts_stat(), pg_input_is_valid(), currtid2(), array_in().
+ *	  The checks of a domain can read anything.
  *
  *-------------------------------------------------------------------------
  */
@@ -164,26 +165,25 @@ static const char *const nothing_functions[] = {
 	"anycompatiblemultirange_in", "anycompatiblemultirange_out",
 	"anycompatiblerange_in", "anycompatiblerange_out", "anyenum_out",
 	"anymultirange_in", "anymultirange_out", "anyrange_in", "anyrange_out",
-	"anytextcat", "array_in", "array_out", "array_sample", "array_send",
-	"array_shuffle", "array_to_json", "array_to_string", "bpcharsend",
+	"anytextcat", "array_out", "array_sample", "array_send", "array_shuffle",
+	"array_to_json", "array_to_string", "bpcharsend",
 	"brin_bloom_summary_send", "brin_minmax_multi_summary_send", "cash_in",
 	"cash_out", "clock_timestamp", "concat", "concat_ws", "cstring_send",
-	"current_database", "current_schema", "current_schemas",
-	"current_setting", "current_user", "date", "date_add",
-	"date_cmp_timestamptz", "date_eq_timestamptz", "date_ge_timestamptz",
-	"date_gt_timestamptz", "date_in", "date_le_timestamptz",
-	"date_lt_timestamptz", "date_ne_timestamptz", "date_out", "date_part",
-	"date_subtract", "date_trunc", "extract", "format", "gen_random_uuid",
-	"generate_series", "getdatabaseencoding", "getpgusername", "in_range",
-	"interval_in", "interval_out", "interval_pl_timestamptz", "json_agg",
-	"json_agg_strict", "json_build_array", "json_build_object",
-	"json_object_agg", "json_object_agg_strict", "json_object_agg_unique",
+	"current_database", "current_schema", "current_schemas", "current_setting",
+	"current_user", "date", "date_add", "date_cmp_timestamptz",
+	"date_eq_timestamptz", "date_ge_timestamptz", "date_gt_timestamptz",
+	"date_in", "date_le_timestamptz", "date_lt_timestamptz",
+	"date_ne_timestamptz", "date_out", "date_part", "date_subtract",
+	"date_trunc", "extract", "format", "gen_random_uuid", "generate_series",
+	"getdatabaseencoding", "getpgusername", "in_range", "interval_in",
+	"interval_out", "interval_pl_timestamptz", "json_agg", "json_agg_strict",
+	"json_build_array", "json_build_object", "json_object_agg",
+	"json_object_agg_strict", "json_object_agg_unique",
 	"json_object_agg_unique_strict", "json_to_record", "json_to_recordset",
-	"jsonb_agg", "jsonb_agg_strict", "jsonb_build_array",
-	"jsonb_build_object", "jsonb_path_exists_tz", "jsonb_path_match_tz",
-	"jsonb_path_query_array_tz", "jsonb_path_query_first_tz",
-	"jsonb_path_query_tz", "jsonb_to_record", "jsonb_to_recordset",
-	"make_timestamptz", "money", "multirange_in", "multirange_out",
+	"jsonb_agg", "jsonb_agg_strict", "jsonb_build_array", "jsonb_build_object",
+	"jsonb_path_exists_tz", "jsonb_path_match_tz", "jsonb_path_query_array_tz",
+	"jsonb_path_query_first_tz", "jsonb_path_query_tz", "jsonb_to_record",
+	"jsonb_to_recordset", "make_timestamptz", "money", "multirange_out",
 	"multirange_send", "mxid_age", "namesend", "now", "numeric", "overlaps",
 	"pg_char_to_encoding", "pg_column_compression", "pg_column_size",
 	"pg_dependencies_send", "pg_encoding_to_char",
@@ -195,8 +195,8 @@ static const char *const nothing_functions[] = {
 	"pg_sleep", "pg_sleep_for", "pg_sleep_until", "pg_split_walfile_name",
 	"pg_timezone_abbrevs", "pg_timezone_abbrevs_abbrevs",
 	"pg_timezone_abbrevs_zone", "pg_timezone_names", "quote_literal",
-	"quote_nullable", "random", "random_normal", "range_in", "range_out",
-	"range_send", "record_out", "record_send", "row_to_json", "session_user",
+	"quote_nullable", "random", "random_normal", "range_out", "range_send",
+	"record_out", "record_send", "row_to_json", "session_user",
 	"statement_timestamp", "textanycat", "textsend", "time", "time_in",
 	"timeofday", "timestamp", "timestamp_cmp_timestamptz",
 	"timestamp_eq_timestamptz", "timestamp_ge_timestamptz",
@@ -257,7 +257,7 @@ static const char *const catalogs_functions[] = {
 	"pg_ts_config_is_visible", "pg_ts_dict_is_visible",
 	"pg_ts_parser_is_visible", "pg_ts_template_is_visible",
 	"pg_type_is_visible", "pg_typeof", "phraseto_tsquery", "plainto_tsquery",
-	"record_in", "regclass", "regclassin", "regclassout", "regcollationin",
+	"regclass", "regclassin", "regclassout", "regcollationin",
 	"regcollationout", "regconfigin", "regconfigout", "regdatabasein",
 	"regdatabaseout", "regdictionaryin", "regdictionaryout", "regnamespacein",
 	"regnamespaceout", "regoperatorin", "regoperatorout", "regoperin",
@@ -278,17 +278,18 @@ static const char *const catalogs_here_functions[] = {
 
 /* Read data of users, or what they read is not known; may run elsewhere. */
 static const char *const data_functions[] = {
-	"database_to_xml", "database_to_xml_and_xmlschema",
+	"array_in", "database_to_xml", "database_to_xml_and_xmlschema",
 	"database_to_xmlschema", "domain_in", "fmgr_c_validator",
-	"fmgr_internal_validator", "fmgr_sql_validator", "lo_get", "nextval",
-	"pg_column_toast_chunk_id", "pg_get_sequence_data", "pg_indexes_size",
-	"pg_input_error_info", "pg_input_is_valid", "pg_relation_size",
-	"pg_sequence_last_value", "pg_table_size", "pg_total_relation_size",
-	"pg_xact_commit_timestamp", "pg_xact_status", "query_to_xml",
-	"query_to_xml_and_xmlschema", "query_to_xmlschema", "schema_to_xml",
-	"schema_to_xml_and_xmlschema", "schema_to_xmlschema", "setval",
-	"table_to_xml", "table_to_xml_and_xmlschema", "table_to_xmlschema",
-	"ts_rewrite", "ts_stat", "txid_status",
+	"fmgr_internal_validator", "fmgr_sql_validator", "lo_get", "multirange_in",
+	"nextval", "pg_column_toast_chunk_id", "pg_get_sequence_data",
+	"pg_indexes_size", "pg_input_error_info", "pg_input_is_valid",
+	"pg_relation_size", "pg_sequence_last_value", "pg_table_size",
+	"pg_total_relation_size", "pg_xact_commit_timestamp", "pg_xact_status",
+	"query_to_xml", "query_to_xml_and_xmlschema", "query_to_xmlschema",
+	"range_in", "record_in", "schema_to_xml", "schema_to_xml_and_xmlschema",
+	"schema_to_xmlschema", "setval", "table_to_xml",
+	"table_to_xml_and_xmlschema", "table_to_xmlschema", "ts_rewrite",
+	"ts_stat", "txid_status",
 };
 
 /* The same, but they belong to this node, session or snapshot. */

@@ -80,6 +80,8 @@ CREATE FUNCTION f_about_catalogs() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT
 CREATE FUNCTION f_of(oid, oid) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT v FROM t) > 0; END';
 CREATE OPERATOR === (LEFTARG = oid, RIGHTARG = oid, FUNCTION = f_of);
 CREATE DOMAIN looked_up AS text CHECK (f_volatile() > 0);
+CREATE TYPE has_looked_up AS (a looked_up);
+CREATE TYPE looked_up_range AS RANGE (subtype = looked_up, multirange_type_name = looked_up_ranges);
 CREATE FUNCTION now() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT v FROM t); END';
 CREATE ROLE patient LOGIN;
 CREATE ROLE ruled LOGIN;
@@ -92,6 +94,8 @@ SELECT tcs.set_rule(NULL, 'strong', role => 'ruled');
 SELECT tcs.set_rule(NULL, 'strong', floor => 'strong', role => 'floored');
 });
 my $lo = read_at($primary, q{SELECT lo_from_bytea(0, 'x')});
+my %number = map { $_ => read_at($primary, "SELECT '$_'::regtype::oid") }
+  qw(looked_up has_looked_up looked_up_range looked_up_ranges);
 my $written = write_token($primary, 'UPDATE t SET v = 2');
 wait_for_replay($primary, $standby);
 
@@ -165,6 +169,10 @@ my @data = (
 	'SELECT relname, public.now() FROM pg_class',
 	q{SELECT datname::text::looked_up FROM pg_database},
 	q{SELECT count(*) FROM pg_database, json_to_record('{"a": "x"}') AS j(a looked_up)},
+	"SELECT array_in('{x}', $number{looked_up}, -1)",
+	"SELECT record_in('(x)', $number{has_looked_up}, -1)",
+	"SELECT range_in('[x,y]', $number{looked_up_range}, -1)",
+	"SELECT multirange_in('{[x,y]}', $number{looked_up_ranges}, -1)",
 	q{SELECT query_to_xml('SELECT v FROM t', true, true, '') FROM pg_database},
 	q{SELECT table_to_xml(oid, true, true, '') FROM pg_class WHERE relname = 't'},
 	q{SELECT * FROM pg_database, ts_stat('SELECT to_tsvector(v::text) FROM t')},
