@@ -52,6 +52,7 @@
 #include "tcs_roundtrip.h"
 #include "tcs_rule_table.h"
 #include "tcs_session.h"
+#include "tcs_set_local.h"
 #include "tcs_swap.h"
 #include "tcs_told.h"
 #include "tcs_write.h"
@@ -1035,7 +1036,10 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	else if (IsA(statement, FetchStmt) && !nested)
 		is |= TCS_FRAME_RESUMED;
 	if (top)
+	{
+		tcs_set_local_before_utility(statement, context == PROCESS_UTILITY_TOPLEVEL);
 		pstmt = before_utility(pstmt, queryString, params, queryEnv, &frame.armed);
+	}
 	if (ends_prepared && !RecoveryInProgress())
 	{
 		tcs_write_before_prepared(commits_prepared);
@@ -1111,7 +1115,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 }
 
 /*
- * The only such callback of tcs: the list is gone through at each commit.
+ * The only such callback of most sessions: the list is gone through at each commit.
  *
  * A transaction that has not written and whose reads are not reported has
  * nothing to do here.  That is nearly all there are on a standby, where all
