@@ -84,26 +84,58 @@ start_from_settings(TcsChoice *choice)
 	choice->token = NULL;
 }
 
-/* The rules' level, if the client has not said another. */
+/* Was a setting given to this role by ALTER ROLE? */
+static bool
+is_of_role(GucSource source)
+{
+	return source == PGC_S_USER || source == PGC_S_DATABASE_USER;
+}
+
+/* The bound of a rule, where the level is the rule's. */
+static void
+apply_bound(const TcsRuleVerdict *rules, bool smaller_only, TcsChoice *choice)
+{
+	GucSource	source = tcs_guc_max_staleness_source();
+
+	if (rules->max_staleness < 0 || tcs_source_is_said(source))
+		return;
+	if (smaller_only || (rules->by_membership && is_of_role(source)))
+		choice->max_staleness = Min(choice->max_staleness, rules->max_staleness);
+	else
+		choice->max_staleness = rules->max_staleness;
+}
+
+/*
+ * The rules' level, if the client has not said another.
+ *
+ * Whoever may grant a role makes its members.  So a rule for a role that this one is
+ * only a member of can raise what this role has from ALTER ROLE, and cannot lower it:
+ * neither level nor bound nor fallback.
+ */
 static void
 apply_rules(const TcsRuleVerdict *rules, TcsChoice *choice)
 {
-	TcsLevel	level;
+	bool		raise_only = rules->by_membership && is_of_role(choice->level_source);
+	TcsLevel	level = rules->level;
 
 	if (!rules->has_level || tcs_source_is_said(choice->level_source))
 		return;
-	level = rules->unruled ? tcs_level_join(choice->level, rules->level) : rules->level;
-	if (rules->unruled && level == choice->level && level != rules->level)
+	if (rules->unruled || raise_only)
+		level = tcs_level_join(choice->level, rules->level);
+	if (level == choice->level && (raise_only || (rules->unruled && level != rules->level)))
+	{
+		if (level == rules->level)
+			apply_bound(rules, true, choice);
 		return;
+	}
 	choice->level = level;
 	choice->by = TCS_BY_RULE;
 	choice->rule = rules->rule;
-	if (rules->max_staleness >= 0 && !tcs_source_is_said(tcs_guc_max_staleness_source()))
-		choice->max_staleness = rules->unruled && choice->level == (TcsLevel) tcs_read_level ?
-			Min(choice->max_staleness, rules->max_staleness) : rules->max_staleness;
+	apply_bound(rules, rules->unruled && choice->level == (TcsLevel) tcs_read_level, choice);
 	if (rules->max_wait != TCS_RULE_NO_WAIT && !tcs_source_is_said(tcs_guc_max_wait_source()))
 		choice->max_wait = rules->max_wait;
-	if (rules->has_fallback && !tcs_source_is_said(tcs_guc_fallback_source()))
+	if (rules->has_fallback && !tcs_source_is_said(tcs_guc_fallback_source()) && !raise_only &&
+		!(rules->by_membership && is_of_role(tcs_guc_fallback_source())))
 		choice->fallback = &rules->fallback;
 }
 

@@ -173,6 +173,7 @@ raise_level(TcsRuleVerdict *verdict, const TcsRule *rule)
 	}
 	verdict->level = joined;
 	verdict->has_level = true;
+	verdict->by_membership |= rule->by_membership;
 }
 
 static void

@@ -486,6 +486,7 @@ tcs_rules_match_session(void)
 		bool		of_application = is_for_application(rule);
 
 		rule->in_force = of_application && is_for_user(rule, session_role);
+		rule->by_membership = OidIsValid(rule->role) && rule->role != session_role;
 		rule->floor_in_force = rule->in_force ||
 			(of_application && is_for_user(rule, session_user_role));
 	}

@@ -42,6 +42,7 @@ typedef struct TcsRule
 	bool		hard;
 	TcsLevel	floor;
 	bool		in_force;		/* of this session's role and application */
+	bool		by_membership;	/* this role is at most a member of the rule's */
 	bool		floor_in_force; /* also of who became that role */
 } TcsRule;
 

@@ -273,6 +273,48 @@ like(explain($s2, $_->[0], %{ $_->[1] }), qr/^$_->[2]$/, "$_->[0]: $_->[2]")
 	$session->disconnect;
 }
 
+# Who is only a member did not choose the rule's role.  Against a level from ALTER
+# ROLE of his own it raises, and lowers nothing: level, bound or fallback.
+everywhere(q{
+CREATE ROLE granted;
+CREATE ROLE own_strong LOGIN IN ROLE granted, web;
+CREATE ROLE own_eventual LOGIN IN ROLE web;
+CREATE ROLE own_bounded LOGIN IN ROLE web;
+CREATE ROLE own_here LOGIN IN ROLE web;
+CREATE ROLE own_fallback LOGIN IN ROLE granted, pg_read_all_data;
+ALTER ROLE own_fallback SET tcs.fallback = error;
+CREATE ROLE own_rule LOGIN IN ROLE pg_read_all_data;
+ALTER ROLE own_strong SET tcs.read_level = strong;
+ALTER ROLE own_eventual SET tcs.read_level = eventual;
+ALTER ROLE own_bounded SET tcs.read_level = bounded;
+ALTER ROLE own_bounded SET tcs.max_staleness = '1s';
+ALTER ROLE own_here IN DATABASE postgres SET tcs.read_level = strong;
+ALTER ROLE own_rule SET tcs.read_level = strong;
+SELECT tcs.set_rule('plain', 'strong', role => 'granted', fallback => 'eventual');
+SELECT tcs.set_rule('drop_box', 'bounded', max_staleness => '5ms', role => 'web');
+SELECT tcs.set_rule(role => 'own_rule', level => 'eventual');
+});
+is(explain($s2, $_->[0], user => $_->[1]) =~ s/ by rule [0-9]+$/ by rule/r, $_->[2], "$_->[1]: $_->[0]")
+  foreach (
+	[ 'SELECT * FROM pg_largeobject_metadata', 'own_strong', 'strong by role' ],
+	[ 'SELECT * FROM pg_largeobject_metadata', 'own_here', 'strong by role in database' ],
+	[ 'SELECT * FROM pg_largeobject_metadata', 'own_eventual', 'bounded by rule' ],
+	[ 'SELECT * FROM account', 'own_strong', 'linearizable by rule' ],
+	[ 'SELECT * FROM pg_largeobject_metadata', 'own_rule', 'eventual by rule' ]);
+is(read_at($s2, "SELECT $_->[0] FROM tcs.explain_level('SELECT * FROM $_->[1]')", user => $_->[2]), $_->[3],
+	"$_->[0] of $_->[1] for $_->[2]")
+  foreach (
+	[ 'fallback', 'plain', 'own_strong', 'redirect, error' ],
+	[ 'fallback', 'plain', 'own_fallback', 'error' ],
+	[ 'level', 'plain', 'own_fallback', 'strong' ],
+	[ 'max_staleness_ms', 'pg_largeobject_metadata', 'own_bounded', '1000' ],
+	[ 'max_staleness_ms', 'drop_box', 'own_bounded', '5' ],
+	[ 'max_staleness_ms', 'drop_box', 'own_eventual', '5' ]);
+everywhere(q{
+SELECT tcs.drop_rule('plain', role => 'granted');
+SELECT tcs.drop_rule(role => 'own_rule');
+});
+
 
 ##
 ## Groups
