@@ -36,6 +36,7 @@
 #include "tcs_portable.h"
 #include "tcs_receive.h"
 #include "tcs_remote.h"
+#include "tcs_text_form.h"
 
 #define TCS_SQL_CURSORS \
 	"SELECT name, is_scrollable, statement FROM pg_catalog.pg_cursors" \
@@ -128,6 +129,13 @@ take_columns(PGresult *description, void *arg)
 					 errdetail("Its column \"%s\" has a type whose values cannot be brought back.",
 							   PQfname(description, i))));
 		columns->as_text |= transfer == TCS_TRANSFER_TEXT;
+		/* its query runs as rows are fetched: no setting can be changed for their text */
+		if (columns->as_text && !tcs_text_form_is_exact())
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot bring the cursor of a redirected statement to the standby"),
+					 errdetail("Its rows travel as text, which does not bring all values back under the present settings."),
+					 errhint("Set DateStyle to ISO, IntervalStyle to postgres, extra_float_digits to 1, array_nulls to on, and xmloption to content.")));
 		target = makeTargetEntry((Expr *) makeNullConst(type, PQfmod(description, i),
 														get_typcollation(type)),
 								 i + 1, pstrdup(PQfname(description, i)), false);

@@ -83,6 +83,7 @@
 #include "tcs_receive.h"
 #include "tcs_remote.h"
 #include "tcs_settings.h"
+#include "tcs_text_form.h"
 #include "tcs_told.h"
 
 #define TCS_SQL_BEGIN	"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -262,6 +263,7 @@ encode_param(const ParamExternData *param, const char **value, int *length, int 
 {
 	Oid			function;
 	bool		is_varlena;
+	int			level;
 
 	if (param->isnull || !OidIsValid(param->ptype))
 	{
@@ -281,8 +283,16 @@ encode_param(const ParamExternData *param, const char **value, int *length, int 
 		*format = 1;
 		return;
 	}
+	/* names are none of these, so it is an array, a row or a range */
+	if (!tcs_text_form_is_read_exactly())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot redirect a parameter of type %s while array_nulls is off or xmloption is document",
+						format_type_be(param->ptype))));
 	getTypeOutputInfo(param->ptype, &function, &is_varlena);
+	level = tcs_text_form_begin();
 	*value = OidOutputFunctionCall(function, param->value);
+	tcs_text_form_end(level);
 	if (tcs_receive_is_special(param->ptype))
 		tcs_told_expect_of_input(param->ptype, *value);
 }

@@ -39,6 +39,7 @@
 #include "tcs_receive.h"
 #include "tcs_remote.h"
 #include "tcs_scan.h"
+#include "tcs_text_form.h"
 
 /* What custom_private has, in this order. */
 enum
@@ -364,13 +365,17 @@ make_value(TcsScan *state, int column)
 	char	   *data = PQgetvalue(state->result, state->next_row, column);
 	StringInfoData buf;
 	Datum		value;
+	int			level;
 
 	if (promised->as_text)
 	{
 		/* functions of input take that for granted; those of receiving do not */
 		pg_verifymbstr(data, PQgetlength(state->result, state->next_row, column), false);
-		return InputFunctionCall(&state->functions[column], data,
-								 state->ioparams[column], promised->typmod);
+		level = tcs_text_form_begin();
+		value = InputFunctionCall(&state->functions[column], data,
+								  state->ioparams[column], promised->typmod);
+		tcs_text_form_end(level);
+		return value;
 	}
 
 	/* only looked at, and libpq ends it with a zero as functions expect it */

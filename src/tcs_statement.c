@@ -170,11 +170,13 @@ wrap(const char *sql, const TcsStatement *statement)
 		const TcsColumn *column = &statement->columns[i];
 		Oid			type = tcs_portable_text_type(column->type);
 
-		appendStringInfo(&buf, "%s c%d", i == 0 ? "SELECT" : ",", i + 1);
-		if (type != column->type)
-			appendStringInfo(&buf, "::%s", format_type_be_qualified(type));
-		if (column->as_text)
-			appendStringInfoString(&buf, "::pg_catalog.text");
+		appendStringInfoString(&buf, i == 0 ? "SELECT " : ", ");
+		if (!column->as_text)
+			appendStringInfo(&buf, "c%d", i + 1);
+		else if (type != column->type || tcs_portable_is_name(type))
+			appendStringInfo(&buf, "c%d::%s::pg_catalog.text", i + 1, format_type_be_qualified(type));
+		else
+			appendStringInfo(&buf, "tcs.redirect_text(ROW(c%d))", i + 1);
 	}
 	appendStringInfo(&buf, " FROM (%s) t", sql);
 	for (int i = 0; i < statement->ncolumns; i++)

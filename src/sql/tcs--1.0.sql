@@ -329,6 +329,14 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION redirect_check(boolean, boolean) IS
 'called by a standby after a redirected statement: does it leave anything behind?';
 
+CREATE FUNCTION redirect_text(value record)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tcs_redirect_text'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+
+COMMENT ON FUNCTION redirect_text(record) IS
+'called by a redirected statement: the text of the one column of a row, as no setting changes it';
+
 CREATE FUNCTION redirects(
 	OUT server text,
 	OUT connections int,

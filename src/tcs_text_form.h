@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * tcs_text_form.h
+ *	  Values as text that another server reads as the same values.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_TEXT_FORM_H
+#define TCS_TEXT_FORM_H
+
+extern bool tcs_text_form_is_exact(void);
+extern bool tcs_text_form_is_read_exactly(void);
+extern int	tcs_text_form_begin(void);
+extern void tcs_text_form_end(int level);
+
+#endif							/* TCS_TEXT_FORM_H */
