@@ -10,15 +10,16 @@
 #                           SEED=, MIX="lag cut", LEVELS="strong session", VERBOSE=1
 #   make check-core         PostgreSQL's own tests with tcs on every node (1 to 3 hours);
 #                           PG=, SUITES=, MODES=, see test/core/README.md
+#   make drill              failovers under Patroni, with and without tcs: ROUNDS=, PG=
 #   make demo               a throwaway primary with two standbys, narrated
 #   make bench              the benchmark
 #   make lint               checks of the sources
 #
-# test, torture, check-core, demo and bench run without a pg_config (test/private.sh); so PGXS is
+# test, torture, check-core, drill, demo and bench run without a pg_config (test/private.sh); so PGXS is
 # read only for the other targets.
 
 tcs_here := $(dir $(lastword $(MAKEFILE_LIST)))
-tcs_scripts := test torture check-core demo bench lint help
+tcs_scripts := test torture check-core drill demo bench lint help
 
 # Version of the library = default_version of the control file.
 TCS_VERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(tcs_here)tcs.control)
@@ -88,7 +89,8 @@ endif
 
 # What was set on the command line, for the scripts.
 tcs_env = $(foreach v,PG PG_CONFIG WERROR T REGRESS ISOLATION CONSISTENCY JOBS KEEP \
-	SECONDS SEED MIX LEVELS VERBOSE SUITES MODES FILES CORE_SOURCE,$(if \
+	SECONDS SEED MIX LEVELS VERBOSE SUITES MODES FILES CORE_SOURCE \
+	ROUNDS SHORT PORTS,$(if \
 	$(filter command environment,$(firstword $(origin $(v)))),$(v)='$($(v))'))
 
 .PHONY: $(tcs_scripts)
@@ -101,6 +103,9 @@ torture:
 
 check-core:
 	@$(tcs_env) $(tcs_here)test/core/run
+
+drill:
+	@$(tcs_env) $(tcs_here)test/patroni/run
 
 demo:
 	@$(tcs_env) $(tcs_here)demo/demo

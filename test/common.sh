@@ -1,6 +1,6 @@
 # test/common.sh
 #
-# Shared by test/run, test/folder, demo/demo and test/bench/run; sourced, POSIX
+# Shared by test/run and its like, test/folder and demo/demo; sourced, POSIX
 # sh, `set -eu`.  Three things are done here:
 #
 #  1. Find a server, or unpack one below a cache folder (private.sh).  The
@@ -479,7 +479,7 @@ stop_servers()
 		esac
 	done
 	tries=0
-	while pids=$(our_processes) && [ -n "$pids" ]; do
+	while pids=$(our_processes; our_session) && [ -n "$pids" ]; do
 		[ $tries -lt 100 ] || kill -KILL $pids 2>/dev/null || :
 		[ $tries -lt 150 ] || { warn "processes left: $pids"; break; }
 		tries=$((tries + 1))
