@@ -13,6 +13,7 @@ use strict;
 use warnings;
 
 use File::Spec;
+use IO::Socket::INET;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -301,16 +302,21 @@ foreach (@drivers)
 $primary->safe_psql('postgres', 'CREATE ROLE haproxy LOGIN; CREATE ROLE exporter LOGIN');
 wait_for_replay($primary, $standby);
 
-# As HAProxy calls it: addresses of the proxy and of the server.
+# As HAProxy calls it: addresses of the proxy and of the server, and the name of
+# the backend.
+sub check_command
+{
+	my ($port) = @_;
+
+	return [ "$examples/haproxy_check.sh", '127.0.0.1', '5433', '127.0.0.1', $port ];
+}
+
 sub check_says_yes
 {
-	my ($node) = @_;
+	my ($port, $backend) = @_;
 
-	return works(
-		[
-			"$examples/haproxy_check.sh", '127.0.0.1', '5433', '127.0.0.1',
-			$node->port
-		]) ? 't' : 'f';
+	local $ENV{HAPROXY_PROXY_NAME} = $backend // 'standbys';
+	return works(check_command($port)) ? 't' : 'f';
 }
 
 sub wait_for_check
@@ -320,9 +326,33 @@ sub wait_for_check
 
 	while ($attempts-- > 0)
 	{
-		return 1 if check_says_yes($node) eq $expected;
+		return 1 if check_says_yes($node->port) eq $expected;
 	}
 	return 0;
+}
+
+# A server that lets the check in and then says nothing more: does the check end,
+# and with which exit code?
+sub check_of_a_server_that_hangs
+{
+	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 5)
+	  or die "cannot listen: $!";
+
+	local $ENV{PGSSLMODE} = 'disable';
+	local $ENV{PGGSSENCMODE} = 'disable';
+
+	my $output = '';
+	my $check = IPC::Run::start(check_command($listener->sockport),
+		'<', \undef, '>&', \$output,
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	my $connection = $listener->accept;
+
+	sysread($connection, my $startup, 1000);
+	syswrite($connection, 'R' . pack('NN', 8, 0) . 'Z' . pack('N', 5) . 'I');
+	sysread($connection, my $question, 1000);
+	like($question, qr/^Q.*tcs\.can_serve/s, 'the check has asked');
+	eval { $check->finish; 1 } or return 'it does not end';
+	return $check->result(0);
 }
 
 subtest 'HAProxy' => sub {
@@ -330,15 +360,14 @@ subtest 'HAProxy' => sub {
 	pause_replay($standby);
 	$primary->safe_psql('postgres', "INSERT INTO notes (body) VALUES ('unseen')");
 	ok(wait_for_check($standby, 'f'), 'but not one that has become too stale');
-	is(check_says_yes($primary), 't', 'the primary serves');
+	is(check_says_yes($primary->port), 'f', 'nor the primary');
+	is(check_says_yes($primary->port, 'primary'), 't', 'which is there if no standby is');
+	is(check_says_yes($standby->port, 'primary'), 'f', 'and no standby is taken for it');
 	resume_replay($standby);
-	ok(wait_for_check($standby, 't'), 'and so does the standby when it is fresh again');
-	is( works(
-			[
-				"$examples/haproxy_check.sh", '127.0.0.1', '5433', '127.0.0.1',
-				PostgreSQL::Test::Cluster::get_free_port()
-			]),
-		'', 'a server that is not there does not');
+	ok(wait_for_check($standby, 't'), 'the standby serves when it is fresh again');
+	is(check_says_yes(PostgreSQL::Test::Cluster::get_free_port()),
+		'f', 'a server that is not there does not');
+	is(check_of_a_server_that_hangs(), 1, 'nor one that hangs, and the check ends');
 
 	my ($haproxy) =
 	  grep { -x } map { "$_/haproxy" } File::Spec->path, '/usr/sbin';
