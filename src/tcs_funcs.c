@@ -562,6 +562,19 @@ quorum_seems_usable(void)
 	return quorum.state == TCS_QUORUM_USABLE && quorum.flushed != InvalidXLogRecPtr;
 }
 
+/* Is a standby within tcs.max_lag, the bound of "bounded" in WAL? */
+static bool
+lag_is_met(const TcsProof *proof)
+{
+	TcsRequirement req = {0};
+	TcsAnswer	newest;
+	bool		have_newest = tcs_fresh_newest(&newest);
+
+	tcs_requirement_add_lag(&req, have_newest, &newest,
+							tcs_max_lag < 0 ? -1 : (int64) tcs_max_lag * 1024, proof->at);
+	return tcs_requirement_met(&req, proof);
+}
+
 /*
  * Would a read at this level be served here without waiting for replay?  For
  * "strong" a question to the primary cannot be avoided; the last answer tells
@@ -606,7 +619,8 @@ tcs_can_serve(PG_FUNCTION_ARGS)
 	switch (level)
 	{
 		case TCS_LEVEL_BOUNDED:
-			PG_RETURN_BOOL(proof.fresh_at != 0 && now - proof.fresh_at <= bound);
+			PG_RETURN_BOOL(proof.fresh_at != 0 && now - proof.fresh_at <= bound &&
+						   lag_is_met(&proof));
 		case TCS_LEVEL_STRONG:
 		case TCS_LEVEL_LINEARIZABLE:
 			PG_RETURN_BOOL(link.state == TCS_LINK_UP && proof.fresh_at != 0 &&

@@ -187,6 +187,9 @@ is( read_at(
 			tcs.can_serve('BOUNDED', '0'), tcs.can_serve('strong')}),
 	't|t|t|f|f|f',
 	'tcs.can_serve() says the same');
+is( read_at($standby, q{SELECT tcs.can_serve('bounded', '1 hour')}, max_lag => $_->[0]),
+	$_->[1], "tcs.can_serve() at max_lag $_->[0]")
+  foreach ([ '100kB', 'f' ], [ '10MB', 't' ]);
 is( read_at(
 		$standby,
 		'SET tcs.max_staleness = 1000; SELECT bound_state FROM tcs.status();'
