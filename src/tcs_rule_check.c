@@ -11,6 +11,10 @@
  *	  functions may be attached to any table by whoever is allowed to call them;
  *	  so they look first whether the table is the extension's.
  *
+ *	  Rules are for the objects and roles of one database.  A publication FOR ALL
+ *	  TABLES has the tables of rules in it, as extensions cannot keep tables out.
+ *	  So the subscriber leaves out what comes that way: its rules are its own.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -27,6 +31,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
@@ -482,40 +487,68 @@ require_own_trigger(FunctionCallInfo fcinfo)
 	return trigger;
 }
 
+/* Does logical replication bring this?  Then it is for another database. */
+static bool
+is_replicated(void)
+{
+	static bool told = false;
+
+	if (!IsLogicalWorker())
+		return false;
+	if (!told)
+		ereport(LOG,
+				(errmsg("rules of tcs that come by logical replication are left out"),
+				 errdetail("A publication FOR ALL TABLES includes the tables of rules.")));
+	told = true;
+	return true;
+}
+
 /*
- * The row that a trigger is to check.  The table must be the one that its function
- * is for, with the columns that it is meant to have.
+ * The row that a trigger is to check; NULL if it is to leave the row out.  The
+ * table must be the one that its function is for, with the columns that it is
+ * meant to have.
  */
 static HeapTuple
 row_of_trigger(FunctionCallInfo fcinfo, TcsRuleTable table, Relation *rel)
 {
 	const TriggerData *trigger = require_own_trigger(fcinfo);
+	TriggerEvent event = trigger->tg_event;
 
-	if (!TRIGGER_FIRED_BEFORE(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		!(TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) ||
+	if (!TRIGGER_FIRED_BEFORE(event) || !TRIGGER_FIRED_FOR_ROW(event) ||
 		RelationGetRelid(trigger->tg_relation) != tcs_rule_table_oid(table))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be fired for each row before INSERT or UPDATE of its own table",
+				 errmsg("function \"%s\" must be fired for each row before INSERT, UPDATE or DELETE of its own table",
 						get_func_name(fcinfo->flinfo->fn_oid))));
+	if (is_replicated())
+		return NULL;
 	*rel = tcs_rule_table_open(table, NoLock);
-	return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
-		trigger->tg_newtuple : trigger->tg_trigtuple;
+	return TRIGGER_FIRED_BY_UPDATE(event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
 }
 
-/* BEFORE INSERT OR UPDATE of tcs.rule, each row. */
+/* Is a row of a trigger to be written? */
+static bool
+is_written(FunctionCallInfo fcinfo)
+{
+	return !TRIGGER_FIRED_BY_DELETE(((TriggerData *) fcinfo->context)->tg_event);
+}
+
+/* BEFORE INSERT, UPDATE or DELETE of tcs.rule, each row. */
 Datum
 tcs_rule_check(PG_FUNCTION_ARGS)
 {
 	Relation	rel;
 	HeapTuple	tuple = row_of_trigger(fcinfo, TCS_TABLE_RULE, &rel);
 
-	tuple = tcs_rule_check_rule(rel, tuple);
+	if (tuple == NULL)
+		return PointerGetDatum(NULL);
+	if (is_written(fcinfo))
+		tuple = tcs_rule_check_rule(rel, tuple);
 	relation_close(rel, NoLock);
 	return PointerGetDatum(tuple);
 }
 
-/* BEFORE INSERT OR UPDATE of tcs.rule_group, each row. */
+/* The same of tcs.rule_group. */
 Datum
 tcs_group_check(PG_FUNCTION_ARGS)
 {
@@ -523,7 +556,10 @@ tcs_group_check(PG_FUNCTION_ARGS)
 	HeapTuple	tuple = row_of_trigger(fcinfo, TCS_TABLE_GROUP, &rel);
 	bool		is_new = TRIGGER_FIRED_BY_INSERT(((TriggerData *) fcinfo->context)->tg_event);
 
-	tuple = tcs_rule_check_group(rel, tuple, is_new);
+	if (tuple == NULL)
+		return PointerGetDatum(NULL);
+	if (is_written(fcinfo))
+		tuple = tcs_rule_check_group(rel, tuple, is_new);
 	relation_close(rel, NoLock);
 	return PointerGetDatum(tuple);
 }
@@ -532,7 +568,16 @@ tcs_group_check(PG_FUNCTION_ARGS)
 Datum
 tcs_rules_changed(PG_FUNCTION_ARGS)
 {
-	(void) require_own_trigger(fcinfo);
+	const TriggerData *trigger = require_own_trigger(fcinfo);
+
+	/* there are no rows to leave out */
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) && is_replicated())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("TRUNCATE of table \"%s\" cannot come by logical replication",
+						RelationGetRelationName(trigger->tg_relation)),
+				 errdetail("The rules of a subscriber are its own."),
+				 errhint("Use ALTER SUBSCRIPTION ... SKIP, and a publication without the tables of extension tcs.")));
 	tcs_rule_table_changed();
 	return PointerGetDatum(NULL);
 }

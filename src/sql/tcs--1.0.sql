@@ -411,10 +411,10 @@ AS 'MODULE_PATHNAME', 'tcs_rules_changed' LANGUAGE C;
 
 REVOKE ALL ON FUNCTION rule_check(), group_check(), rules_changed() FROM PUBLIC;
 
-CREATE TRIGGER rule_check BEFORE INSERT OR UPDATE ON rule
+CREATE TRIGGER rule_check BEFORE INSERT OR UPDATE OR DELETE ON rule
 FOR EACH ROW EXECUTE FUNCTION rule_check();
 
-CREATE TRIGGER group_check BEFORE INSERT OR UPDATE ON rule_group
+CREATE TRIGGER group_check BEFORE INSERT OR UPDATE OR DELETE ON rule_group
 FOR EACH ROW EXECUTE FUNCTION group_check();
 
 -- for each row, so that a DROP of something without rules changes nothing
@@ -430,6 +430,9 @@ FOR EACH STATEMENT EXECUTE FUNCTION rules_changed();
 CREATE TRIGGER rules_truncated AFTER TRUNCATE ON rule_group
 FOR EACH STATEMENT EXECUTE FUNCTION rules_changed();
 
+-- also where session_replication_role is "replica", as in workers of subscriptions
+ALTER TABLE rule ENABLE ALWAYS TRIGGER rule_check;
+ALTER TABLE rule_group ENABLE ALWAYS TRIGGER group_check;
 ALTER TABLE rule ENABLE ALWAYS TRIGGER rules_changed;
 ALTER TABLE rule ENABLE ALWAYS TRIGGER rules_truncated;
 ALTER TABLE rule_group ENABLE ALWAYS TRIGGER rules_changed;
