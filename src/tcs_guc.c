@@ -499,7 +499,7 @@ define_client_settings(void)
 							 "Sets how fresh a read on a standby must be.",
 							 "The requirement is met before the statement's snapshot is taken.",
 							 &tcs_read_level, TCS_LEVEL_SESSION,
-							 tcs_level_options, PGC_USERSET, 0,
+							 tcs_level_options, PGC_USERSET, GUC_REPORT,
 							 check_sourced, assign_read_level, NULL);
 
 	DefineCustomEnumVariable("tcs.write_level",
