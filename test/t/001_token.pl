@@ -114,6 +114,9 @@ sub insert_lsn
 is_deeply([ $client->reports ], [''], 'the token is reported at connect, though empty');
 is($client->ok_query('SHOW tcs.session_token'), '', 'and is empty');
 is_deeply([ $client->reports ], [], 'SHOW reports nothing');
+is(TcsWire->new($primary, options => "-c tcs.read_level=$_")->parameter('tcs.read_level'),
+	$_, "a client is told that its level is $_")
+  foreach qw(session strong);
 
 
 ##

@@ -64,11 +64,11 @@ END
 	$_->{run}->kill_kill foreach grep { $_->{run} } @running;
 }
 
-# PgBouncer with one of the example configurations in front of a node, with
-# eight clients.
+# PgBouncer with one of the example configurations, and more lines, in front of a
+# node, with eight clients.
 sub start_bouncer
 {
-	my ($ini, $node) = @_;
+	my ($ini, $node, $more) = @_;
 	my $example =
 	  File::Spec->rel2abs("$FindBin::RealBin/../../examples/pgbouncer/$ini");
 	my $dir = PostgreSQL::Test::Utils::tempdir_short();
@@ -93,7 +93,7 @@ unix_socket_dir = $dir
 auth_type = trust
 auth_file = $dir/userlist.txt
 default_pool_size = 2
-});
+} . ($more // ''));
 	$bouncer->{run} = IPC::Run::start([ $program, "$dir/pgbouncer.ini" ],
 		'<', \undef, '>&',
 		"$PostgreSQL::Test::Utils::log_path/" . $bouncer->name . '.log');
@@ -490,6 +490,45 @@ subtest 'standby, SET LOCAL' => sub {
 	cmp_ok($seen->{wrong}, '>', 0,
 		'SET without LOCAL would leave the token to another client');
 	stop_bouncer($bouncer);
+};
+
+
+##
+## What a client asks for at its start
+##
+
+# (level it was told, level it runs at), or the error, of a client that asks for a level
+sub level_asked_for
+{
+	my ($bouncer) = @_;
+	my $client = eval { TcsWire->new($bouncer, options => '-c tcs.read_level=strong') }
+	  or return $@ =~ /(unsupported startup parameter)/ ? $1 : $@;
+	my $level = 'tcs.read_level';
+	my $seen = $client->parameter($level) . '|' . $client->ok_query("SELECT current_setting('$level')");
+
+	$client->disconnect;
+	return $seen;
+}
+
+subtest 'options' => sub {
+	my $ignore = "ignore_startup_parameters = options\n";
+	my $track = "track_extra_parameters = IntervalStyle, tcs.session_token, tcs.read_level\n";
+	my $bouncer = start_bouncer('set_local.ini', $standby);
+
+	is(level_asked_for($bouncer), 'unsupported startup parameter', 'a level is refused');
+	stop_bouncer($bouncer);
+	$bouncer = start_bouncer('set_local.ini', $standby, $ignore);
+	is(level_asked_for($bouncer), 'session|session', 'one that is dropped can be seen');
+	stop_bouncer($bouncer);
+
+	if ($tracks)
+	{
+		$bouncer = start_bouncer('standby.ini', $standby, "$ignore$track");
+		is(level_asked_for($bouncer), 'strong|strong', 'one that is tracked holds');
+		is($bouncer->{clients}[0]->ok_query("SELECT current_setting('tcs.read_level')"),
+			'session', 'for that client alone');
+		stop_bouncer($bouncer);
+	}
 };
 
 done_testing();
