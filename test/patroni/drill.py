@@ -26,6 +26,7 @@ import base64
 import ctypes
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -52,6 +53,9 @@ BOUND = 1           # seconds, tcs.max_staleness
 
 # Others of this machine may reach the ports.
 password = {user: secrets.token_hex(16) for user in ('postgres', 'replicator', 'rewind', 'app', 'root', 'rest')}
+passfile = os.path.join(scratch, 'passwords')
+with open(os.open(passfile, os.O_WRONLY | os.O_CREAT, 0o600), 'w') as file:
+    file.write(f'*:*:*:replicator:{password["replicator"]}\n')
 
 
 class Failed(Exception):
@@ -230,7 +234,6 @@ class Cluster:
         self.written = '0/0'
         self.times = []
         self.failure = None
-        self.lock = threading.Lock()
 
     def say(self, text):
         print(f'  {self.name:8} {text}', flush=True)
@@ -238,13 +241,17 @@ class Cluster:
     def settings(self):
         """Patroni's dynamic configuration: the example, and what the drill is about."""
         with open(os.path.join(source, 'examples', 'patroni.yml')) as file:
-            dcs = yaml.safe_load(file)
-        parameters = dcs.setdefault('postgresql', {}).setdefault('parameters', {})
-        if self.tcs:
-            parameters.update({'tcs.read_level': 'bounded', 'tcs.max_staleness': f'{BOUND}s'})
-        else:
+            # with the settings that are commented out in it
+            dcs = yaml.safe_load(re.sub(r'^( *)#([a-z])', r'\1\2', file.read(), flags=re.M))
+        parameters = dcs['postgresql']['parameters']
+        self.synchronous_mode = dcs.pop('synchronous_mode')
+        # nodes and the file of passwords are ours
+        conninfo = re.sub(r'host=\S+', self.hosts(), parameters.pop('tcs.primary_conninfo'))
+        self.primary_conninfo = re.sub(r'passfile=\S+', 'passfile=' + passfile, conninfo)
+        parameters['tcs.max_staleness'] = f'{BOUND}s'
+        if not self.tcs:
             for name in [n for n in parameters if n.startswith('tcs.')] + ['shared_preload_libraries']:
-                parameters.pop(name, None)
+                parameters.pop(name)
         parameters.update({'wal_level': 'logical', 'max_wal_senders': NODES, 'fsync': 'off',
                            'log_line_prefix': '%m [%p] %b %a %e '})
         dcs['postgresql'].update({'use_pg_rewind': True, 'use_slots': True})
@@ -278,6 +285,7 @@ class Cluster:
             # one after the other: there is no room for two pg_basebackup
             poll(f'{node.name} is there', lambda: node is self.holder() or node.name in self.streams())
         leader = self.leader()
+        self.version = int(json.loads(leader.rest('GET', 'patroni'))['patroni']['version'].split('.')[0])
         leader.query(f"CREATE ROLE app LOGIN PASSWORD '{password['app']}'; CREATE TABLE t (v int);"
                      'INSERT INTO t VALUES (0); GRANT ALL ON t TO app')
         # only now, as standbys have to have the WAL from where the slot begins
@@ -285,23 +293,23 @@ class Cluster:
         self.consume()
         self.write(leader)
         self.whole()
-        self.say(f'is up after {time.monotonic() - began:.1f} s, leader {leader.name}')
+        self.say(f'is up under Patroni {self.version} after {time.monotonic() - began:.1f} s, leader {leader.name}')
 
-    def conninfo(self):
-        """All nodes, as one that replicates."""
-        return 'host={} port={} user=replicator dbname=postgres'.format(
-            ','.join('127.0.0.1' for _ in self.nodes), ','.join(str(n.port) for n in self.nodes))
+    def hosts(self):
+        """All nodes, as part of a connection string."""
+        return 'host={} port={}'.format(','.join('127.0.0.1' for _ in self.nodes),
+                                        ','.join(str(n.port) for n in self.nodes))
 
     def consume(self):
         """Keeps a consumer of the slot running; pg_recvlogical gives up when it is refused."""
         command = [os.path.join(bindir, 'pg_recvlogical'), '--start', '--no-loop', '--slot', SLOT,
                    '--fsync-interval', '0', '--status-interval', '1', '--file', log_path(self.name + '-feed'),
-                   '--dbname', self.conninfo() + ' target_session_attrs=read-write connect_timeout=5']
+                   '--dbname', f'{self.hosts()} user=replicator dbname=postgres passfile={passfile}'
+                               ' target_session_attrs=read-write connect_timeout=5']
 
         def run():
             while True:
-                start(self.name + '-consumer', command,
-                      env={**os.environ, 'PGPASSWORD': password['replicator']}).wait()
+                start(self.name + '-consumer', command).wait()
                 time.sleep(1)
         threading.Thread(target=run, daemon=True).start()
 
@@ -347,8 +355,9 @@ class Cluster:
             return True
 
         self.write(self.leader())
-        for node in self.standbys():
-            poll(f'{node.name} serves strong', lambda: read(node, '-c tcs.read_level=strong'))
+        for level in ('strong', 'linearizable') if self.synchronous_mode == 'quorum' else ('strong',):
+            for node in self.standbys():
+                poll(f'{node.name} serves {level}', lambda: read(node, f'-c tcs.read_level={level}'))
         # `bounded` has to show what is older than its bound
         self.write(self.leader())
         time.sleep(BOUND)
@@ -357,14 +366,16 @@ class Cluster:
 
     def ask_by(self, connection):
         """tcs.primary_conninfo for the workers, or none."""
-        conninfo = f'{self.conninfo()} password={password["replicator"]}'
-        self.patch({'postgresql': {'parameters': {'tcs.primary_conninfo': conninfo if connection else None}}})
+        conninfo = self.primary_conninfo if connection else None
+        self.patch({'postgresql': {'parameters': {'tcs.primary_conninfo': conninfo}}})
         for node in self.nodes:
             poll(f'{node.name} has been told', lambda: connection == bool(
                 node.query("SELECT current_setting('tcs.primary_conninfo', true)")[0][0]))
 
     def synchronous(self):
-        self.patch({'synchronous_mode': True})
+        if self.version >= 4:
+            self.synchronous_mode = 'quorum'
+        self.patch({'synchronous_mode': self.synchronous_mode})
         poll('a synchronous standby', lambda: self.leader().query(
             "SELECT 1 FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')"))
 
