@@ -9,6 +9,7 @@
 
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 
 #include "tcs_compat.h"
 #include "tcs_fallback.h"
@@ -25,14 +26,15 @@ PGDLLEXPORT void _PG_init(void);
 /*
  * Not preloading is an error, not a silent nothing: the settings would be
  * accepted as placeholders, and reads that asked for freshness would be stale.
- * pg_upgrade loads libraries without using them, and may.
+ * pg_upgrade loads libraries without using them, and may.  So may a worker of a
+ * subscription: rules that come to it are left out (tcs_rule_check.c).
  */
 void
 _PG_init(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
 	{
-		if (IsBinaryUpgrade)
+		if (IsBinaryUpgrade || IsLogicalWorker())
 			return;
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -92,6 +92,18 @@ my ($lsn) = log_since($subscriber, $log) =~ m{finished at ([0-9A-F/]+)};
 $subscriber->safe_psql('postgres', "ALTER SUBSCRIPTION s SKIP (lsn = '$lsn')");
 is_replicated('TRUNCATE that is skipped', 100);
 
+# a subscriber that does not load the library
+my $rows = 'SELECT id, relation, role, level FROM tcs.rule ORDER BY id; SELECT * FROM tcs.rule_group';
+my $own_rows = $subscriber->safe_psql('postgres', $rows);
+
+$subscriber->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+$subscriber->restart;
+$publisher->safe_psql('postgres', q{SELECT tcs.set_rule('t', 'strong')});
+is_replicated('without the library', 101);
+is($subscriber->safe_psql('postgres', $rows), $own_rows, 'without the library: nothing comes');
+$subscriber->append_conf('postgresql.conf', "shared_preload_libraries = 'tcs'");
+$subscriber->restart;
+
 # as a replica, rows are checked all the same
 is( psql_err($subscriber, q{SET session_replication_role = replica; INSERT INTO tcs.rule (level) VALUES ('nonsense')}),
 	'22023', 'session_replication_role = replica: a row is checked');
