@@ -112,7 +112,10 @@ wrappers_changed(Datum arg, int cacheid, uint32 hashvalue)
 	ResetPlanCache();
 }
 
-/* A role or a membership has changed. */
+/*
+ * A role or a membership has changed.  The owner of a database is a member of
+ * pg_database_owner there.
+ */
 static void
 role_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
@@ -132,6 +135,7 @@ tcs_rules_init(void)
 	CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, wrappers_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, role_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, role_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, role_changed, (Datum) 0);
 }
 
 

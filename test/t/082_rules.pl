@@ -273,6 +273,26 @@ like(explain($s2, $_->[0], %{ $_->[1] }), qr/^$_->[2]$/, "$_->[0]: $_->[2]")
 	$session->disconnect;
 }
 
+# A session goes on, and its user becomes a member, or is one no more.
+{
+	my $session = TcsWire->new($s2, user => 'web');
+
+	everywhere(q{
+CREATE ROLE joined;
+SELECT tcs.set_rule(role => 'joined', floor => 'strong');
+SELECT tcs.set_rule(role => 'pg_database_owner', floor => 'strong');
+});
+	foreach ([ 'GRANT joined TO web', 'strong' ], [ 'REVOKE joined FROM web', 'bounded' ],
+		[ 'ALTER DATABASE postgres OWNER TO web', 'strong' ], [ 'ALTER DATABASE postgres OWNER TO CURRENT_USER', 'bounded' ])
+	{
+		everywhere($_->[0]);
+		$session->ok_query('SELECT count(*) FROM pg_largeobject_metadata');
+		is($session->ok_query('SELECT level FROM tcs.last_read()'), $_->[1], "a session that goes on: $_->[0]");
+	}
+	$session->disconnect;
+	everywhere(q{SELECT tcs.drop_rule(role => r) FROM unnest('{joined,pg_database_owner}'::regrole[]) AS r; DROP ROLE joined});
+}
+
 # Who is only a member did not choose the rule's role.  Against a level from ALTER
 # ROLE of his own it raises, and lowers nothing: level, bound or fallback.
 everywhere(q{
