@@ -1064,7 +1064,8 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		case T_CreateForeignTableStmt:
 		case T_ViewStmt:
 		case T_CreateSchemaStmt:
-			afterwards = TCS_AFTER_CREATION;
+			if (!tcs_rules_creates_temporary(statement))
+				afterwards = TCS_AFTER_CREATION;
 			break;
 		case T_CreateFunctionStmt:
 		case T_DefineStmt:

@@ -26,7 +26,9 @@
  *	  COPY and the creation of an object can run at the same time (pg_restore -j).
  *	  Neither sees the other before it is committed.  So whoever creates something
  *	  takes a lock, and whoever keeps an unresolved row takes one that conflicts and
- *	  looks again.
+ *	  looks again.  Only those take it whose objects can get rules by themselves: who
+ *	  may write the tables, and creates no temporary relation.  Otherwise everybody
+ *	  could hold up a restore, and a restore everybody.
  *
  *-------------------------------------------------------------------------
  */
@@ -270,12 +272,25 @@ owner_of(Oid class, Oid object, bool *is_new)
 }
 
 static bool
+has_privileges(Oid table, Oid role, AclMode privileges)
+{
+	return OidIsValid(table) && OidIsValid(role) &&
+		pg_class_aclmask(table, role, privileges, ACLMASK_ALL) == privileges;
+}
+
+static bool
 may_write(Relation rel, Oid role)
 {
-	AclMode		privileges = is_of_groups(rel) ? GROUP_PRIVILEGES : RULE_PRIVILEGES;
+	return has_privileges(RelationGetRelid(rel), role,
+						  is_of_groups(rel) ? GROUP_PRIVILEGES : RULE_PRIVILEGES);
+}
 
-	return OidIsValid(role) &&
-		pg_class_aclmask(RelationGetRelid(rel), role, privileges, ACLMASK_ALL) == privileges;
+/* May the present user write one of the tables? */
+static bool
+may_write_any(void)
+{
+	return has_privileges(tcs_rule_table_oid(TCS_TABLE_RULE), GetUserId(), RULE_PRIVILEGES) ||
+		has_privileges(tcs_rule_table_oid(TCS_TABLE_GROUP), GetUserId(), GROUP_PRIVILEGES);
 }
 
 /* What a message calls a row. */
@@ -565,6 +580,23 @@ resolve_created(const Search *search)
 	(void) resolve_table(TCS_TABLE_GROUP, search);
 }
 
+/* Does a statement create a temporary relation, for which there are no rules? */
+bool
+tcs_rules_creates_temporary(const Node *statement)
+{
+	const RangeVar *relation = NULL;
+
+	if (IsA(statement, CreateStmt))
+		relation = ((const CreateStmt *) statement)->relation;
+	else if (IsA(statement, CreateTableAsStmt))
+		relation = ((const CreateTableAsStmt *) statement)->into->rel;
+	else if (IsA(statement, ViewStmt))
+		relation = ((const ViewStmt *) statement)->view;
+	return relation != NULL &&
+		(relation->relpersistence == RELPERSISTENCE_TEMP ||
+		 (relation->schemaname && strcmp(relation->schemaname, "pg_temp") == 0));
+}
+
 /*
  * A statement has created something, or given it another name, schema or owner.
  * Whoever ran it need not see the rules.
@@ -576,7 +608,8 @@ tcs_rules_after_creation(bool functions)
 
 	if (!OidIsValid(tcs_rule_table_oid(TCS_TABLE_RULE)))
 		return;
-	lock_creation(RowExclusiveLock);
+	if (may_write_any())
+		lock_creation(RowExclusiveLock);
 	if (!has_unresolved(TCS_TABLE_RULE) && !has_unresolved(TCS_TABLE_GROUP))
 		return;
 	CommandCounterIncrement();
@@ -590,7 +623,7 @@ tcs_rules_after_creation(bool functions)
 bool
 tcs_rules_alters_table(const Node *statement)
 {
-	const RangeVar *table = castNode(AlterTableStmt, statement)->relation;
+	const RangeVar *table = ((const AlterTableStmt *) statement)->relation;
 	Oid			relid;
 
 	if (strcmp(table->relname, "rule") != 0 && strcmp(table->relname, "rule_group") != 0)

@@ -90,6 +90,7 @@ extern HeapTuple tcs_rule_resolve_new(Relation rel, HeapTuple tuple);
 extern bool tcs_rule_same_criteria(Relation rel, HeapTuple a, HeapTuple b);
 extern int	tcs_rules_resolve_all(void);
 extern void tcs_rules_role_created(Oid role);
+extern bool tcs_rules_creates_temporary(const Node *statement);
 extern bool tcs_rules_alters_table(const Node *statement);
 extern void tcs_rules_after_creation(bool functions);
 extern void tcs_rules_after_altered_table(void);

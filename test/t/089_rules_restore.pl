@@ -374,4 +374,30 @@ foreach my $first ('restored', 'created')
 	$_->disconnect foreach ($dump, $ddl);
 }
 
+# Nobody gets a rule by an object that he makes, unless he may make rules.  So a
+# restore does not wait for others, nor do they wait for it; and a temporary table has
+# no rule.  A lock that is waited for is an error here.
+at('part', q{CREATE ROLE stranger; GRANT CREATE ON SCHEMA public TO stranger});
+foreach my $create (
+	'CREATE TEMP TABLE mine (v int)',
+	'SET ROLE stranger; CREATE TEMP TABLE mine (v int)',
+	'SET ROLE stranger; CREATE TABLE his_own (v int)',
+	'SET ROLE stranger; CREATE FUNCTION his_own() RETURNS int LANGUAGE sql AS \'SELECT 1\'',
+	'CREATE TEMP TABLE mine AS SELECT 1',
+	'SELECT 1 INTO TEMP mine',
+	'SET ROLE stranger; CREATE TEMP TABLE mine (v int); ALTER TABLE mine RENAME TO still_mine',
+	'CREATE VIEW pg_temp.seen AS SELECT 1')
+{
+	my $dump = TcsWire->new($primary, dbname => 'part', options => '-c lock_timeout=1000');
+	my $ddl = TcsWire->new($primary, dbname => 'part', options => '-c lock_timeout=1000');
+	my $row = q{INSERT INTO tcs.rule (missing_relation, level) VALUES ('public.is_to_come', 'strong')};
+
+	is(($ddl->query("BEGIN; $create"))[-1]{state}, '00000', $create);
+	is(($dump->query("BEGIN; $row"))[-1]{state}, '00000', '... in a transaction still open: a restore does not wait');
+	$ddl->query('ROLLBACK');
+	is(($ddl->query("BEGIN; $create"))[-1]{state}, '00000', '... nor is it kept waiting by one');
+	$_->query('ROLLBACK') foreach ($dump, $ddl);
+	$_->disconnect foreach ($dump, $ddl);
+}
+
 done_testing();
