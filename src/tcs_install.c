@@ -9,6 +9,14 @@
  *	  PRIVILEGES GRANT ALL ON TABLES, somebody would have TRIGGER on the table of
  *	  rules from its first moment on.
  *
+ *	  Privileges on a schema that others have seen are another matter.  What is
+ *	  revoked here stays with them until the transaction commits, and whoever has
+ *	  once been let in may create something much later.  CREATE FUNCTION checks the
+ *	  privilege first, and can then be made to wait for a lock.  So nobody else may
+ *	  have CREATE when we look, and transactions from before are waited for, as CREATE
+ *	  INDEX CONCURRENTLY does.  There is none to wait for if the schema is as it was
+ *	  created: then nobody else ever had the privilege.  So a restore does not wait.
+ *
  *	  The functions are called by the script alone, which drops them again.
  *
  *-------------------------------------------------------------------------
@@ -28,6 +36,8 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -35,6 +45,7 @@
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(tcs_secure_schema);
@@ -51,9 +62,12 @@ require_script(FunctionCallInfo fcinfo)
 						get_func_name(fcinfo->flinfo->fn_oid))));
 }
 
-/* The objects that depend on another one; deptype '\0' is any. */
+/*
+ * The objects that depend on another one; deptype '\0' is any.  With a dirty snapshot
+ * also those of transactions that are still open, prepared ones included.
+ */
 static List *
-dependents_of(Oid class, Oid object, char deptype)
+dependents_of(Oid class, Oid object, char deptype, Snapshot snapshot)
 {
 	Relation	rel = table_open(DependRelationId, AccessShareLock);
 	List	   *result = NIL;
@@ -65,7 +79,7 @@ dependents_of(Oid class, Oid object, char deptype)
 				ObjectIdGetDatum(class));
 	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(object));
-	scan = systable_beginscan(rel, DependReferenceIndexId, true, NULL, 2, keys);
+	scan = systable_beginscan(rel, DependReferenceIndexId, true, snapshot, 2, keys);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tuple);
@@ -110,12 +124,9 @@ revoke_from_others(const char *object, Datum acl, Oid owner, bool also_from_publ
 	}
 }
 
-/* Nobody but a superuser may own the schema, and it must have been empty. */
 static void
-require_trusted_schema(Oid schema, const char *name, Oid owner)
+require_superuser_owns(const char *name, Oid owner)
 {
-	ListCell   *lc;
-
 	if (!superuser_arg(owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -123,19 +134,120 @@ require_trusted_schema(Oid schema, const char *name, Oid owner)
 						name, GetUserNameFromId(owner, false)),
 				 errdetail("The owner could put functions of his own beside those of the extension."),
 				 errhint("Drop the schema, or give it to a superuser with ALTER SCHEMA ... OWNER TO.")));
-	foreach(lc, dependents_of(NamespaceRelationId, schema, '\0'))
+}
+
+static void
+require_empty(Oid schema, const char *name)
+{
+	SnapshotData dirty;
+	ListCell   *lc;
+
+	InitDirtySnapshot(dirty);
+	foreach(lc, dependents_of(NamespaceRelationId, schema, '\0', &dirty))
 	{
 		const ObjectAddress *object = lfirst(lc);
+		char	   *description;
 
 		if ((object->classId == ExtensionRelationId && object->objectId == CurrentExtensionObject) ||
 			getExtensionOfObject(object->classId, object->objectId) == CurrentExtensionObject)
 			continue;
+		description = getObjectDescription(object, true);
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("schema \"%s\" is not empty", name),
-				 errdetail("It has %s.", getObjectDescription(object, false)),
+				 description ? errdetail("It has %s.", description) :
+				 errdetail("A transaction that is still open has created something in it."),
 				 errhint("The extension must have the schema for itself: move what is in it, or drop it.")));
 	}
+}
+
+/*
+ * Has any transaction but this one seen the schema?  Then there is a row of it that
+ * somebody else wrote.
+ */
+static bool
+others_have_seen(Oid schema)
+{
+	Relation	rel = table_open(NamespaceRelationId, AccessShareLock);
+	bool		found = false;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_namespace_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(schema));
+	scan = systable_beginscan(rel, NamespaceOidIndexId, true, SnapshotAny, 1, &key);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		found = !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* Nobody but superusers may have CREATE on the schema. */
+static void
+require_no_other_creator(const char *name, Datum acl)
+{
+	Acl		   *copy = DatumGetAclPCopy(acl);
+
+	for (int i = 0; i < ACL_NUM(copy); i++)
+	{
+		const AclItem *item = &ACL_DAT(copy)[i];
+		bool		is_public = item->ai_grantee == ACL_ID_PUBLIC;
+		const char *grantee;
+
+		if ((ACLITEM_GET_PRIVS(*item) & ACL_CREATE) == 0 ||
+			(!is_public && superuser_arg(item->ai_grantee)))
+			continue;
+		grantee = is_public ? "PUBLIC" : GetUserNameFromId(item->ai_grantee, false);
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("role \"%s\" may create objects in schema \"%s\"", grantee, name),
+				 errdetail("The role could put functions of its own beside those of the extension."),
+				 errhint("Run REVOKE CREATE ON SCHEMA %s FROM %s, and commit; or drop the schema.",
+						 quote_identifier(name), is_public ? grantee : quote_identifier(grantee))));
+	}
+}
+
+/*
+ * Wait for all transactions in this database that are under way.
+ *
+ * Any of them may have been let in by privileges that are revoked by now, even if it
+ * holds no snapshot.  Prepared ones do not count: they create nothing more.
+ */
+static void
+wait_for_others(void)
+{
+	VirtualTransactionId *others;
+	int			n;
+
+	others = GetCurrentVirtualXIDs(InvalidTransactionId, false, false,
+								   PROC_IS_AUTOVACUUM | PROC_IN_VACUUM, &n);
+	for (int i = 0; i < n; i++)
+		(void) VirtualXactLock(others[i], true);
+}
+
+/*
+ * Make sure that nobody creates something in a schema that others know, while we are
+ * at work or afterwards.
+ */
+static void
+shut_out_others(Oid schema, HeapTuple tuple, Datum acl, bool no_acl)
+{
+	const char *name = NameStr(((Form_pg_namespace) GETSTRUCT(tuple))->nspname);
+
+	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("schema \"%s\" has been altered by this transaction", name),
+				 errdetail("Others may create objects in it as long as they do not see that."),
+				 errhint("Commit first, then run CREATE EXTENSION.")));
+	if (!no_acl)
+		require_no_other_creator(name, acl);
+	if ((tuple->t_data->t_infomask & HEAP_UPDATED) == 0)
+		return;					/* it was never granted to anybody */
+	wait_for_others();
+	require_empty(schema, name);
 }
 
 /*
@@ -157,8 +269,11 @@ tcs_secure_schema(PG_FUNCTION_ARGS)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for namespace %u", schema);
 	namespace = (Form_pg_namespace) GETSTRUCT(tuple);
-	require_trusted_schema(schema, NameStr(namespace->nspname), namespace->nspowner);
 	acl = SysCacheGetAttr(NAMESPACEOID, tuple, Anum_pg_namespace_nspacl, &isnull);
+	require_superuser_owns(NameStr(namespace->nspname), namespace->nspowner);
+	require_empty(schema, NameStr(namespace->nspname));
+	if (others_have_seen(schema))
+		shut_out_others(schema, tuple, acl, isnull);
 	if (!isnull)
 	{
 		SPI_connect();
@@ -217,7 +332,7 @@ tcs_secure_members(PG_FUNCTION_ARGS)
 
 	require_script(fcinfo);
 	SPI_connect();
-	foreach(lc, dependents_of(ExtensionRelationId, CurrentExtensionObject, DEPENDENCY_EXTENSION))
+	foreach(lc, dependents_of(ExtensionRelationId, CurrentExtensionObject, DEPENDENCY_EXTENSION, NULL))
 	{
 		const ObjectAddress *object = lfirst(lc);
 

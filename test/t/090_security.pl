@@ -51,6 +51,7 @@ sub server_lives
 $primary->safe_psql('postgres', 'CREATE ROLE mallory LOGIN CREATEROLE');
 $primary->safe_psql('postgres', 'CREATE DATABASE his OWNER mallory');
 $primary->safe_psql('postgres', 'CREATE DATABASE shared');
+$primary->safe_psql('postgres', 'CREATE DATABASE nobodys');
 $primary->safe_psql('shared', 'CREATE EXTENSION tcs; GRANT CREATE ON DATABASE shared TO mallory');
 
 
@@ -93,14 +94,59 @@ server_lives('a schema tcs of somebody else');
 is(psql_err($primary, 'CREATE EXTENSION tcs', dbname => 'his'), '55000', 'a schema of somebody else');
 is(psql_err($primary, 'ALTER SCHEMA tcs OWNER TO CURRENT_USER; CREATE EXTENSION tcs', dbname => 'his'),
 	'55000', '... is not taken with what is in it');
-is(psql_err($primary, q{DROP SCHEMA tcs CASCADE;
+$primary->safe_psql('his', q{
+DROP SCHEMA tcs CASCADE;
 CREATE SCHEMA tcs;
 GRANT CREATE ON SCHEMA tcs TO mallory;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO mallory, PUBLIC;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO mallory;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO mallory WITH GRANT OPTION;
+});
+is(psql_err($primary, 'CREATE EXTENSION tcs', dbname => 'his'), '55000', 'an empty one where somebody else may create things');
+
+# What he may do is looked up once, and he can make that last.
+{
+	my $he = TcsWire->new($primary, dbname => 'his', user => 'mallory');
+	my $in_the_way = TcsWire->new($primary, dbname => 'his', user => 'mallory');
+	my $install = TcsWire->new($primary, dbname => 'his');
+	my $waits = sub {
+		my ($session) = @_;
+
+		return $primary->poll_query_until('postgres',
+			"SELECT wait_event_type IS NOT DISTINCT FROM 'Lock' FROM pg_stat_activity WHERE pid = " . $session->pid);
+	};
+	my $function = q{CREATE FUNCTION tcs.can_serve(text, text) RETURNS bool LANGUAGE sql
+		BEGIN ATOMIC SELECT count(*) = 0 FROM public.in_the_way; END};
+
+	$in_the_way->ok_query('CREATE TABLE public.in_the_way (i int)');
+	$he->ok_query('BEGIN');
+	$he->ok_query('CREATE FUNCTION tcs.set_rule(text, text) RETURNS int LANGUAGE sql AS \'SELECT 1\'');
+	$primary->safe_psql('his', 'REVOKE CREATE ON SCHEMA tcs FROM mallory');
+	is(($install->query('CREATE EXTENSION tcs'))[-1]{state}, '55000', '... or has, in a transaction still open');
+	$he->ok_query('COMMIT');
+	is(($install->query('CREATE EXTENSION tcs'))[-1]{state}, '55000', '... or when it has ended');
+	$primary->safe_psql('his', 'DROP FUNCTION tcs.set_rule(text, text); GRANT CREATE ON SCHEMA tcs TO mallory');
+
+	$in_the_way->ok_query('BEGIN; LOCK TABLE public.in_the_way');
+	$he->simple($function)->flush;
+	ok($waits->($he), 'a statement that has been allowed to create something, and has not yet');
+	$primary->safe_psql('his', 'REVOKE CREATE ON SCHEMA tcs FROM mallory');
+	$install->simple('CREATE EXTENSION tcs')->flush;
+	ok($waits->($install), '... is waited for');
+	$in_the_way->ok_query('COMMIT');
+	is(($he->results)[-1]{state}, '00000', '... and creates it');
+	is(($install->results)[-1]{state}, '55000', '... and the schema is not empty');
+	$primary->safe_psql('his', 'DROP FUNCTION tcs.can_serve(text, text)');
+	$_->disconnect foreach ($he, $in_the_way, $install);
+}
+is(psql_err($primary, 'BEGIN; ALTER SCHEMA tcs OWNER TO CURRENT_USER; GRANT USAGE ON SCHEMA tcs TO PUBLIC; CREATE EXTENSION tcs', dbname => 'his'),
+	'55000', 'a schema that others still see as it was before this transaction');
+is(psql_err($primary, 'CREATE EXTENSION tcs', dbname => 'his'), '00000', 'an empty one of a superuser alone');
+is(psql_err($primary, q{BEGIN;
+CREATE SCHEMA tcs;
+GRANT CREATE ON SCHEMA tcs TO mallory;
 CREATE EXTENSION tcs;
-}, dbname => 'his'), '00000', 'an empty one of a superuser is');
+ROLLBACK}, dbname => 'nobodys'), '00000', 'one that nobody has seen yet');
 is(mallory($_), '42501', "no default privilege allows: $_")
   foreach (
 	'CREATE TABLE tcs.x (i int)',
