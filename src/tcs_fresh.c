@@ -18,7 +18,9 @@
  *	  An answer counts only while the standby replays the timeline of the
  *	  answer.  On an older one the position has not been come to, whatever its
  *	  number; on a newer one the answer is from a deposed primary, which does
- *	  not know what its successor has acknowledged.
+ *	  not know what its successor has acknowledged.  The same goes for a timeline
+ *	  that is older than one known of, which replay has not come to, or never can,
+ *	  as this standby still follows the deposed primary.
  *
  *	  A primary that has given no usable answer for some time counts as gone, and
  *	  then reads need not wait for its answer one by one (tcs.max_wait_unknown).
@@ -89,6 +91,12 @@ typedef struct TcsFresh
 	/* when a read may wait although the primary is gone; atomic */
 	pg_atomic_uint64 probe_after;
 
+	/*
+	 * The newest timeline of this cluster that is known here, though it may not be
+	 * replayed yet.  Atomic; written by the worker alone, and only raised.
+	 */
+	pg_atomic_uint32 newest_timeline;
+
 	/* protected by the spinlock */
 	slock_t		mutex;
 	TcsLinkInfo link;
@@ -115,6 +123,7 @@ tcs_fresh_shmem_init(void *ptr, bool found)
 	pg_atomic_init_u32(&fresh->mirror_seq, 0);
 	pg_atomic_init_u64(&fresh->replay_rate, 0);
 	pg_atomic_init_u64(&fresh->probe_after, 0);
+	pg_atomic_init_u32(&fresh->newest_timeline, 0);
 	SpinLockInit(&fresh->mutex);
 	fresh->link.lost_at = tcs_now();	/* until there is a worker */
 }
@@ -130,6 +139,29 @@ tcs_fresh_position(void)
 
 	position.lsn = GetXLogReplayRecPtr(&position.tli);
 	return position;
+}
+
+/*
+ * The newest timeline that is known here: replayed, told of by a primary, streamed,
+ * or aimed at by recovery.  A server on an older one was deposed as primary.
+ */
+TimeLineID
+tcs_fresh_newest_timeline(void)
+{
+	return Max(tcs_fresh_position().tli, pg_atomic_read_u32(&fresh->newest_timeline));
+}
+
+/*
+ * There is such a timeline.  Worker only.
+ *
+ * It is not forgotten before this server restarts: that no primary of it answers any
+ * more says nothing about what it has acknowledged.
+ */
+void
+tcs_fresh_note_timeline(TimeLineID tli)
+{
+	if (tli > pg_atomic_read_u32(&fresh->newest_timeline))
+		pg_atomic_write_u32(&fresh->newest_timeline, tli);
 }
 
 /* The instant that an answer proves, if replay has come to it; else 0. */

@@ -52,6 +52,7 @@ typedef enum TcsConfirmVerdict
 
 /* for everybody */
 extern TcsPosition tcs_fresh_position(void);
+extern TimeLineID tcs_fresh_newest_timeline(void);
 extern void tcs_fresh_prove(const TcsAnswer *own, TcsProof *proof);
 extern void tcs_fresh_read_mirror(TcsProof *proof);
 extern bool tcs_fresh_target(int64 fresh_after, TcsAnswer *target);
@@ -67,6 +68,7 @@ extern const char *tcs_fresh_link_reason(const TcsLinkInfo *info);
 extern const char *tcs_link_state_name(TcsLinkState state);
 
 /* for the worker */
+extern void tcs_fresh_note_timeline(TimeLineID tli);
 extern void tcs_fresh_add_answer(const TcsAnswer *answer);
 extern void tcs_fresh_set_confirmed(const TcsConfirmed *confirmed);
 extern void tcs_fresh_forget(TimeLineID tli);

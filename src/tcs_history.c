@@ -20,7 +20,12 @@
  */
 #include "postgres.h"
 
+#include <dirent.h>
+
 #include "access/timeline.h"
+#include "access/xlog_internal.h"
+#include "storage/fd.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "tcs_history.h"
@@ -106,6 +111,37 @@ tcs_history_locate(const TcsHistory *history, TimeLineID tli,
 		return TCS_HISTORY_FORKED;
 	}
 	return TCS_HISTORY_FORKED;
+}
+
+/*
+ * The timeline that recovery aims at, as far as can be told from outside of the startup
+ * process; 0 if that is the one replayed.
+ *
+ * By default that is the newest one whose history file is there, and after a restart
+ * older ones are replayed first.  Unlike core we do not look for gaps in the numbers:
+ * where there is one, core cannot go on to what is behind it either.
+ */
+TimeLineID
+tcs_history_aimed_at(void)
+{
+	const char *target = GetConfigOption("recovery_target_timeline", true, false);
+	TimeLineID	newest = 0;
+	DIR		   *dir;
+	struct dirent *entry;
+
+	if (target == NULL || strcmp(target, "current") == 0)
+		return 0;
+	if (target[0] != '\0' && strcmp(target, "latest") != 0)
+		return (TimeLineID) strtoul(target, NULL, 0);
+
+	dir = AllocateDir(XLOGDIR);
+	while ((entry = ReadDirExtended(dir, XLOGDIR, LOG)) != NULL)
+	{
+		if (IsTLHistoryFileName(entry->d_name))
+			newest = Max(newest, (TimeLineID) strtoul(entry->d_name, NULL, 16));
+	}
+	FreeDir(dir);
+	return newest;
 }
 
 /* Is a position, whose timeline was once part of this history, still? */

@@ -614,6 +614,8 @@ read_separator(int64 deadline)
 static bool
 take_token(TcsRemoteBegin *begin, TcsPosition here)
 {
+	TcsAnswer	newest;
+
 	if (!tcs_wire_is_value(tcs_peer.result) || PQfformat(tcs_peer.result, 0) != 0 ||
 		!tcs_token_parse(PQgetvalue(tcs_peer.result, 0, 0), &begin->seen) ||
 		begin->seen.version == 0 ||
@@ -645,8 +647,15 @@ take_token(TcsRemoteBegin *begin, TcsPosition here)
 		begin->failure = pstrdup("it has less WAL than this standby had replayed before");
 		return false;
 	}
+	/* nor less than it has told the worker, which can be what the read needs */
+	if (tcs_fresh_newest(&newest) && begin->seen.tli == newest.at.tli &&
+		begin->seen.seen_primary < newest.at.lsn)
+	{
+		begin->failure = pstrdup("it has less WAL than the primary had before");
+		return false;
+	}
 	/* a former primary that nobody has told */
-	if (RecoveryInProgress() && begin->seen.tli < tcs_fresh_position().tli)
+	if (RecoveryInProgress() && begin->seen.tli < tcs_fresh_newest_timeline())
 	{
 		begin->failure = psprintf("it is on timeline %u, and not the primary any more",
 								  begin->seen.tli);

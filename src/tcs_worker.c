@@ -42,6 +42,7 @@
 
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -158,26 +159,55 @@ tcs_worker_register(void)
 }
 
 /*
+ * Is a state of the link for the log?  A reason is told once until the link has been
+ * up for some time, and that it is up only when a reason has been told: hosts of a
+ * list that are tried by turns have a reason each, and a proxy may lead to a server
+ * that is of use and to one that is not by turns.
+ */
+static bool
+is_news(TcsLinkState state, const char *reason)
+{
+	static uint32 told[8];
+	static int	ntold = 0;
+	static int64 up_since = 0;
+	static bool told_up = false;
+	uint32		hash = hash_bytes((const unsigned char *) reason, strlen(reason));
+	bool		news = !told_up;
+
+	if (state == TCS_LINK_UP)
+	{
+		up_since = tcs_now();
+		told_up = true;
+		return news;
+	}
+	if (up_since != 0 && tcs_now() - up_since >= TCS_SETTLED_AFTER)
+		ntold = 0;
+	up_since = 0;
+	for (int i = 0; i < Min(ntold, lengthof(told)); i++)
+	{
+		if (told[i] == hash)
+			return false;
+	}
+	told[ntold++ % lengthof(told)] = hash;
+	told_up = false;
+	return true;
+}
+
+/*
  * Publish a state of the link; a change goes to the server log.  "general" is the
  * reason without names of hosts and roles.
  */
 static void
 set_link_to(TcsLinkState state, const char *reason, const char *general)
 {
-	static TcsLinkState logged = TCS_LINK_NONE;
-	bool		changed = tcs_fresh_set_link(state, reason, general);
-
-	if (!changed || state == TCS_LINK_CONNECTING)
+	if (!tcs_fresh_set_link(state, reason, general) || state == TCS_LINK_CONNECTING ||
+		!is_news(state, reason))
 		return;
 	if (state == TCS_LINK_UP)
-	{
-		if (logged != TCS_LINK_UP)
-			ereport(LOG, (errmsg("tcs: connected to the primary")));
-	}
+		ereport(LOG, (errmsg("tcs: connected to the primary")));
 	else
 		ereport(LOG,
 				(errmsg("tcs: no usable answer from the primary: %s", reason)));
-	logged = state;
 }
 
 /* The same for a reason that everybody may see. */
@@ -332,16 +362,50 @@ answer_goes_back(const TcsAnswerText *answer, TcsPosition at)
 }
 
 /*
+ * The timeline of an answer's history that is the one replayed; NULL if the server has
+ * never been on it.
+ */
+static const TcsTimeline *
+replayed_timeline_of(const TcsAnswerText *answer, const TcsHistory *history)
+{
+	for (int i = 0; i < answer->ntimelines; i++)
+	{
+		if (answer->timelines[i].tli == history->tli &&
+			answer->timelines[i].begin == history->timelines[0].begin)
+			return &answer->timelines[i];
+	}
+	return NULL;
+}
+
+/* Why an answer of an older timeline is not used. */
+static const char *
+describe_deposed(TimeLineID tli, TimeLineID newest, TimeLineID replayed)
+{
+	static char text[TCS_REASON_LEN];
+
+	if (newest == replayed)
+		return "the server asked is on an older timeline: it was deposed as primary";
+	snprintf(text, sizeof(text),
+			 "the server asked is on timeline %u, but there is a primary on timeline %u (should that have been given up, restart this standby)",
+			 tli, newest);
+	return text;
+}
+
+/*
  * May an answer be used?
  *
  * Only from a primary of this cluster, on the timeline that is replayed or on
  * one that descends from it beyond what is replayed.  An older timeline is that
  * of a deposed primary, which does not know what its successor acknowledged.
+ *
+ * Also a primary that this standby cannot follow, as it has replayed more of the
+ * timeline that both come from, shows that there is a newer one.
  */
 static bool
 answer_is_usable(const TcsAnswerText *answer, TcsPosition at, const char **reason)
 {
 	const TcsHistory *history;
+	const TcsTimeline *replayed;
 
 	if (answer->system_identifier != GetSystemIdentifier())
 	{
@@ -353,9 +417,9 @@ answer_is_usable(const TcsAnswerText *answer, TcsPosition at, const char **reaso
 		*reason = "the server asked is itself a standby; set tcs.primary_conninfo to the primary";
 		return false;
 	}
-	if (answer->timelines[0].tli < at.tli)
+	if (answer->timelines[0].tli < tcs_fresh_newest_timeline())
 	{
-		*reason = "the server asked is on an older timeline: it was deposed as primary";
+		*reason = describe_deposed(answer->timelines[0].tli, tcs_fresh_newest_timeline(), at.tli);
 		return false;
 	}
 	if (answer->lsn == InvalidXLogRecPtr || answer->lsn < answer->timelines[0].begin ||
@@ -370,21 +434,20 @@ answer_is_usable(const TcsAnswerText *answer, TcsPosition at, const char **reaso
 		*reason = "the timeline history file of this standby is missing";
 		return false;
 	}
-	for (int i = 0; i < answer->ntimelines; i++)
+	replayed = replayed_timeline_of(answer, history);
+	if (replayed != NULL)
+		tcs_fresh_note_timeline(answer->timelines[0].tli);
+	if (replayed == NULL || (replayed->end != InvalidXLogRecPtr && at.lsn > replayed->end))
 	{
-		const TcsTimeline *t = &answer->timelines[i];
-
-		if (t->tli == at.tli && t->begin == history->timelines[0].begin &&
-			(t->end == InvalidXLogRecPtr || at.lsn <= t->end))
-		{
-			if (!answer_goes_back(answer, at))
-				return true;
-			*reason = "the server asked has less WAL than the primary had before: it is an older copy, or its answer is an old one";
-			return false;
-		}
+		*reason = "the timeline of the server asked does not descend from what this standby has replayed";
+		return false;
 	}
-	*reason = "the timeline of the server asked does not descend from what this standby has replayed";
-	return false;
+	if (answer_goes_back(answer, at))
+	{
+		*reason = "the server asked has less WAL than the primary had before: it is an older copy, or its answer is an old one";
+		return false;
+	}
+	return true;
 }
 
 /*
@@ -575,6 +638,8 @@ ask_if_due(int64 now, const TcsQueueView *view)
 	/* the number first, the clock second: see tcs_queue.c */
 	worker.question = tcs_queue_ask();
 	worker.had.lsn = GetWalRcvFlushRecPtr(NULL, &worker.had.tli);
+	/* what is streamed may be replayed much later */
+	tcs_fresh_note_timeline(worker.had.tli);
 	worker.asked_at = worker.last_asked = tcs_now();
 	if (!tcs_conn_ask(question, reason))
 		lose_connection(reason);
@@ -881,6 +946,7 @@ tcs_worker_main(Datum arg)
 
 	wait_event_main = tcs_wait_event_compat("TcsWorkerMain");
 	tcs_fresh_forget(0);
+	tcs_fresh_note_timeline(tcs_history_aimed_at());
 	tcs_fresh_set_worker(MyProcPid);
 	tcs_queue_attach_worker();
 	tcs_queue_set_enabled(tcs_enabled);
