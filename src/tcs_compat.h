@@ -459,4 +459,11 @@ tcs_no_escape_warning_compat(core_yy_extra_type *extra)
 #endif
 }
 
+/* Does a process use the slot?  Its spinlock is held. */
+#if PG_VERSION_NUM >= 190000
+#define tcs_slot_is_active_compat(slot) ((slot)->active_proc != INVALID_PROC_NUMBER)
+#else
+#define tcs_slot_is_active_compat(slot) ((slot)->active_pid != 0)
+#endif
+
 #endif							/* TCS_COMPAT_H */

@@ -50,7 +50,8 @@
  *	  first.  A server that refuses a replication connection because they are
  *	  used up counts that.  Each worker that was connected before gets an error
  *	  instead of its next answer, and leaves (see tcs_worker.c).  All leave: the
- *	  server does not know how many connections are needed.
+ *	  server does not know how many connections are needed.  It knows of those
+ *	  that have a physical slot, and keeps room for them.
  *
  *	  Who asks is remembered by process, for the view tcs.standbys.  A slot is
  *	  written by the process that it belongs to, under the lock, and cleared at
@@ -69,7 +70,9 @@
 #include "access/xlog_internal.h"
 #include "common/ip.h"
 #include "miscadmin.h"
+#include "replication/slot.h"
 #include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -234,12 +237,66 @@ tcs_readindex_note_refused(int sqlstate)
 		pg_atomic_fetch_add_u32(&shared->refused, 1);
 }
 
-/* Give way if somebody was refused since this walsender was asked first. */
+/*
+ * Are there more physical slots that nobody uses than walsenders that are free?
+ * Then the name of one of these slots.
+ *
+ * Its standby will come back, and must not be refused first.  A standby that is
+ * refused tries again after wal_retrieve_retry_interval; an HA agent that compares
+ * timelines before it rewinds may go the long way.  Logical slots do not count, as
+ * SQL can read them without a walsender.
+ */
+static bool
+standby_is_away(NameData *name)
+{
+	int			away = 0;
+	int			unused = 0;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		if (!slot->in_use)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		if (SlotIsPhysical(slot) && slot->data.persistency == RS_PERSISTENT &&
+			!tcs_slot_is_active_compat(slot))
+		{
+			*name = slot->data.name;
+			away++;
+		}
+		SpinLockRelease(&slot->mutex);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+
+	for (int i = 0; i < max_wal_senders && away > 0; i++)
+	{
+		WalSnd	   *walsnd = &WalSndCtl->walsnds[i];
+
+		SpinLockAcquire(&walsnd->mutex);
+		if (walsnd->pid == 0)
+			unused++;
+		SpinLockRelease(&walsnd->mutex);
+	}
+	return away > unused;
+}
+
+/*
+ * Give way if somebody was refused since this walsender was asked first, or would
+ * be soon.
+ */
 static void
 yield_to_replication(void)
 {
 	uint32		refused = pg_atomic_read_u32(&shared->refused);
+	NameData	slot;
 
+	if (standby_is_away(&slot))
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
+				 errmsg("max_wal_senders has no room for replication slot \"%s\": the worker of tcs gives way to replication",
+						NameStr(slot))));
 	if (was_asked && refused != refused_before)
 		ereport(ERROR,
 				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),

@@ -3,7 +3,8 @@
 # tcs yields to replication.  The worker of a standby holds one of max_wal_senders
 # on the primary.  With just enough of them for streaming, every standby must
 # stream: one that comes later, where workers hold what it needs, and all of them
-# after a restart of the primary, when everybody connects at once.  tcs.status()
+# after a restart of the primary, when everybody connects at once.  Room is kept for
+# one that is away and has a slot, so that it is not refused first.  tcs.status()
 # must say why the primary is not asked, strong must end with that reason, and
 # workers must be back when there is room.
 
@@ -18,7 +19,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsTest;
 
-my $primary = new_primary('primary', conf => "max_wal_senders = 10\n");
+my $primary = new_primary('primary', conf => "max_wal_senders = 10\nwal_level = logical\n");
 
 $primary->safe_psql('postgres', 'CREATE TABLE t (v int); INSERT INTO t VALUES (0)');
 
@@ -28,6 +29,7 @@ my @standbys = (
 	new_standby($primary, 'standby2'));
 my $read = 'SELECT v FROM t';
 my $value = 0;
+my $senders = q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'};
 
 sub set_senders
 {
@@ -78,8 +80,7 @@ sub all_have_yielded
 $standbys[1]->stop;
 set_senders(2);
 is(read_at($standbys[0], $read, level => 'strong', max_wait => -1), $value, 'the worker asks');
-is($primary->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'}),
-	2, '... with the last connection');
+is($primary->safe_psql('postgres', $senders), 2, '... with the last connection');
 my $log = log_position($standbys[0]);
 
 $standbys[1]->start;
@@ -112,5 +113,29 @@ foreach my $node (@standbys)
 $primary->start;
 is(read_at($_, $read, level => 'strong', max_wait => -1), $value, 'the primary is back')
   foreach @standbys;
+
+# A standby that is away and has a slot.  The other one's worker may hold what is
+# left, but for that.
+$standbys[1]->stop;
+$primary->safe_psql('postgres', q{SELECT pg_create_logical_replication_slot('polled', 'test_decoding')});
+set_senders(2);
+is(read_at($standbys[0], $read, level => 'strong', max_wait => -1),
+	$value, 'a logical slot, which SQL may read, needs no room');
+is($primary->safe_psql('postgres', $senders), 2, '... the worker has the last connection');
+
+$primary->safe_psql('postgres', q{SELECT pg_create_physical_replication_slot('away')});
+ok( $standbys[0]->poll_query_until(
+		'postgres',
+		q{SELECT link_state = 'down' AND link_reason ~ 'no room for replication slot "away".*raise max_wal_senders'
+			FROM tcs.status()}),
+	'a standby with a slot is away: the worker leaves before anybody was refused');
+ok($primary->poll_query_until('postgres', $senders, 1), '... and there is room');
+is((psql_err($standbys[0], $read, level => 'strong', max_wait => '100ms'))[0],
+	'TC004', '... strong does not know');
+
+$primary->safe_psql('postgres', q{SELECT pg_drop_replication_slot('away')});
+$primary->restart;
+is(read_at($standbys[0], $read, level => 'strong', max_wait => -1),
+	$value, 'nobody is away any more: the worker asks');
 
 done_testing();
