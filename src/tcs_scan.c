@@ -365,17 +365,18 @@ make_value(TcsScan *state, int column)
 	char	   *data = PQgetvalue(state->result, state->next_row, column);
 	StringInfoData buf;
 	Datum		value;
-	int			level;
+	Oid			type;
 
 	if (promised->as_text)
 	{
 		/* functions of input take that for granted; those of receiving do not */
 		pg_verifymbstr(data, PQgetlength(state->result, state->next_row, column), false);
-		level = tcs_text_form_begin();
-		value = InputFunctionCall(&state->functions[column], data,
-								  state->ioparams[column], promised->typmod);
-		tcs_text_form_end(level);
-		return value;
+		type = tcs_portable_text_type(promised->type);
+		if (type != TEXTOID)
+			return tcs_text_form_read(data, type, &state->functions[column],
+									  state->ioparams[column], promised->typmod);
+		return InputFunctionCall(&state->functions[column], data,
+								 state->ioparams[column], promised->typmod);
 	}
 
 	/* only looked at, and libpq ends it with a zero as functions expect it */

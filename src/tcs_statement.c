@@ -173,8 +173,11 @@ wrap(const char *sql, const TcsStatement *statement)
 		appendStringInfoString(&buf, i == 0 ? "SELECT " : ", ");
 		if (!column->as_text)
 			appendStringInfo(&buf, "c%d", i + 1);
-		else if (type != column->type || tcs_portable_is_name(type))
-			appendStringInfo(&buf, "c%d::%s::pg_catalog.text", i + 1, format_type_be_qualified(type));
+		else if (type == TEXTOID)
+			appendStringInfo(&buf, "c%d::pg_catalog.text", i + 1);
+		else if (type != column->type)
+			appendStringInfo(&buf, "tcs.redirect_text(ROW(c%d::%s))", i + 1,
+							 format_type_be_qualified(type));
 		else
 			appendStringInfo(&buf, "tcs.redirect_text(ROW(c%d))", i + 1);
 	}

@@ -15,11 +15,18 @@
  *	  ones that pg_dump and postgres_fdw use as well.  The statement itself keeps
  *	  those of the client: they are changed around the one value only.
  *
+ *	  Names of objects are the reason for text, and the only thing in it that can
+ *	  still be read as something else: the primary may have given a name to another
+ *	  object, and this standby not know yet.  So the binary form, where a name is the
+ *	  object's number, comes along in hexadecimal.  The value that was read must have
+ *	  the same.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -27,10 +34,12 @@
 #include "utils/float.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/typcache.h"
 #include "utils/xml.h"
 
 #include "tcs_guc.h"
+#include "tcs_remote.h"
 #include "tcs_text_form.h"
 
 /* Is text of any value that comes from elsewhere read as it was meant? */
@@ -77,10 +86,107 @@ tcs_text_form_end(int level)
 		AtEOXact_GUC(true, level);
 }
 
+static bool can_be_sent(Oid type);
+
+static bool
+attributes_can_be_sent(Oid type)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
+	bool		result = true;
+
+	for (int i = 0; i < desc->natts && result; i++)
+	{
+		if (!TupleDescAttr(desc, i)->attisdropped)
+			result = can_be_sent(TupleDescAttr(desc, i)->atttypid);
+	}
+	ReleaseTupleDesc(desc);
+	return result;
+}
+
+/* Has a type a binary form, and so has all that its values are made of? */
+static bool
+can_be_sent(Oid type)
+{
+	HeapTuple	tuple;
+	bool		result;
+
+	check_stack_depth();
+	type = getBaseType(type);
+	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = OidIsValid(((Form_pg_type) GETSTRUCT(tuple))->typsend);
+	ReleaseSysCache(tuple);
+	if (!result)
+		return false;
+	if (OidIsValid(get_element_type(type)))
+		return can_be_sent(get_element_type(type));
+	switch (get_typtype(type))
+	{
+		case TYPTYPE_COMPOSITE:
+			return attributes_can_be_sent(type);
+		case TYPTYPE_RANGE:
+			return can_be_sent(get_range_subtype(type));
+		case TYPTYPE_MULTIRANGE:
+			return can_be_sent(get_multirange_range(type));
+		default:
+			return true;
+	}
+}
+
+/* The binary form of a value in hexadecimal; empty if it has none. */
+static char *
+binary_form(Oid type, Datum value)
+{
+	Oid			function;
+	bool		is_varlena;
+	bytea	   *bytes;
+	char	   *hex;
+	uint64		length;
+
+	if (!can_be_sent(type))
+		return pstrdup("");
+	getTypeBinaryOutputInfo(type, &function, &is_varlena);
+	bytes = OidSendFunctionCall(function, value);
+	hex = palloc(2 * VARSIZE_ANY_EXHDR(bytes) + 1);
+	length = hex_encode(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), hex);
+	hex[length] = '\0';
+	return hex;
+}
+
+/*
+ * A value out of what redirect_text() has made of it.  "type" is the one whose input
+ * function is given.
+ */
+Datum
+tcs_text_form_read(char *data, Oid type, FmgrInfo *input, Oid ioparam, int32 typmod)
+{
+	char	   *text = strchr(data, ':');
+	int			level;
+	Datum		value;
+	char	   *here;
+
+	if (text == NULL)
+		tcs_remote_refuse_answer();
+	level = tcs_text_form_begin();
+	value = InputFunctionCall(input, text + 1, ioparam, typmod);
+	tcs_text_form_end(level);
+
+	here = binary_form(type, value);
+	if (strlen(here) != text - data || strncmp(here, data, text - data) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a value of type %s from the redirect server is another one on this standby",
+						format_type_be(type)),
+				 errdetail("The primary has changed the name or the definition of an object in it, and this standby has not replayed that."),
+				 errhint("Retry the transaction.")));
+	return value;
+}
+
 PG_FUNCTION_INFO_V1(tcs_redirect_text);
 
 /*
- * redirect_text(record) returns text: the one value of a row, written so.
+ * redirect_text(record) returns text: the one value of a row, in both forms.
  *
  * It is called by name, with a row that has no other type than record.  So a function
  * of that name for another type of argument never fits better.
@@ -92,6 +198,7 @@ tcs_redirect_text(PG_FUNCTION_ARGS)
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row),.t_data = row};
 	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row),
 											  HeapTupleHeaderGetTypMod(row));
+	Oid			type;
 	Datum		value;
 	bool		isnull;
 	Oid			function;
@@ -110,10 +217,12 @@ tcs_redirect_text(PG_FUNCTION_ARGS)
 		ReleaseTupleDesc(desc);
 		PG_RETURN_NULL();
 	}
-	getTypeOutputInfo(TupleDescAttr(desc, 0)->atttypid, &function, &is_varlena);
+	type = TupleDescAttr(desc, 0)->atttypid;
+	getTypeOutputInfo(type, &function, &is_varlena);
 	level = tcs_text_form_begin();
 	text = OidOutputFunctionCall(function, value);
 	tcs_text_form_end(level);
+	text = psprintf("%s:%s", binary_form(type, value), text);
 	ReleaseTupleDesc(desc);
 	PG_RETURN_TEXT_P(cstring_to_text(text));
 }

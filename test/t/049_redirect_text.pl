@@ -28,6 +28,9 @@ CREATE TABLE parts (
 	words text[], amount float8, small float4, price money, raw bytea, doc xml);
 CREATE TABLE whole (p parts, ps parts[]);
 CREATE TYPE named_range AS RANGE (subtype = regclass);
+CREATE TABLE one (v int);
+CREATE TABLE old_one (v int);
+CREATE TABLE called (name regclass, other regclass, same regclass);
 CREATE TABLE ranged (r named_range, at timestamptz);
 CREATE FUNCTION opens(refcursor) RETURNS refcursor LANGUAGE plpgsql AS $$
 BEGIN OPEN $1 FOR SELECT name, at, words FROM parts; RETURN $1; END$$;
@@ -160,6 +163,24 @@ foreach my $settings (@settings)
 	  ? like($told[1], qr/C: 0A000.*present settings/, "$name: a cursor is refused")
 	  : is($told[1], $told[0], "$name: a cursor");
 }
+
+
+##
+## Names that mean something else here
+##
+
+$primary->safe_psql('postgres', q{
+ALTER TABLE one RENAME TO new_one;
+ALTER TABLE old_one RENAME TO one;
+ALTER TABLE new_one RENAME TO old_one;
+INSERT INTO called SELECT 'one', 'old_one', 'pg_class'});
+foreach my $read ('SELECT other FROM called', 'SELECT c.other FROM called c', 'SELECT c FROM called c',
+	'SELECT ARRAY[name] FROM called')
+{
+	like(transcript($on_standby, $read), qr/C: 40001.*this standby has not replayed that/, "$read: another object here");
+}
+is(transcript($on_standby, 'SELECT same FROM called'), transcript($on_primary, 'SELECT same FROM called'),
+	'one that has kept its name');
 
 
 ##
