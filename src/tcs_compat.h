@@ -219,6 +219,9 @@ tcs_all_settings_compat(int *n)
  * The client's port has its SCRAM keys from 18 on.  Its layout does not depend
  * on GSSAPI, the headers of which need not be installed.
  */
+#if PG_VERSION_NUM >= 160000 && defined(ENABLE_GSS)
+#define TCS_HAS_DELEGATION
+#endif
 #if PG_VERSION_NUM >= 180000
 #undef ENABLE_GSS
 #include "common/base64.h"
@@ -266,6 +269,31 @@ tcs_scram_passthrough_compat(const char **keywords, const char **values, int *n)
 #endif
 	return false;
 }
+
+/*
+ * From 16 on, a client can delegate its GSSAPI credential, and libpq uses that.
+ * Core's header needs those of GSSAPI, which need not be installed.
+ */
+#ifdef TCS_HAS_DELEGATION
+extern bool be_gssapi_get_delegation(struct Port *port);
+#endif
+
+static inline bool
+tcs_has_delegated_credential_compat(void)
+{
+#ifdef TCS_HAS_DELEGATION
+	return MyProcPort != NULL && be_gssapi_get_delegation(MyProcPort);
+#else
+	return false;
+#endif
+}
+
+/* Did libpq use GSSAPI?  A macro, as few files know libpq. */
+#ifdef TCS_HAS_DELEGATION
+#define tcs_used_gssapi_compat(conn)	(PQconnectionUsedGSSAPI(conn) != 0)
+#else
+#define tcs_used_gssapi_compat(conn)	(false)
+#endif
 
 /* Memory for the "extra" of a GUC; NULL when there is none, never an error. */
 static inline void *

@@ -39,6 +39,7 @@ typedef struct TcsUnmet
 	const char *hopeless;		/* why it was not waited for; NULL: it was */
 	const char *redirect_failure;	/* why it was not redirected; NULL: it was
 									 * not tried */
+	const char *redirect_cause; /* the same in words that everybody may see */
 } TcsUnmet;
 
 /* What is to become of it. */

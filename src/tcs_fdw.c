@@ -9,7 +9,9 @@
  *	  and put them together for libpq.  As in postgres_fdw, user name and secrets
  *	  belong to the mapping, all else to the server, and a user who is no
  *	  superuser must bring credentials of his own: otherwise he would use those
- *	  of the operating system's user that the server runs as.
+ *	  of the operating system's user that the server runs as.  A superuser can
+ *	  waive that by password_required, and he alone.  Then he has to make such a
+ *	  mapping himself: each ALTER of it comes with all options that it has then.
  *
  *-------------------------------------------------------------------------
  */
@@ -48,6 +50,13 @@ static const char *const defaults[][2] = {
 	{"fallback_application_name", "tcs"},
 };
 
+/* Does it name a file of this server's machine that proves who somebody is? */
+static bool
+is_file_option(const char *name)
+{
+	return strcmp(name, "sslcert") == 0 || strcmp(name, "sslkey") == 0;
+}
+
 /* Is this an option of libpq that may stand in this catalog? */
 static bool
 is_libpq_option(const PQconninfoOption *option, Oid catalog)
@@ -61,11 +70,10 @@ is_libpq_option(const PQconninfoOption *option, Oid catalog)
 		return false;
 	of_mapping = strcmp(option->keyword, "user") == 0 ||
 		strchr(option->dispchar, '*') != NULL;
-	/* files of the server: in a mapping, which users may make, not by all */
-	if (strcmp(option->keyword, "sslcert") == 0 ||
-		strcmp(option->keyword, "sslkey") == 0)
-		return catalog == ForeignServerRelationId ||
-			(catalog == UserMappingRelationId && superuser());
+	/* those can differ from user to user */
+	if (is_file_option(option->keyword) ||
+		strcmp(option->keyword, "gssdelegation") == 0)
+		return catalog == ForeignServerRelationId || catalog == UserMappingRelationId;
 	return catalog == (of_mapping ? UserMappingRelationId : ForeignServerRelationId);
 }
 
@@ -78,6 +86,43 @@ is_valid_option(const PQconninfoOption *options, const char *name, Oid catalog)
 			return is_libpq_option(option, catalog);
 	}
 	return false;
+}
+
+/*
+ * Is this an option of ours that may stand in this catalog?  Its value must be a
+ * boolean.
+ */
+static bool
+is_own_option(DefElem *option, Oid catalog)
+{
+	if (strcmp(option->defname, "password_required") == 0 &&
+		catalog == UserMappingRelationId)
+	{
+		if (!defGetBoolean(option) && !superuser())
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("password_required=false is superuser-only"),
+					 errhint("User mappings with the password_required option set to false may only be created or modified by the superuser.")));
+		return true;
+	}
+	if (tcs_is_scram_option_compat(option->defname) &&
+		(catalog == ForeignServerRelationId || catalog == UserMappingRelationId))
+	{
+		(void) defGetBoolean(option);
+		return true;
+	}
+	return false;
+}
+
+/* Users make mappings, too, but may not use what is not theirs. */
+static void
+check_files(const DefElem *option, Oid catalog)
+{
+	if (catalog == UserMappingRelationId && is_file_option(option->defname) && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("sslcert and sslkey are superuser-only"),
+				 errhint("User mappings with the sslcert or sslkey options set may only be created or modified by the superuser.")));
 }
 
 /*
@@ -99,16 +144,13 @@ tcs_fdw_validator(PG_FUNCTION_ARGS)
 		DefElem    *option = (DefElem *) lfirst(lc);
 		const char *hint = NULL;
 
-		if (tcs_is_scram_option_compat(option->defname) &&
-			(catalog == ForeignServerRelationId || catalog == UserMappingRelationId))
-		{
-			(void) defGetBoolean(option);
-			continue;
-		}
-		if (is_valid_option(options, option->defname, catalog))
+		check_files(option, catalog);
+		if (is_own_option(option, catalog) ||
+			is_valid_option(options, option->defname, catalog))
 			continue;
 		if (catalog == ForeignServerRelationId &&
-			is_valid_option(options, option->defname, UserMappingRelationId))
+			(is_valid_option(options, option->defname, UserMappingRelationId) ||
+			 strcmp(option->defname, "password_required") == 0))
 			hint = "Put it into the user mapping.";
 		else if (catalog == UserMappingRelationId &&
 				 is_valid_option(options, option->defname, ForeignServerRelationId))
@@ -164,10 +206,16 @@ add_option(TcsServer *server, int *n, const char *keyword, const char *value)
 	(*n)++;
 }
 
-static bool
-add_options(TcsServer *server, int *n, List *options)
+/* What options say that are not libpq's. */
+typedef struct OwnOptions
 {
-	bool		passthrough = false;
+	bool		passthrough;
+	bool		no_password;	/* none is required */
+} OwnOptions;
+
+static void
+add_options(TcsServer *server, int *n, List *options, OwnOptions *own)
+{
 	ListCell   *lc;
 
 	foreach(lc, options)
@@ -175,11 +223,12 @@ add_options(TcsServer *server, int *n, List *options)
 		DefElem    *option = (DefElem *) lfirst(lc);
 
 		if (tcs_is_scram_option_compat(option->defname))
-			passthrough = defGetBoolean(option);
+			own->passthrough |= defGetBoolean(option);
+		else if (strcmp(option->defname, "password_required") == 0)
+			own->no_password = !defGetBoolean(option);
 		else
 			add_option(server, n, option->defname, defGetString(option));
 	}
-	return passthrough;
 }
 
 /* Put together what libpq is to be told.  Returns false if secrets are missing. */
@@ -189,7 +238,7 @@ make_options(TcsServer *server, List *of_server, List *of_mapping, Oid user)
 	int			max = list_length(of_server) + list_length(of_mapping) +
 	lengthof(defaults) + 8;
 	int			n = 0;
-	bool		passthrough;
+	OwnOptions	own = {0};
 	const char *password;
 
 	server->keywords = palloc0((max + 1) * sizeof(char *));
@@ -198,19 +247,20 @@ make_options(TcsServer *server, List *of_server, List *of_mapping, Oid user)
 		add_option(server, &n, defaults[i][0], defaults[i][1]);
 	add_option(server, &n, "dbname", get_database_name(MyDatabaseId));
 	add_option(server, &n, "user", GetUserNameFromId(user, false));
-	passthrough = add_options(server, &n, of_server);
-	if (add_options(server, &n, of_mapping))
-		passthrough = true;
+	add_options(server, &n, of_server, &own);
+	add_options(server, &n, of_mapping, &own);
 	add_option(server, &n, "client_encoding", GetDatabaseEncodingName());
 
-	if (passthrough &&
+	if (own.passthrough &&
 		tcs_scram_passthrough_compat(server->keywords, server->values, &n))
 		return true;
 
 	/* as in postgres_fdw: not with what the server's own user may do */
-	server->needs_password = !superuser_arg(user);
 	password = value_of(server, n, "password");
-	return !server->needs_password || (password && password[0] != '\0');
+	server->has_password = password && password[0] != '\0';
+	server->needs_proof = !superuser_arg(user) && !own.no_password;
+	return !server->needs_proof || server->has_password ||
+		tcs_has_delegated_credential_compat();
 }
 
 /*

@@ -14,7 +14,9 @@ typedef struct TcsServer
 	char	   *name;
 	const char **keywords;		/* NULL-terminated, for libpq */
 	const char **values;
-	bool		needs_password; /* the server must have asked for one */
+	bool		has_password;	/* a password of the mapping */
+	bool		needs_proof;	/* the server must have asked for it, or for a
+								 * credential of the client */
 } TcsServer;
 
 extern bool tcs_server_exists(void);

@@ -653,6 +653,18 @@ describe_outcome(const TcsLastRead *last)
 	return NULL;
 }
 
+/* Why it was not served at once, and why the primary did not serve it. */
+static char *
+describe_reason(const TcsLastRead *last)
+{
+	if (last->redirect_failure[0] == '\0')
+		return pstrdup(tcs_reason_name(last->reason));
+	return psprintf("%s%snot redirected: %s",
+					last->reason == TCS_REASON_NONE ? "" : tcs_reason_name(last->reason),
+					last->reason == TCS_REASON_NONE ? "" : "; ",
+					last->redirect_failure);
+}
+
 Datum
 tcs_last_read(PG_FUNCTION_ARGS)
 {
@@ -681,8 +693,8 @@ tcs_last_read(PG_FUNCTION_ARGS)
 	nulls[5] = last->proof.fresh_at == 0 || last->at == 0;
 	values[6] = Float8GetDatum(last->waited_us / 1000.0);
 	values[7] = CStringGetTextDatum(describe_outcome(last));
-	values[8] = CStringGetTextDatum(tcs_reason_name(last->reason));
-	nulls[8] = last->reason == TCS_REASON_NONE;
+	values[8] = CStringGetTextDatum(describe_reason(last));
+	nulls[8] = last->reason == TCS_REASON_NONE && last->redirect_failure[0] == '\0';
 	values[9] = CStringGetTextDatum(last->note);
 	nulls[9] = last->note[0] == '\0';
 	return one_row(desc, lengthof(values), values, nulls);
@@ -725,8 +737,8 @@ tcs_stat_reads(PG_FUNCTION_ARGS)
 		uint64		downgraded = sum_downgraded(s);
 		uint64		not_at_once = s->waited + s->errors + downgraded + s->redirected;
 		Datum		buckets[TCS_HISTOGRAM_BUCKETS];
-		Datum		values[11];
-		bool		nulls[11] = {false};
+		Datum		values[12];
+		bool		nulls[12] = {false};
 
 		for (int i = 0; i < TCS_HISTOGRAM_BUCKETS; i++)
 			buckets[i] = Int64GetDatum((int64) s->histogram[i]);
@@ -743,6 +755,7 @@ tcs_stat_reads(PG_FUNCTION_ARGS)
 		values[8] = Int64GetDatum((int64) s->redirected);
 		values[9] = TimestampTzGetDatum(reset_time);
 		values[10] = Int64GetDatum((int64) s->reads_without_token);
+		values[11] = Int64GetDatum((int64) s->redirects_failed);
 		put_row(fcinfo, lengthof(values), values, nulls);
 	}
 	return (Datum) 0;

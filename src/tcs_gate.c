@@ -55,6 +55,7 @@
 
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "storage/sinval.h"
@@ -292,7 +293,7 @@ tcs_gate_get_last(TcsLastRead *last)
 	last->level_source = tcs_guc_level_source();
 	last->reason = TCS_REASON_NONE;
 	last->waited_us = 0;
-	last->note[0] = '\0';
+	last->note[0] = last->redirect_failure[0] = '\0';
 	last->at = tcs_gate.max_age != 0 ? tcs_gate.at_once_at : 0;
 	if (tcs_gate.max_age == 0 || !tcs_gate.at_once_proof_kept)
 		last->proof = tcs_gate.proof;
@@ -583,6 +584,23 @@ settle(const TcsRequirement *req)
 		tcs_gate.settled = 0;
 }
 
+/*
+ * Why was it not redirected?  It may have been at a later attempt, as when its
+ * token was dropped.
+ */
+static void
+note_redirect_failure(const TcsUnmet *facts, TcsLastRead *last)
+{
+	const char *why = facts->redirect_cause ? facts->redirect_cause : facts->redirect_failure;
+	size_t		len;
+
+	if (why == NULL || last->outcome == TCS_OUTCOME_REDIRECTED)
+		why = "";
+	len = pg_mbcliplen(why, strlen(why), sizeof(last->redirect_failure) - 1);
+	memcpy(last->redirect_failure, why, len);
+	last->redirect_failure[len] = '\0';
+}
+
 /* Keep the facts for tcs.last_read(). */
 static void
 note_last(const TcsUnmet *facts, TcsOutcome outcome, TcsLevel served_at)
@@ -609,6 +627,7 @@ note_last(const TcsUnmet *facts, TcsOutcome outcome, TcsLevel served_at)
 	last->waited_us = facts->waited_us;
 	last->at = facts->now;
 	strlcpy(last->note, facts->hopeless ? facts->hopeless : "", sizeof(last->note));
+	note_redirect_failure(facts, last);
 }
 
 /*

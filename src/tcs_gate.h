@@ -81,6 +81,7 @@ typedef struct TcsLastRead
 	int64		waited_us;
 	int64		at;				/* when; 0: the clock was not looked at */
 	char		note[128];		/* for a person: why it was not waited for */
+	char		redirect_failure[160];	/* and why it was not redirected */
 } TcsLastRead;
 
 /*

@@ -14,10 +14,7 @@
  *	  any more.  Only the rows of the client's statement may be as long as they
  *	  like, and come when they like; all else has a deadline and a limit.
  *
- *	  A server may list several hosts.  libpq tries one after the other, but
- *	  leaves it to the operating system how long it waits for one that does not
- *	  answer at all, which is minutes.  So each gets its share of the time, and
- *	  who has used it up is left out.
+ *	  How a connection is made: tcs_connect.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -130,8 +127,8 @@ tcs_peer_loss(void)
  * libpq calls this from inside of PQgetResult(), where nothing may throw: keep
  * the notice for later.
  */
-static void
-receive_notice(void *arg, const PGresult *result)
+void
+tcs_peer_receive_notice(void *arg, const PGresult *result)
 {
 	const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
 	const char *fields[] = {
@@ -213,8 +210,9 @@ tcs_peer_forget_messages(void)
 
 /* ---- waiting ---- */
 
-static uint32
-wait_event(void)
+/* What a session waits for that waits for the other server. */
+uint32
+tcs_peer_wait_event(void)
 {
 	static uint32 event = 0;
 
@@ -224,8 +222,8 @@ wait_event(void)
 }
 
 /* Milliseconds until an instant, for a wait; -1: for ever. */
-static long
-timeout_ms(int64 deadline)
+long
+tcs_peer_timeout_ms(int64 deadline)
 {
 	int64		left;
 
@@ -256,7 +254,8 @@ sleep_on_socket(int64 deadline, bool also_write)
 		ModifyWaitEvent(tcs_peer.events, 0, awaited, NULL);
 	tcs_peer.awaited = awaited;
 
-	if (WaitEventSetWait(tcs_peer.events, timeout_ms(deadline), &event, 1, wait_event()) == 1 &&
+	if (WaitEventSetWait(tcs_peer.events, tcs_peer_timeout_ms(deadline), &event, 1,
+						 tcs_peer_wait_event()) == 1 &&
 		(event.events & WL_LATCH_SET) != 0)
 	{
 		ResetLatch(MyLatch);
@@ -552,234 +551,4 @@ tcs_peer_fetch_or_throw(int64 deadline)
 		(void) tcs_peer_read_to_sync(tcs_now() + TCS_SKIP_US);
 		tcs_peer_raise();
 	}
-}
-
-
-/* ---- connecting ---- */
-
-/* How many elements a list of hosts has. */
-static int
-list_elements(const char *list)
-{
-	int			n = 1;
-
-	for (; *list != '\0'; list++)
-		n += *list == ',';
-	return n;
-}
-
-/* A list of hosts or ports without its first elements. */
-static const char *
-drop_elements(const char *list, int n)
-{
-	while (n > 0 && *list != '\0')
-	{
-		if (*list++ == ',')
-			n--;
-	}
-	return list;
-}
-
-/* One element of a list. */
-static char *
-list_element(const char *list, int n)
-{
-	const char *begin = drop_elements(list, n);
-
-	return pnstrdup(begin, strcspn(begin, ","));
-}
-
-/* The last value given for a keyword; empty if there is none. */
-static const char *
-option_value(const TcsServer *server, const char *keyword)
-{
-	const char *value = "";
-
-	for (int i = 0; server->keywords[i]; i++)
-	{
-		if (strcmp(server->keywords[i], keyword) == 0)
-			value = server->values[i];
-	}
-	return value;
-}
-
-/* Begin to connect to the hosts from the given one on. */
-static PGconn *
-start_connecting(const TcsServer *server, int first)
-{
-	static const char *const lists[] = {"host", "hostaddr", "port"};
-	const char **values;
-	int			n = 0;
-
-	while (server->keywords[n])
-		n++;
-	values = palloc((n + 1) * sizeof(char *));
-	memcpy(values, server->values, (n + 1) * sizeof(char *));
-	for (int i = 0; i < n; i++)
-	{
-		for (int j = 0; j < lengthof(lists); j++)
-		{
-			/* a single port is that of all hosts */
-			if (strcmp(server->keywords[i], lists[j]) == 0 && strchr(values[i], ','))
-				values[i] = drop_elements(values[i], first);
-		}
-	}
-	return PQconnectStartParams(server->keywords, values, false);
-}
-
-/* Which host is libpq at, counted from the beginning of the list? */
-static int
-present_host(const TcsServer *server, int first, int nhosts)
-{
-	const char *hosts = option_value(server, "host");
-	const char *ports = option_value(server, "port");
-	const char *host = PQhost(tcs_peer.conn);
-	const char *port = PQport(tcs_peer.conn);
-
-	if (hosts[0] == '\0')
-		hosts = option_value(server, "hostaddr");
-	for (int i = first; i < nhosts; i++)
-	{
-		if (host && strcmp(list_element(hosts, i), host) == 0 &&
-			(port == NULL || strchr(ports, ',') == NULL ||
-			 strcmp(list_element(ports, i), port) == 0))
-			return i;
-	}
-	return first;
-}
-
-/* How an attempt to connect has ended. */
-typedef enum Connecting
-{
-	CONNECTED,
-	COULD_NOT_CONNECT,
-	HOST_IS_SILENT,
-	HOST_IS_ODD					/* see tcs_peer.violation */
-} Connecting;
-
-/* Let libpq go on until it has connected, or is too long at one host. */
-static Connecting
-finish_connecting(const TcsServer *server, int *host, int nhosts, int64 deadline)
-{
-	PostgresPollingStatusType polling = PGRES_POLLING_WRITING;
-	int			first = *host;
-	int			at = -1;
-	int64		host_deadline = 0;
-
-	while (polling != PGRES_POLLING_OK)
-	{
-		int			socket_event = polling == PGRES_POLLING_READING ?
-		WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
-		int64		now = tcs_now();
-		int			rc;
-
-		if (tcs_peer.violation)
-			return HOST_IS_ODD;
-		if (PQstatus(tcs_peer.conn) == CONNECTION_BAD ||
-			polling == PGRES_POLLING_FAILED)
-			return COULD_NOT_CONNECT;
-		*host = present_host(server, first, nhosts);
-		if (*host != at)
-		{
-			at = *host;
-			host_deadline = now + (deadline - now) / (nhosts - at);
-		}
-		if (now >= host_deadline)
-			return HOST_IS_SILENT;
-		rc = WaitLatchOrSocket(MyLatch,
-							   WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH | socket_event,
-							   PQsocket(tcs_peer.conn), timeout_ms(host_deadline),
-							   wait_event());
-		if (rc & WL_LATCH_SET)
-		{
-			ResetLatch(MyLatch);
-			CHECK_FOR_INTERRUPTS();
-		}
-		if (rc & socket_event)
-			polling = tcs_wire_connect(&tcs_peer.intake, tcs_peer.conn, &tcs_peer.violation);
-	}
-	return CONNECTED;
-}
-
-/* Try one host after the other, each for its share of the time. */
-static bool
-try_hosts(const TcsServer *server, int64 deadline, char **failure)
-{
-	const char *hosts = option_value(server, "host");
-	int			nhosts = list_elements(hosts[0] ? hosts : option_value(server, "hostaddr"));
-
-	for (int host = 0; host < nhosts; host++)
-	{
-		Connecting	end;
-
-		tcs_peer.conn = start_connecting(server, host);
-		if (tcs_peer.conn == NULL)
-			break;
-		PQsetNoticeReceiver(tcs_peer.conn, receive_notice, NULL);
-		tcs_peer_expect_answers();
-		tcs_peer.violation = NULL;
-		end = finish_connecting(server, &host, nhosts, deadline);
-		if (end == CONNECTED)
-			return true;
-		*failure = end == HOST_IS_SILENT ?
-			psprintf("no connection within tcs.redirect_timeout (%d ms)", tcs_redirect_timeout) :
-			tcs_peer_loss();
-		PQfinish(tcs_peer.conn);
-		tcs_peer.conn = NULL;
-		if (end == COULD_NOT_CONNECT)
-			break;				/* libpq has tried all the others */
-	}
-	return false;
-}
-
-/*
- * Connect.  Returns false with *failure, and without a connection, if that did
- * not succeed by the deadline.
- */
-bool
-tcs_peer_connect(const TcsServer *server, int64 deadline, char **failure)
-{
-	Assert(tcs_peer.conn == NULL);
-
-	if (!AcquireExternalFD())
-	{
-		*failure = pstrdup("too many open files");
-		return false;
-	}
-	*failure = pstrdup("out of memory");
-	PG_TRY();
-	{
-		if (!try_hosts(server, deadline, failure))
-			ReleaseExternalFD();
-		else if (server->needs_password && !PQconnectionUsedPassword(tcs_peer.conn))
-		{
-			tcs_peer_close();
-			*failure = pstrdup("the server did not ask for the password of a user who is no superuser");
-		}
-		else if (PQsetnonblocking(tcs_peer.conn, 1) != 0 ||
-				 !PQenterPipelineMode(tcs_peer.conn))
-		{
-			*failure = tcs_peer_message(PQerrorMessage(tcs_peer.conn));
-			tcs_peer_close();
-		}
-	}
-	PG_CATCH();
-	{
-		if (tcs_peer.conn)
-			tcs_peer_close();
-		else
-			ReleaseExternalFD();
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	if (tcs_peer.conn == NULL)
-	{
-		tcs_peer.violation = NULL;
-		return false;
-	}
-
-	if (!pg_strong_random(&tcs_peer.name, sizeof(tcs_peer.name)))
-		tcs_peer.name = (uint64) tcs_now() ^ ((uint64) MyProcPid << 40);
-	strlcpy(tcs_peer.server, server->name, NAMEDATALEN);
-	return true;
 }

@@ -12,6 +12,8 @@
 #include "storage/latch.h"
 
 #include "tcs_fdw.h"
+#include "tcs_hosts.h"
+#include "tcs_outage.h"
 #include "tcs_wire.h"
 
 /* How the wait for a result ended. */
@@ -48,7 +50,22 @@ typedef struct TcsPeer
 
 extern TcsPeer tcs_peer;
 
-extern bool tcs_peer_connect(const TcsServer *server, int64 deadline, char **failure);
+/* The hosts of a server, as libpq is told them; NULL: not at all. */
+typedef struct TcsHostLists
+{
+	const char *host;
+	const char *hostaddr;
+	const char *port;
+} TcsHostLists;
+
+extern void tcs_peer_get_hosts(const TcsServer *server, TcsHostLists *lists);
+extern bool tcs_peer_connect(const TcsServer *server, const TcsHost *host,
+							 int64 deadline, TcsFailure *failure);
+extern char *tcs_peer_place(const TcsHost *host);
+
+extern void tcs_peer_receive_notice(void *arg, const PGresult *result);
+extern uint32 tcs_peer_wait_event(void);
+extern long tcs_peer_timeout_ms(int64 deadline);
 extern void tcs_peer_close(void);
 extern char *tcs_peer_message(const char *message);
 extern void tcs_peer_forget_error(void);

@@ -37,6 +37,7 @@
 #include "tcs_scan.h"
 #include "tcs_session.h"
 #include "tcs_statement.h"
+#include "tcs_stats.h"
 #include "tcs_swap.h"
 #include "tcs_told.h"
 
@@ -187,7 +188,9 @@ tcs_redirect_try(TcsSite *site, const TcsContext *context, TcsUnmet *unmet,
 		{
 			unmet->redirect_failure =
 				psprintf("it could not be redirected to server \"%s\": %s",
-						 tcs_redirect_server, begin.failure);
+						 tcs_redirect_server, begin.failure.text);
+			unmet->redirect_cause = tcs_failure_in_general(&begin.failure);
+			tcs_stats_count_failed_redirect(unmet->req.level);
 			if (begin.lost && !primary_had(context, unmet->req.token_at))
 			{
 				unmet->req.reason = TCS_REASON_LOST;
@@ -195,7 +198,7 @@ tcs_redirect_try(TcsSite *site, const TcsContext *context, TcsUnmet *unmet,
 			}
 			return false;
 		}
-		tcs_session_note_redirected(&begin.seen);
+		tcs_session_note_redirected(&begin.seen, begin.token);
 		if (site->kind == TCS_SITE_QUERY && begin.whole)
 			tcs_remote_send(statement, site->query_desc->params);
 		/* of the snapshot that the statement has there */

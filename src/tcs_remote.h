@@ -26,10 +26,9 @@ typedef struct TcsRemoteBegin
 	/* out */
 	TcsToken	seen;			/* covers what the transaction's snapshot
 								 * shows */
-	char	   *failure;		/* why it did not begin, for a detail line */
+	TcsFailure	failure;		/* why it did not begin */
 	char	   *lost;			/* the primary's detail if what the token
 								 * names is not part of its history */
-	bool		over_budget;
 } TcsRemoteBegin;
 
 /*

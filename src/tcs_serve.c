@@ -23,6 +23,7 @@
 #include "tcs_compat.h"
 #include "tcs_gate.h"
 #include "tcs_leftover.h"
+#include "tcs_outage.h"
 #include "tcs_session.h"
 #include "tcs_settings.h"
 
@@ -40,11 +41,11 @@ require_place(uint64 system_identifier, Oid database, Oid user)
 	if (system_identifier != GetSystemIdentifier())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the redirect server is of another database cluster")));
+				 errmsg(TCS_REFUSED_CLUSTER)));
 	if (RecoveryInProgress())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the redirect server is not a primary, but a standby")));
+				 errmsg(TCS_REFUSED_STANDBY)));
 	if (database != MyDatabaseId)
 	{
 		const char *meant = get_database_name(database);

@@ -68,6 +68,8 @@ static TcsPosition last_written;
 
 /* A token that could not be set in the commit callback. */
 static TcsToken pending_token;
+static TcsToken pending_covers; /* a token that is all in it, if known */
+static bool pending_covers_known = false;
 static bool pending_was_set = false;	/* in this transaction, which may yet
 										 * fail */
 bool		tcs_session_report_is_pending = false;
@@ -156,7 +158,8 @@ add_pending(TcsToken *token)
 	const TcsToken *older = present;
 	const TcsToken *newer = &pending_token;
 
-	if (present == NULL)
+	if (present == NULL ||
+		(pending_covers_known && memcmp(present, &pending_covers, sizeof(TcsToken)) == 0))
 	{
 		*token = pending_token;
 		return;
@@ -333,9 +336,13 @@ make_pending(void)
  * The token has it before the first row goes out, so that whoever asks for the
  * token after that row gets it.  The gate is unsettled first: this asks for more
  * than what was proved here.
+ *
+ * "sent" is the token that the primary was sent, or NULL; what it has answered
+ * covers that.  This node could not tell so, as long as it does not know the history
+ * of a new primary.
  */
 void
-tcs_session_note_redirected(const TcsToken *seen)
+tcs_session_note_redirected(const TcsToken *seen, const TcsToken *sent)
 {
 	const TcsToken *present = tcs_guc_token();
 
@@ -343,6 +350,9 @@ tcs_session_note_redirected(const TcsToken *seen)
 	if (!tcs_session_report_is_pending && present != NULL &&
 		memcmp(present, seen, sizeof(TcsToken)) == 0)
 		return;
+	pending_covers_known = !tcs_session_report_is_pending && sent != NULL;
+	if (pending_covers_known)
+		pending_covers = *sent;
 	pending_token = *seen;
 	make_pending();
 	tcs_session_report_pending();
@@ -485,6 +495,7 @@ report_commit(void)
 		return;
 	}
 	pending_token = next_token;
+	pending_covers_known = false;
 	make_pending();
 	tcs_stats_count_late_report();
 }

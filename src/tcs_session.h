@@ -25,7 +25,7 @@ extern bool tcs_session_has_uncommitted(void);
 extern void tcs_session_note_prepared(void);
 extern void tcs_session_note_notify(void);
 extern void tcs_session_report_pending(void);
-extern void tcs_session_note_redirected(const TcsToken *seen);
+extern void tcs_session_note_redirected(const TcsToken *seen, const TcsToken *sent);
 extern void tcs_session_rolled_back(void);
 extern void tcs_session_at_xact_event(XactEvent event);
 

@@ -19,6 +19,8 @@
 #include "tcs_budget.h"
 #include "tcs_commits.h"
 #include "tcs_fresh.h"
+#include "tcs_hosts.h"
+#include "tcs_outage.h"
 #include "tcs_queue.h"
 #include "tcs_quorum.h"
 #include "tcs_readindex.h"
@@ -44,6 +46,8 @@ static const TcsShmemModule modules[] = {
 	{"tcs_replay", tcs_replay_shmem_size, tcs_replay_shmem_init},
 	{"tcs_relax", tcs_relax_shmem_size, tcs_relax_shmem_init},
 	{"tcs_budget", tcs_budget_shmem_size, tcs_budget_shmem_init},
+	{"tcs_hosts", tcs_hosts_shmem_size, tcs_hosts_shmem_init},
+	{"tcs_outage", tcs_outage_shmem_size, tcs_outage_shmem_init},
 	{"tcs_stats", tcs_stats_shmem_size, tcs_stats_shmem_init},
 	{"tcs_write", tcs_write_shmem_size, tcs_write_shmem_init},
 };

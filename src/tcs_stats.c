@@ -49,6 +49,7 @@ typedef struct TcsRareCounters
 	pg_atomic_uint64 timed_out;
 	pg_atomic_uint64 errors;
 	pg_atomic_uint64 redirected;
+	pg_atomic_uint64 redirects_failed;
 	pg_atomic_uint64 downgraded[TCS_LEVEL_COUNT][TCS_REASON_COUNT];
 } TcsRareCounters;
 
@@ -92,6 +93,7 @@ tcs_stats_shmem_init(void *ptr, bool found)
 		pg_atomic_init_u64(&rare->timed_out, 0);
 		pg_atomic_init_u64(&rare->errors, 0);
 		pg_atomic_init_u64(&rare->redirected, 0);
+		pg_atomic_init_u64(&rare->redirects_failed, 0);
 		for (int i = 0; i < TCS_HISTOGRAM_BUCKETS; i++)
 			pg_atomic_init_u64(&rare->histogram[i], 0);
 		for (int i = 0; i < TCS_LEVEL_COUNT; i++)
@@ -177,6 +179,13 @@ tcs_stats_count_redirect(TcsLevel level)
 	pg_atomic_fetch_add_u64(&stats->rare[level].redirected, 1);
 }
 
+/* A redirect was tried, and did not begin. */
+void
+tcs_stats_count_failed_redirect(TcsLevel level)
+{
+	pg_atomic_fetch_add_u64(&stats->rare[level].redirects_failed, 1);
+}
+
 /* A token could not be reported with its commit.  Must not throw. */
 void
 tcs_stats_count_late_report(void)
@@ -204,6 +213,7 @@ sum_up(TcsLevelStats sums[TCS_LEVEL_COUNT])
 		sum->timed_out = pg_atomic_read_u64(&rare->timed_out);
 		sum->errors = pg_atomic_read_u64(&rare->errors);
 		sum->redirected = pg_atomic_read_u64(&rare->redirected);
+		sum->redirects_failed = pg_atomic_read_u64(&rare->redirects_failed);
 		for (int i = 0; i < TCS_HISTOGRAM_BUCKETS; i++)
 			sum->histogram[i] = pg_atomic_read_u64(&rare->histogram[i]);
 		for (int i = 0; i < TCS_LEVEL_COUNT; i++)

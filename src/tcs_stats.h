@@ -28,6 +28,7 @@ typedef struct TcsLevelStats
 	uint64		timed_out;		/* waits that ended at their deadline */
 	uint64		errors;
 	uint64		redirected;
+	uint64		redirects_failed;	/* of reads that then stayed here */
 	uint64		downgraded[TCS_LEVEL_COUNT][TCS_REASON_COUNT];
 } TcsLevelStats;
 
@@ -56,6 +57,7 @@ extern void tcs_stats_count_downgrade(TcsLevel level, TcsLevel served_at,
 									  TcsReason reason);
 extern void tcs_stats_count_error(TcsLevel level);
 extern void tcs_stats_count_redirect(TcsLevel level);
+extern void tcs_stats_count_failed_redirect(TcsLevel level);
 extern void tcs_stats_count_late_report(void);
 extern uint64 tcs_stats_late_reports(void);
 extern void tcs_stats_get(TcsLevelStats stats[TCS_LEVEL_COUNT],

@@ -159,7 +159,8 @@ CREATE FUNCTION stat_reads_data(
 	OUT errors bigint,
 	OUT redirected bigint,
 	OUT stats_reset timestamptz,
-	OUT reads_without_token bigint)
+	OUT reads_without_token bigint,
+	OUT redirects_failed bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'tcs_stat_reads'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
@@ -179,7 +180,7 @@ SELECT s.level, s.reads, s.reads_without_token, s.served_at_once, s.waited, s.wa
 	   (SELECT coalesce(pg_catalog.jsonb_object_agg(d.served_at OPERATOR(pg_catalog.||) ': '::text OPERATOR(pg_catalog.||) d.reason, d.reads), '{}')
 		  FROM tcs.stat_downgrades_data() d
 		 WHERE d.level OPERATOR(pg_catalog.=) s.level) AS downgrades,
-	   s.errors, s.redirected, s.stats_reset
+	   s.errors, s.redirected, s.redirects_failed, s.stats_reset
   FROM tcs.stat_reads_data() s;
 
 COMMENT ON VIEW stat_reads IS

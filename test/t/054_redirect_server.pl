@@ -52,9 +52,10 @@ $other->safe_psql('postgres',
 	q{CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'foreign')});
 
 # Who says which password to whom:  app the right one, wrong a wrong one, bare
-# none, empty an empty one, trusted one that nobody asks for, weak that of
-# strong, unmapped has no mapping but where PUBLIC has one.
-my @roles = qw(app wrong bare empty trusted weak strong unmapped full);
+# none, empty an empty one, trusted one that nobody asks for, waived none where a
+# superuser has said that none is required, weak that of strong, unmapped has no
+# mapping but where PUBLIC has one.
+my @roles = qw(app wrong bare empty trusted waived weak strong unmapped full);
 
 sub options_of
 {
@@ -88,6 +89,7 @@ $primary->safe_psql(
 	  . "CREATE USER MAPPING FOR bare SERVER tcs_primary;\n"
 	  . "CREATE USER MAPPING FOR empty SERVER tcs_primary OPTIONS (password '');\n"
 	  . "CREATE USER MAPPING FOR trusted SERVER tcs_primary OPTIONS (password '${secret}trusted');\n"
+	  . "CREATE USER MAPPING FOR waived SERVER tcs_primary OPTIONS (password_required 'false');\n"
 	  . "CREATE USER MAPPING FOR weak SERVER tcs_primary OPTIONS (user 'strong', password '${secret}strong');\n"
 	  . create_server('to_standby', options_of($second))
 	  . create_server('to_any_standby', options_of($second, q{target_session_attrs 'any'}))
@@ -112,7 +114,7 @@ wait_for_replay($primary, $_) foreach ($standby, $second);
 
 # The primary asks these for their passwords; the standbys ask nobody.
 my @hba = (
-	(map { "local all $_ scram-sha-256" } grep { $_ ne 'trusted' } @roles),
+	(map { "local all $_ scram-sha-256" } grep { $_ !~ /^(trusted|waived)$/ } @roles),
 	'local all all trust',
 	'local replication all trust');
 
@@ -241,6 +243,10 @@ subtest 'what the wrapper accepts' => sub {
 		[ qq{ALTER SERVER tcs_primary OPTIONS (ADD password '${secret}server')}, $invalid ],
 		[ q{CREATE USER MAPPING FOR unmapped SERVER tcs_primary OPTIONS (user 'u', password 'p')}, '00000' ],
 		[ q{CREATE USER MAPPING FOR unmapped SERVER tcs_primary OPTIONS (sslpassword 'p', sslcert 'c', sslkey 'k')}, '00000' ],
+		[ q{CREATE USER MAPPING FOR unmapped SERVER tcs_primary OPTIONS (password_required 'false')}, '00000' ],
+		[ q{CREATE USER MAPPING FOR unmapped SERVER tcs_primary OPTIONS (password_required 'perhaps')}, '42601' ],
+		[ q{CREATE USER MAPPING FOR unmapped SERVER tcs_primary OPTIONS (gssdelegation '1')}, $major >= 16 ? '00000' : $invalid ],
+		[ q{CREATE SERVER s FOREIGN DATA WRAPPER tcs_fdw OPTIONS (password_required 'false')}, $invalid ],
 		[ q{CREATE USER MAPPING FOR unmapped SERVER tcs_primary OPTIONS (host 'h')}, $invalid ],
 		[ q{CREATE USER MAPPING FOR unmapped SERVER tcs_primary OPTIONS (dbname 'd')}, $invalid ],
 		[ q{CREATE USER MAPPING FOR unmapped SERVER tcs_primary OPTIONS (options '-c role=strong')}, $invalid ],
@@ -259,6 +265,34 @@ subtest 'what the wrapper accepts' => sub {
 	is($error->{error}{H}, 'Put it into the user mapping.', 'the hint says where it belongs');
 	($error) = $node->query(q{CREATE USER MAPPING FOR unmapped SERVER tcs_primary OPTIONS (host 'h')});
 	is($error->{error}{H}, 'Put it into the server.', '... and the other way round');
+	$node->disconnect;
+};
+
+
+# As in postgres_fdw: what waives the proof of who somebody is, and what belongs to
+# the server's machine, is for superusers.  Users can make mappings for themselves.
+subtest 'what is for superusers' => sub {
+	my $node = TcsWire->new($primary);
+	my $mine = 'MAPPING FOR unmapped SERVER tcs_primary OPTIONS';
+
+	foreach (
+		[ '', "CREATE USER $mine (password 'p')", '00000' ],
+		[ '', "CREATE USER $mine (password 'p', password_required 'true')", '00000' ],
+		[ '', "CREATE USER $mine (password 'p', password_required 'false')", '42501' ],
+		[ '', "CREATE USER $mine (password 'p', sslcert 'c')", '42501' ],
+		[ '', "CREATE USER $mine (password 'p', sslkey 'k')", '42501' ],
+		[ "CREATE USER $mine (password_required 'false')", "ALTER USER $mine (ADD user 'strong')", '42501' ],
+		[ "CREATE USER $mine (password_required 'false')", "ALTER USER $mine (SET password_required 'true')", '00000' ],
+		[ "CREATE USER $mine (password 'p')", "ALTER USER $mine (ADD password_required 'false')", '42501' ],
+		[ "CREATE USER $mine (password 'p')", "ALTER USER $mine (ADD sslkey 'k')", '42501' ],
+		[ "CREATE USER $mine (sslcert 'c')", "ALTER USER $mine (DROP sslcert)", '00000' ])
+	{
+		my ($before, $sql, $state) = @$_;
+
+		is(($node->query("BEGIN; GRANT USAGE ON FOREIGN SERVER tcs_primary TO unmapped; $before; SET LOCAL ROLE unmapped; $sql"))[-1]{state},
+			$state, "$before: $sql");
+		$node->query('ROLLBACK');
+	}
 	$node->disconnect;
 };
 
@@ -282,6 +316,11 @@ subtest 'credentials' => sub {
 	check_refused('an empty password', 'the user mapping of "empty" has no password', user => 'empty');
 	check_refused('a password that nobody asks for',
 		'the server did not ask for the password', user => 'trusted');
+
+	my $waived = session(user => 'waived');
+
+	is(answer($waived, "SELECT v, session_user FROM t WHERE id = 1"), 'new|waived', 'password_required is false: none is needed');
+	$waived->disconnect;
 	check_refused('the password of another user',
 		'the redirect server leads to user "strong" in place of "weak"', user => 'weak');
 
