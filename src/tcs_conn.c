@@ -343,13 +343,6 @@ tcs_conn_has_another_host(void)
 	return several_hosts;
 }
 
-/* Does the present connection hold one of the server's max_wal_senders? */
-bool
-tcs_conn_takes_walsender(void)
-{
-	return state != TCS_CONN_CLOSED && is_replication;
-}
-
 /* Was the last connection given up because the server needs it for replication? */
 bool
 tcs_conn_gave_way(void)

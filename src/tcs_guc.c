@@ -614,7 +614,7 @@ define_server_settings(void)
 
 	DefineCustomIntVariable("tcs.probe_interval",
 							"Sets the time between questions of a standby to its primary.",
-							"0 asks only when a statement needs an answer.",
+							"0 asks only when a statement needs an answer, and every 10 s.",
 							&tcs_probe_interval, 100, 0, 3600 * 1000,
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);

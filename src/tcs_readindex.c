@@ -87,6 +87,7 @@
 #include "tcs_quorum.h"
 #include "tcs_readindex.h"
 #include "tcs_shmem.h"
+#include "tcs_stopping.h"
 
 #define TCS_MAX_ASKERS		64
 #define TCS_ASKER_ANSWERS	64
@@ -527,6 +528,7 @@ show_answer(TcsQuestion question)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied to ask for the read index"),
 					 errdetail("Only roles with the REPLICATION attribute may ask for the read index.")));
+		tcs_leave_if_stopping();
 	}
 	text = tcs_readindex_answer(question);
 

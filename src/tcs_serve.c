@@ -26,6 +26,7 @@
 #include "tcs_outage.h"
 #include "tcs_session.h"
 #include "tcs_settings.h"
+#include "tcs_stopping.h"
 
 PG_FUNCTION_INFO_V1(tcs_redirect_begin);
 PG_FUNCTION_INFO_V1(tcs_redirect_check);
@@ -88,6 +89,7 @@ tcs_redirect_begin(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 				 errmsg("redirect_begin() must be called in a REPEATABLE READ, READ ONLY transaction")));
+	tcs_leave_if_stopping();
 	wanted = tcs_gate_check_redirected();
 	tcs_leftover_watch();
 	(void) tcs_session_primary_token(wanted->have_token ? &wanted->token : NULL, &seen);

@@ -607,17 +607,16 @@ question_for_quorum(int64 now, const TcsQueueView *view)
 }
 
 /*
- * After what time a question is asked that nobody waits for; 0: never.  A
- * walsender is not held for long without asking whether others need it.
+ * After what time a question is asked that nobody waits for.  A connection is not
+ * held for long without asking whether it is in the way: of others who need a
+ * walsender, or of a smart shutdown.
  */
 static int64
 probe_interval(void)
 {
 	int64		interval = (int64) tcs_probe_interval * 1000;
 
-	if (tcs_conn_takes_walsender() && (interval == 0 || interval > TCS_YIELD_ASK))
-		return TCS_YIELD_ASK;
-	return interval;
+	return interval == 0 ? TCS_YIELD_ASK : Min(interval, TCS_YIELD_ASK);
 }
 
 /* Ask, if it is time to or somebody waits for it. */
@@ -630,7 +629,7 @@ ask_if_due(int64 now, const TcsQueueView *view)
 
 	if (question == TCS_ASK_READ_INDEX && !askers_are_ready(now) &&
 		!(view->asking && now - worker.last_asked >= TCS_REPEAT_AFTER) &&
-		!(interval > 0 && now - worker.last_asked >= interval))
+		now - worker.last_asked < interval)
 		return;
 
 	(void) tcs_queue_wake_worker_at(TCS_WAKE_NEVER);
@@ -841,8 +840,7 @@ time_to_sleep(const TcsQueueView *view)
 				sleep = Min(sleep, worker.gather_until - now);
 			if (view->confirming)
 				sleep = Min(sleep, Max(worker.round.look_at, worker.round.hold_until) - now);
-			if (probe_interval() > 0)
-				sleep = Min(sleep, worker.last_asked + probe_interval() - now);
+			sleep = Min(sleep, worker.last_asked + probe_interval() - now);
 			break;
 		case TCS_CONN_CONNECTING:
 		case TCS_CONN_ASKED:
