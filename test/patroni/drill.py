@@ -376,8 +376,12 @@ class Cluster:
         if self.version >= 4:
             self.synchronous_mode = 'quorum'
         self.patch({'synchronous_mode': self.synchronous_mode})
-        poll('a synchronous standby', lambda: self.leader().query(
-            "SELECT 1 FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')"))
+
+        # who may be promoted is written down after the server has been told
+        def agreed():
+            names = (json.loads(self.etcd.get(f'/service/{self.name}/sync') or '{}').get('sync_standby') or '').split(',')
+            return len([n for n in names if n]) == (NODES - 1 if self.synchronous_mode == 'quorum' else 1)
+        poll('synchronous standbys', agreed)
 
     def fail_over(self, number):
         by_connection = self.tcs and number % 2 == 0
@@ -489,7 +493,7 @@ def show_logs(cluster):
         print(f'--- the end of {name}.log')
         with open(log_path(name)) as file:
             lines = [line for line in file if ' INFO: no action' not in line and ' INFO: Lock owner' not in line]
-        print(''.join('    ' + line[:250].rstrip() + '\n' for line in lines[-25:]), end='')
+        print(''.join('    ' + line[:250].rstrip() + '\n' for line in lines[-15:]), end='')
 
 
 def report(clusters):
