@@ -48,7 +48,7 @@ sub wait_for_status
 # The status of a standby that has the answer of the successor.
 sub is_told
 {
-	return q{link_state = 'up' AND primary_lsn = '}
+	return q{link_state = 'up' AND primary_lsn >= '}
 	  . $successor->safe_psql('postgres', 'SELECT lsn FROM tcs.read_index()') . q{'};
 }
 
@@ -82,7 +82,7 @@ $deposed->safe_psql('postgres', q{
 CREATE TABLE filler AS SELECT generate_series(1, 50000);
 UPDATE t SET v = 'newer' WHERE id = 1;
 });
-wait_for_status($told, q{primary_lsn = '} . $deposed->safe_psql('postgres', 'SELECT lsn FROM tcs.read_index()') . q{'});
+wait_for_status($told, q{primary_lsn >= '} . $deposed->safe_psql('postgres', 'SELECT lsn FROM tcs.read_index()') . q{'});
 foreach my $level (@levels)
 {
 	my ($state, $message) = psql_err($told, $read, level => $level, max_staleness => '1ms', max_wait => '100ms');
