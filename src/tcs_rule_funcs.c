@@ -90,13 +90,17 @@ open_to_change(TcsRuleTable table, AclMode privileges, const char *function)
 	/* before the lock, which would keep others waiting */
 	if (pg_class_aclmask(relid, GetUserId(), privileges, ACLMASK_ALL) != privileges)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(relid));
-	/* one caller at a time; who drops something, or writes by hand, does not wait */
-	rel = tcs_rule_table_open(table, ShareUpdateExclusiveLock);
+	/*
+	 * One caller at a time; who drops something, or writes by hand, does not wait.
+	 * No mode of lock on the table itself will do, since ANALYZE takes it, too, and
+	 * whoever owns the database may run that.
+	 */
+	LockDatabaseObject(RelationRelationId, relid, TCS_LOCK_CHANGE, ExclusiveLock);
+	rel = tcs_rule_table_open(table, RowExclusiveLock);
 	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("extension tcs has no table of rules in this database")));
-	LockRelationOid(RelationGetRelid(rel), RowExclusiveLock);
 	if (check_enable_rls(RelationGetRelid(rel), InvalidOid, false) == RLS_ENABLED)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

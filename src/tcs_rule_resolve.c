@@ -476,7 +476,8 @@ resolve_row(Relation rel, HeapTuple tuple, const Search *search)
 static void
 lock_creation(LOCKMODE mode)
 {
-	LockDatabaseObject(RelationRelationId, tcs_rule_table_oid(TCS_TABLE_RULE), 1, mode);
+	LockDatabaseObject(RelationRelationId, tcs_rule_table_oid(TCS_TABLE_RULE),
+					   TCS_LOCK_CREATION, mode);
 }
 
 /* Trigger on a table: a row that may come from a dump. */

@@ -529,10 +529,15 @@ row_with_numbers(Relation rel, HeapTuple tuple)
 {
 	char	   *schema = tcs_rule_text(rel, tuple, Anum_rule_schema);
 	char	   *function = tcs_rule_text(rel, tuple, Anum_rule_function);
-	Oid			schema_oid = schema ? get_namespace_oid(schema, true) : InvalidOid;
-	Oid			function_oid = function ? tcs_function_by_signature(function, InvalidOid) : InvalidOid;
+	Oid			schema_oid;
+	Oid			function_oid;
 
-	if (tcs_rule_has_numbers(rel, tuple) || !(OidIsValid(schema_oid) || OidIsValid(function_oid)))
+	/* nearly always */
+	if (tcs_rule_has_numbers(rel, tuple))
+		return NULL;
+	schema_oid = schema ? get_namespace_oid(schema, true) : InvalidOid;
+	function_oid = function ? tcs_function_by_signature(function, InvalidOid) : InvalidOid;
+	if (!OidIsValid(schema_oid) && !OidIsValid(function_oid))
 		return NULL;
 	if (OidIsValid(schema_oid))
 		tuple = with_value(rel, tuple, Anum_rule_schema_oid, ObjectIdGetDatum(schema_oid));

@@ -90,6 +90,13 @@ extern HeapTuple tcs_rule_resolve_new(Relation rel, HeapTuple tuple);
 extern bool tcs_rule_same_criteria(Relation rel, HeapTuple a, HeapTuple b);
 extern int	tcs_rules_resolve_all(void);
 extern void tcs_rules_role_created(Oid role);
+/*
+ * Locks on the tables as objects, by number of a column.  Core takes none of these,
+ * so nobody gets one but by what is written here.
+ */
+#define TCS_LOCK_CREATION	1	/* see tcs_rule_resolve.c */
+#define TCS_LOCK_CHANGE		2	/* whoever calls set_rule() and its kin */
+
 extern bool tcs_rules_creates_temporary(const Node *statement);
 extern bool tcs_rules_alters_table(const Node *statement);
 extern void tcs_rules_after_creation(bool functions);

@@ -36,6 +36,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -160,33 +161,62 @@ has_signature(Oid function, const char *signature)
 }
 
 /*
+ * Take an identifier off the beginning of a signature: quoted, or up to a dot or a
+ * parenthesis.  NULL if it cannot be the name of anything.
+ */
+static char *
+take_identifier(const char **signature)
+{
+	const char *p = *signature;
+	bool		quoted = *p == '"';
+	char	   *name = palloc(strlen(p) + 1);
+	int			n = 0;
+
+	if (quoted)
+		p++;
+	while (*p != '\0' && (quoted || (*p != '.' && *p != '(')))
+	{
+		if (quoted && *p == '"' && *++p != '"')
+		{
+			quoted = false;
+			break;
+		}
+		name[n++] = *p++;
+	}
+	name[n] = '\0';
+	*signature = p;
+	return quoted || n == 0 || n >= NAMEDATALEN ? NULL : name;
+}
+
+/*
  * The function of a signature, or InvalidOid.
  *
- * "known" is its number, if the table's are of this database.  A signature is not
- * parsed: it may have a type that is gone, or a schema that the present user may
- * not use, and a rule must not make statements fail.
+ * "known" is its number, if the table's are of this database.  Of a signature only
+ * the name is parsed.  The rest may have a type that is gone, or a schema that the
+ * present user may not use, and a rule must not make statements fail.
  */
 Oid
 tcs_function_by_signature(const char *signature, Oid known)
 {
-	Relation	rel;
-	SysScanDesc scan;
-	HeapTuple	tuple;
+	const char *rest = signature;
+	char	   *name;
+	CatCList   *functions;
 	Oid			found = InvalidOid;
 
 	if (has_signature(known, signature))
 		return known;
-	rel = table_open(ProcedureRelationId, AccessShareLock);
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	while (!OidIsValid(found) && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	if (take_identifier(&rest) == NULL || *rest++ != '.' || (name = take_identifier(&rest)) == NULL)
+		return InvalidOid;
+	functions = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
+	for (int i = 0; i < functions->n_members && !OidIsValid(found); i++)
 	{
+		HeapTuple	tuple = &functions->members[i]->tuple;
 		Oid			function = ((Form_pg_proc) GETSTRUCT(tuple))->oid;
 
 		if (function >= FirstNormalObjectId && has_signature(function, signature))
 			found = function;
 	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+	ReleaseSysCacheList(functions);
 	return found;
 }
 
@@ -351,6 +381,25 @@ load_groups(Relation rel)
 }
 
 /*
+ * Where the extension is, its tables must be.  Their owner can rename or move one, or
+ * take it out of the extension.  That is not the same as having no rules.  Only
+ * while CREATE EXTENSION is at work it may have none yet.
+ */
+static void
+require_tables(void)
+{
+	if (!OidIsValid(own_schema) || (OidIsValid(rule_relid) && OidIsValid(group_relid)) ||
+		(creating_extension && CurrentExtensionObject == get_extension_oid("tcs", true)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("extension tcs has lost its table \"%s\"",
+					OidIsValid(rule_relid) ? "rule_group" : "rule"),
+			 errdetail("The table was renamed, moved or taken out of the extension, so no rule is known."),
+			 errhint("Undo the change, or use DROP EXTENSION tcs and CREATE EXTENSION tcs.")));
+}
+
+/*
  * Read the tables again.
  *
  * They are read by a catalog snapshot of their own, so that the transaction's is
@@ -386,6 +435,7 @@ tcs_rules_load(void)
 		rule_relid = tcs_rule_table_oid(TCS_TABLE_RULE);
 		group_relid = tcs_rule_table_oid(TCS_TABLE_GROUP);
 		own_schema = tcs_own_schema();
+		require_tables();
 		rel = tcs_rule_table_open(TCS_TABLE_RULE, AccessShareLock);
 		groups = tcs_rule_table_open(TCS_TABLE_GROUP, AccessShareLock);
 		if (rel != NULL && groups != NULL)

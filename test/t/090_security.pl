@@ -247,7 +247,10 @@ foreach my $change (
 	[ 'ALTER TABLE tcs.rule RENAME reason TO why', 'ALTER TABLE tcs.rule RENAME why TO reason' ],
 	[ 'ALTER TABLE tcs.rule ADD extra int NOT NULL DEFAULT 1', 'ALTER TABLE tcs.rule DROP extra' ],
 	[ 'ALTER TABLE tcs.rule_group ADD twice text GENERATED ALWAYS AS (repeat(name, 2)) STORED',
-		'ALTER TABLE tcs.rule_group DROP twice' ])
+		'ALTER TABLE tcs.rule_group DROP twice' ],
+	[ 'ALTER TABLE tcs.rule RENAME TO ruler', 'ALTER TABLE tcs.ruler RENAME TO rule' ],
+	[ 'ALTER TABLE tcs.rule_group SET SCHEMA public', 'ALTER TABLE public.rule_group SET SCHEMA tcs' ],
+	[ 'ALTER EXTENSION tcs DROP TABLE tcs.rule', 'ALTER EXTENSION tcs ADD TABLE tcs.rule' ])
 {
 	is(psql_err($primary, $change->[0], dbname => 'shared'), '00000', $change->[0]);
 	is(psql_err($primary, 'SELECT * FROM public.t', dbname => 'shared'), '55000', '... rules are not understood');
@@ -264,6 +267,39 @@ is(psql_err($primary, q{SELECT tcs.set_rule('public.t', 'strong')}, dbname => 's
 is(psql_err($primary, q{DROP INDEX tcs.i; SELECT tcs.set_rule('public.t', 'strong'); SELECT tcs.drop_rule('public.t')},
 	dbname => 'shared'), '00000', '... the column is not');
 server_lives('changed tables');
+
+# Whoever may analyze the tables, as the owner of the database, holds up nobody.
+{
+	my ($first, $second) = map { TcsWire->new($primary, dbname => 'shared') } (1, 2);
+	my $set = q{SET LOCAL lock_timeout = 1; SELECT tcs.set_rule('public.t', 'strong')};
+
+	$first->ok_query('BEGIN; ANALYZE tcs.rule, tcs.rule_group');
+	is(($second->query("BEGIN; $set"))[-1]{state}, '00000', 'rules are made while their tables are analyzed');
+	$_->query('ROLLBACK') foreach ($first, $second);
+	$first->ok_query("BEGIN; $set");
+	is(($second->query("BEGIN; $set"))[-1]{state}, '55P03', '... but not by two at a time');
+	$_->query('ROLLBACK') foreach ($first, $second);
+	$_->disconnect foreach ($first, $second);
+}
+
+# Whoever may create a schema can rename it as often as he likes.
+{
+	my $session = TcsWire->new($primary, dbname => 'shared');
+	my $scans = q{SELECT seq_scan FROM pg_stat_xact_sys_tables WHERE relname = 'pg_proc'};
+	my $odd = q{"o.d(d".""";('"(int)};
+
+	$session->ok_query(qq{CREATE SCHEMA "o.d(d"; CREATE FUNCTION $odd RETURNS int LANGUAGE sql AS 'SELECT 1';
+		SELECT tcs.set_rule(function => \$\$$odd\$\$, level => 'strong')});
+	is($session->ok_query("BEGIN; CREATE SCHEMA mine; ALTER SCHEMA mine RENAME TO still_mine; $scans"), '0',
+		'a rename does not look for functions that are known');
+	$session->ok_query(q{COMMIT; BEGIN; SET LOCAL session_replication_role = replica;
+		UPDATE tcs.rule SET oids_of = 'elsewhere'; SET LOCAL session_replication_role = DEFAULT});
+	is($session->ok_query("ALTER SCHEMA still_mine RENAME TO mine; $scans"), '0', '... and for one that is not by its name');
+	is($session->ok_query(qq{ALTER SCHEMA "o.d(d" RENAME TO even; SELECT function FROM tcs.rule WHERE oids_of <> 'elsewhere'}),
+		q{even.""";('"(integer)}, '... so that its rule goes with it');
+	$session->ok_query('DROP SCHEMA even CASCADE; COMMIT');
+	$session->disconnect;
+}
 
 
 ##
