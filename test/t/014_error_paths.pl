@@ -27,6 +27,7 @@ use TcsWays;
 use TcsWire;
 
 my ($primary, $standby) = new_pair();
+my $asserts = $primary->safe_psql('postgres', 'SHOW debug_assertions') eq 'on';
 my %writer;
 my %oid;
 my $now = 0;
@@ -204,6 +205,8 @@ sub table
 
 	foreach my $failure (failures())
 	{
+		# PostgreSQL 15 itself then fails an assertion (BeginInternalSubTransaction), without tcs as well
+		next if $failure->{name} eq 'WITH HOLD catches' && $asserts;
 		my @some = map { $reads->[$_] } grep { ($_ + $turn) % $part == 0 } (0 .. $#$reads);
 
 		next if $failure->{on} && $failure->{on} ne $where;
