@@ -225,7 +225,8 @@ SELECT a.application_name, a.client_addr, true AS asks,
 	   a.library_version, a.token_version, a.last_asked, a.questions,
 	   s.state, s.replay_lsn,
 	   tcs.asker_staleness(a.pid, s.replay_lsn) AS staleness_ms,
-	   greatest(pg_catalog.pg_wal_lsn_diff(a.last_answer, s.replay_lsn)::bigint, 0) AS staleness_bytes
+	   CASE WHEN a.last_answer IS NOT NULL AND s.replay_lsn IS NOT NULL -- greatest() passes over NULL
+			THEN greatest(pg_catalog.pg_wal_lsn_diff(a.last_answer, s.replay_lsn)::bigint, 0) END AS staleness_bytes
   FROM asker a
   LEFT JOIN streaming s
 	ON s.application_name OPERATOR(pg_catalog.=) a.application_name

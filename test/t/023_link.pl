@@ -389,6 +389,18 @@ is( $primary->safe_psql(
 	'1|t',
 	'tcs.standbys takes both connections for one standby');
 
+# Under another name the two connections are two rows.  No position is known of who
+# asks, and so no staleness.
+configure($standby,
+	"tcs.primary_conninfo = 'host=$host port=$port dbname=template1 user=asker password=open-sesame-1 application_name=apart'");
+check_recovery('another name');
+is( $primary->safe_psql(
+		'postgres',
+		q{SELECT asks, state, replay_lsn, staleness_ms, staleness_bytes
+		  FROM tcs.standbys WHERE application_name = 'apart'}),
+	't||||',
+	'tcs.standbys: an unknown position is no staleness of 0 bytes');
+
 # Back to the default by a reload.
 configure($standby, q{tcs.primary_conninfo = ''});
 $primary->poll_query_until(
