@@ -205,8 +205,8 @@ sub table
 
 	foreach my $failure (failures())
 	{
-		# PostgreSQL 15 itself then fails an assertion (BeginInternalSubTransaction), without tcs as well
-		next if $failure->{name} eq 'WITH HOLD catches' && $asserts;
+		# an exception block at COMMIT: without tcs as well, an assertion of PostgreSQL 15 fails then
+		next if $asserts && $failure->{name} =~ /^(?:WITH HOLD catches|deferred trigger(?: catches|, utility))/;
 		my @some = map { $reads->[$_] } grep { ($_ + $turn) % $part == 0 } (0 .. $#$reads);
 
 		next if $failure->{on} && $failure->{on} ne $where;
