@@ -129,6 +129,22 @@ is_about_prepared(const char *sqlstate)
 		strcmp(sqlstate, "08P01") == 0;
 }
 
+/* What a refusal says of its cause. */
+static TcsCause
+cause_of_refusal(const char *state, const char *text)
+{
+	/* as tcs_serve.c has them */
+	if (strstr(text, TCS_REFUSED_STANDBY))
+		return TCS_CAUSE_NOT_PRIMARY;
+	if (strstr(text, TCS_REFUSED_CLUSTER))
+		return TCS_CAUSE_OTHER_CLUSTER;
+	if (state == NULL || strncmp(state, "TC", 2) != 0)
+		return TCS_CAUSE_REFUSED;
+	/* who is merely behind may be a primary that was deposed */
+	return strcmp(state, "TC002") == 0 || strcmp(state, "TC003") == 0 ?
+		TCS_CAUSE_TOKEN_LOST : TCS_CAUSE_TOKEN;
+}
+
 /* Keep what the server has refused with. */
 static void
 note_refusal(TcsFailure *failure)
@@ -147,12 +163,11 @@ note_refusal(TcsFailure *failure)
 		tcs_peer_message(message);
 	if (detail && strncmp(state, "TC", 2) == 0)
 		text = psprintf("%s: %s", text, tcs_peer_message(detail));
-	/* as tcs_serve.c has them */
-	tcs_failure_set(failure,
-					strstr(text, TCS_REFUSED_STANDBY) ? TCS_CAUSE_NOT_PRIMARY :
-					strstr(text, TCS_REFUSED_CLUSTER) ? TCS_CAUSE_OTHER_CLUSTER :
-					state && strncmp(state, "TC", 2) == 0 ? TCS_CAUSE_TOKEN :
-					TCS_CAUSE_REFUSED, text);
+	/* the call of redirect_begin() finds no schema */
+	if (state && strcmp(state, "3F000") == 0)
+		text = psprintf("database \"%s\" there has no extension tcs (see option dbname of the server)",
+						PQdb(tcs_peer.conn));
+	tcs_failure_set(failure, cause_of_refusal(state, text), text);
 	if (state)
 		strlcpy(failure->sqlstate, state, sizeof(failure->sqlstate));
 }

@@ -14,9 +14,11 @@
  *	  tcs.redirect_timeout.  So the number of lines per outage and minute is
  *	  limited.
  *
- *	  Two causes are no outage, as the next statement may fare better: there is no
- *	  connection left in the budget, which tcs.redirects() counts; and the primary
- *	  does not have what the session's token names, which may be forged.
+ *	  Two kinds of causes are no outage, as the next statement may fare better: there
+ *	  is no connection left in the budget, which tcs.redirects() counts; and the primary
+ *	  does not have what the session's token names, which may be forged, or lost in a
+ *	  failover.  The latter counts for more than hosts that cannot be reached: it is
+ *	  the answer of a server that could.
  *
  *	  Text that libpq or a server has made names hosts and roles.  Such text is for
  *	  the log, and for the error message of the session whose connection it is, as in
@@ -82,6 +84,7 @@ static const struct
 	[TCS_CAUSE_NO_ROOM] = {"53300", "the redirect server has no room for another connection"},
 	[TCS_CAUSE_NOT_ADMITTED] = {"28000", "the redirect server does not admit this role"},
 	[TCS_CAUSE_REFUSED] = {"55000", "the redirect server has refused the transaction"},
+	[TCS_CAUSE_TOKEN_LOST] = {"TC003", "what the session token names is not part of the history of the redirect server"},
 	[TCS_CAUSE_SETUP] = {"55000", "the redirect server is not set up for this role"},
 	[TCS_CAUSE_BUDGET] = {"53300", "all connections that tcs.max_redirect_connections allows are in use"},
 };
@@ -99,6 +102,7 @@ static const struct
 	{"authentication failed", TCS_CAUSE_NOT_ADMITTED},
 	{"authentication method requirement", TCS_CAUSE_NOT_ADMITTED},
 	{"no pg_hba.conf entry", TCS_CAUSE_NOT_ADMITTED},
+	{"pg_hba.conf rejects", TCS_CAUSE_NOT_ADMITTED},
 	{"no password supplied", TCS_CAUSE_NOT_ADMITTED},
 	{"permission denied for database", TCS_CAUSE_NOT_ADMITTED},
 	{"is not permitted to log in", TCS_CAUSE_NOT_ADMITTED},
@@ -180,11 +184,17 @@ tcs_failure_in_general(const TcsFailure *failure)
 
 /* ---- outages ---- */
 
+/*
+ * Does a failure concern the session's role alone?  A refusal does, unless its
+ * SQLSTATE says that the server is not what it should be: without the library, or
+ * another database.
+ */
 static bool
-is_of_role(TcsCause cause)
+is_of_role(const TcsFailure *failure)
 {
-	return cause == TCS_CAUSE_NOT_ADMITTED || cause == TCS_CAUSE_REFUSED ||
-		cause == TCS_CAUSE_SETUP;
+	if (failure->cause == TCS_CAUSE_REFUSED)
+		return strcmp(failure->sqlstate, "55000") != 0 && strcmp(failure->sqlstate, "3F000") != 0;
+	return failure->cause == TCS_CAUSE_NOT_ADMITTED || failure->cause == TCS_CAUSE_SETUP;
 }
 
 /* The key of an outage of a server, for a role or, with InvalidOid, for all. */
@@ -245,13 +255,14 @@ take_line(TcsOutage *outage, int64 now)
 void
 tcs_outage_note_failure(const char *server, const TcsFailure *failure)
 {
-	Oid			role = is_of_role(failure->cause) ? GetSessionUserId() : InvalidOid;
+	Oid			role = is_of_role(failure) ? GetSessionUserId() : InvalidOid;
 	uint64		key = key_of(server, role);
 	int64		now = tcs_now();
 	TcsOutage  *outage;
 	bool		is_news = false;
 
-	if (failure->cause == TCS_CAUSE_BUDGET || failure->cause == TCS_CAUSE_TOKEN)
+	if (failure->cause == TCS_CAUSE_BUDGET || failure->cause == TCS_CAUSE_TOKEN ||
+		failure->cause == TCS_CAUSE_TOKEN_LOST)
 		return;
 	LWLockAcquire(outage_lock, LW_EXCLUSIVE);
 	outage = find(key);

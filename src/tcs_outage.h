@@ -25,6 +25,7 @@ typedef enum TcsCause
 	TCS_CAUSE_NO_ROOM,
 	TCS_CAUSE_NOT_ADMITTED,
 	TCS_CAUSE_REFUSED,			/* by its SQLSTATE */
+	TCS_CAUSE_TOKEN_LOST,		/* its history is not the token's */
 	TCS_CAUSE_SETUP,
 	TCS_CAUSE_BUDGET
 } TcsCause;

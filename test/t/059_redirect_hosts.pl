@@ -381,7 +381,7 @@ foreach my $round (1 .. 3)
 		like(answer($client, $read), qr/^TC001: .*not redirected/, 'the primary is gone: refused');
 		my $told = $client->ok_query('SELECT reason FROM tcs.last_read()');
 
-		like($told, qr/^behind; not redirected: (08001|55000): \w/, '... with the reason in tcs.last_read()');
+		like($told, qr/^behind; not redirected: (08001|28000|55000): \w/, '... with the reason in tcs.last_read()');
 		unlike($told, qr/\Q@{[$second->host]}\E|\Q@{[$second->port]}\E|app|$secret/, '... without hosts and roles');
 	}
 }
@@ -428,6 +428,44 @@ foreach (1 .. 3)
 is(scalar(() = log_since($reader, $log) =~ /tcs: reads of role "monitor" cannot be redirected to server "tcs_primary"/g),
 	1, 'the log tells of the role once');
 is(scalar(() = log_since($reader, $log) =~ /$outage/g), 1, '... and nothing of the server');
+# a role that pg_hba.conf of the primary rejects
+my $admits = slurp_file($second->data_dir . '/pg_hba.conf');
+
+sub set_hba
+{
+	my ($text, $condition) = @_;
+
+	unlink($second->data_dir . '/pg_hba.conf');
+	$second->append_conf('pg_hba.conf', $text);
+	$second->reload;
+	$second->poll_query_until('postgres', "SELECT $condition FROM pg_hba_file_rules WHERE auth_method = 'reject'")
+	  or die 'pg_hba.conf was not read';
+	return;
+}
+
+set_hba("local all app reject\n$admits", 'count(*) = 1');
+my $rejected = reads_of('app');
+
+like(answer($rejected, $read), qr/^TC001: .*pg_hba\.conf rejects connection/, 'a role that pg_hba.conf rejects is refused');
+like($rejected->ok_query('SELECT reason FROM tcs.last_read()'), qr/not redirected: 28000: the redirect server does not admit this role$/, '... and told why');
+like(log_since($reader, $log), qr/tcs: reads of role "app" cannot be redirected/, '... and the log tells of the role');
+is(scalar(() = log_since($reader, $log) =~ /$outage/g), 1, '... and not of the server');
+set_hba($admits, 'count(*) = 0');
+
+# A token that the primary refuses is no outage, also where another host is down.
+$third->stop('immediate');
+$log = log_position($reader);
+my ($own, $lost) = (reads_of(), TcsWire->new($reader));
+
+$lost->ok_query("SET tcs.session_token = '" . token_with($token, written => 0x7fff0000) . "'");
+like(answer($lost, $read), qr/^TC001: .*not redirected: .*has written WAL only up to/s, 'a token that the primary refuses');
+like($lost->ok_query('SELECT reason FROM tcs.last_read()'),
+	qr/not redirected: TC003: what the session token names is not part of the history/, '... and the reason is the token');
+is(scalar(() = log_since($reader, $log) =~ /cannot be redirected/g), 0, '... and no outage of the redirect server');
+is(answer($own, $read), 'again', '... for others are redirected');
+$second->stop('immediate');
+like(answer($own, $read), qr/^TC001: .*not redirected/, 'the primary is gone');
+is(scalar(() = log_since($reader, $log) =~ /$outage/g), 1, '... which the log tells');
 unlike(slurp_file($reader->logfile), qr/tcs: .*$secret/, 'no password in the log');
 
 done_testing();
