@@ -570,12 +570,13 @@ begin_on_kept(TcsRemoteBegin *begin, int64 deadline)
  * without the primary.
  */
 bool
-tcs_remote_begin(TcsRemoteBegin *begin, int64 deadline)
+tcs_remote_begin(TcsRemoteBegin *begin)
 {
+	int64		deadline;
 	bool		begun;
 
-	deadline = Min(deadline, tcs_now() + (int64) tcs_redirect_timeout * 1000);
 	tcs_remote_make_room();
+	deadline = tcs_now() + (int64) tcs_redirect_timeout * 1000;
 	begun = begin_on_kept(begin, deadline);
 	if (!begun && (begin->failure.text == NULL || tcs_now() < deadline))
 	{

@@ -162,6 +162,18 @@ tcs_plan_query_compat(Query *query, const char *query_string,
 #endif
 }
 
+/* Does this session hold a lock of a kind that it can have on a standby? */
+static inline bool
+tcs_holds_lock_compat(const LOCKTAG *tag)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, AccessShareLock, true);
+#else
+	return LockHeldByMe(tag, AccessShareLock) || LockHeldByMe(tag, RowShareLock) ||
+		LockHeldByMe(tag, RowExclusiveLock);
+#endif
+}
+
 /* The range table indexes of the relations that a plan writes. */
 static inline Bitmapset *
 tcs_result_relations_compat(const PlannedStmt *plan)

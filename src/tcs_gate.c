@@ -1141,7 +1141,7 @@ wait_or_redirect(TcsSite *site, TcsContext *context, TcsUnmet *facts,
 			tcs_swap_release_locks(site);
 			site->locks_released = true;
 		}
-		if (tcs_redirect_try(site, context, facts, deadline_after(tcs_redirect_timeout)))
+		if (tcs_redirect_try(site, context, facts))
 			return TCS_WAIT_REDIRECTED;
 	}
 	if (gives_back_locks(site))

@@ -21,8 +21,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
+#include "storage/proc.h"
 #include "storage/sinval.h"
 #include "utils/memutils.h"
 
@@ -30,10 +32,14 @@
 #include "tcs_compat.h"
 #include "tcs_guc.h"
 #include "tcs_peer.h"
+#include "tcs_replay.h"
 #include "tcs_told.h"
 
 /* How long the server may take to skip what follows on an error, in us. */
 #define TCS_SKIP_US		1000000
+
+/* From one look at replay to the next at least, in ms. */
+#define TCS_MIN_PAUSE_MS	100
 
 /* Rows in one result, where libpq can put several into one. */
 #define TCS_CHUNK_ROWS	16
@@ -234,14 +240,43 @@ tcs_peer_timeout_ms(int64 deadline)
 }
 
 /*
- * Sleep until the socket can be read from (or written to), the latch is set, or
- * the deadline is over, and see to interrupts.
+ * The server has been silent for a while.  Does replay here wait for this session?
+ * The server may wait for replay in turn: its statement for a lock of a
+ * transaction, whose commit waits until this standby has applied it.  Nobody else
+ * sees both halves of such a deadlock.  As in core, what has lasted for
+ * deadlock_timeout is taken for one; "since" is when it was first seen, or 0.
  */
 static void
+refuse_to_block_replay(int64 *since)
+{
+	int64		now = tcs_now();
+
+	if (!RecoveryInProgress() || !tcs_replay_waits_for_this_session())
+	{
+		*since = 0;
+		return;
+	}
+	if (*since == 0)
+		*since = now;
+	else if (now - *since >= (int64) DeadlockTimeout * 1000)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+				 errmsg("deadlock detected between this session and replay"),
+				 errdetail("The session waits for redirect server \"%s\", and replay waits for a lock or buffer pin that the session holds.",
+						   tcs_peer.server),
+				 errhint("Retry the transaction.")));
+}
+
+/*
+ * Sleep until the socket can be read from (or written to), the latch is set, or
+ * the deadline is over, and see to interrupts.  False if it was the deadline.
+ */
+static bool
 sleep_on_socket(int64 deadline, bool also_write)
 {
 	int			awaited = WL_SOCKET_READABLE | (also_write ? WL_SOCKET_WRITEABLE : 0);
 	WaitEvent	event;
+	bool		happened;
 
 	if (tcs_peer.events == NULL)
 	{
@@ -254,13 +289,14 @@ sleep_on_socket(int64 deadline, bool also_write)
 		ModifyWaitEvent(tcs_peer.events, 0, awaited, NULL);
 	tcs_peer.awaited = awaited;
 
-	if (WaitEventSetWait(tcs_peer.events, tcs_peer_timeout_ms(deadline), &event, 1,
-						 tcs_peer_wait_event()) == 1 &&
-		(event.events & WL_LATCH_SET) != 0)
+	happened = WaitEventSetWait(tcs_peer.events, tcs_peer_timeout_ms(deadline), &event, 1,
+								tcs_peer_wait_event()) == 1;
+	if (happened && (event.events & WL_LATCH_SET) != 0)
 	{
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
+	return happened;
 }
 
 /* What is fetched next are the answers to commands of ours, of one line each. */
@@ -312,6 +348,9 @@ read_more(void)
 TcsArrival
 tcs_peer_fetch(int64 deadline)
 {
+	const int64 pause = (int64) Max(DeadlockTimeout, TCS_MIN_PAUSE_MS) * 1000;
+	int64		blocking_since = 0;
+
 	clear_result();
 	if (tcs_peer.violation)
 		return TCS_CONNECTION_LOST;
@@ -333,7 +372,8 @@ tcs_peer_fetch(int64 deadline)
 			tcs_peer_violates("the server sent more than an answer");
 			return TCS_CONNECTION_LOST;
 		}
-		sleep_on_socket(deadline, unsent > 0);
+		if (!sleep_on_socket(Min(deadline, tcs_now() + pause), unsent > 0))
+			refuse_to_block_replay(&blocking_since);
 		if (!read_more())
 			return TCS_CONNECTION_LOST;
 	}

@@ -157,8 +157,7 @@ install(TcsSite *site, TcsStatement *statement, const char *why, bool sent)
  * snapshot back, and takes a new one afterwards in either case.
  */
 bool
-tcs_redirect_try(TcsSite *site, const TcsContext *context, TcsUnmet *unmet,
-				 int64 deadline)
+tcs_redirect_try(TcsSite *site, const TcsContext *context, TcsUnmet *unmet)
 {
 	TcsStatement *statement = capture(site);
 	TcsRemoteBegin begin = {0};
@@ -184,7 +183,7 @@ tcs_redirect_try(TcsSite *site, const TcsContext *context, TcsUnmet *unmet,
 			begin.statement = statement;
 			begin.params = site->query_desc->params;
 		}
-		if (!tcs_remote_begin(&begin, deadline))
+		if (!tcs_remote_begin(&begin))
 		{
 			unmet->redirect_failure =
 				psprintf("it could not be redirected to server \"%s\": %s",

@@ -13,7 +13,7 @@
 
 extern bool tcs_redirect_is_possible(const TcsSite *site);
 extern bool tcs_redirect_try(TcsSite *site, const TcsContext *context,
-							 TcsUnmet *unmet, int64 deadline);
+							 TcsUnmet *unmet);
 extern void tcs_redirect_in_whole(TcsSite *site);
 extern void tcs_redirect_check_used(const TcsArmed *armed);
 extern PlannedStmt *tcs_redirect_planned(TcsArmed *armed, PlannedStmt *local,

@@ -174,10 +174,38 @@ note_skipped(void)
 		tcs_remote.changed = true;
 }
 
+static void
+add_context_of_closed(void *arg)
+{
+	errcontext("reading the remaining rows of a redirected cursor that was closed");
+}
+
+/*
+ * The cursor was closed before its last row.  Its transaction goes on there, and
+ * the next statement of it comes behind these rows.  An error in them has ended
+ * that transaction.
+ */
+static void
+skip_rows(TcsReader *reader)
+{
+	ErrorContextCallback callback = {.callback = add_context_of_closed};
+
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	while (tcs_remote_next(reader) != NULL)
+		;
+	error_context_stack = callback.previous;
+}
+
+static TcsReader nobody = {.put_away = skip_rows};
+
 /*
  * Before another statement is sent: let the reader of the one under way put its
  * rows away.  If nobody wants them, they are skipped, or the connection is
  * closed if nothing else depends on it.
+ *
+ * How many rows there are is the client's affair, so this has no deadline, as
+ * reading them has none.  The time limit of what is sent next begins after it.
  */
 void
 tcs_remote_make_room(void)
@@ -186,6 +214,8 @@ tcs_remote_make_room(void)
 	/* it has come to an error, and is to read no more */
 	if (!tcs_peer.running)
 		tcs_remote.reader = NULL;
+	else if (tcs_remote.reader == NULL && tcs_remote_is_begun())
+		tcs_remote_attach(&nobody);
 	if (tcs_remote.reader)
 	{
 		TcsReader  *reader = tcs_remote.reader;
@@ -193,7 +223,7 @@ tcs_remote_make_room(void)
 		reader->put_away(reader);
 		Assert(tcs_remote.reader == NULL);
 	}
-	else if (tcs_peer.running && !tcs_remote_is_begun() && !tcs_peer_skip())
+	else if (tcs_peer.running && !tcs_peer_skip())
 		tcs_remote_close();
 	note_skipped();
 }
@@ -284,11 +314,12 @@ read_or_throw(ExecStatusType wanted, int64 deadline)
 void
 tcs_remote_send(const TcsStatement *statement, ParamListInfo params)
 {
-	int64		deadline = tcs_now() + (int64) tcs_redirect_timeout * 1000;
+	int64		deadline;
 	int			savepoints;
 	bool		settings;
 
 	tcs_remote_make_room();
+	deadline = tcs_now() + (int64) tcs_redirect_timeout * 1000;
 	tcs_peer_expect_answers();
 	if (!tcs_remote.open)
 		ereport(ERROR,

@@ -44,7 +44,7 @@ typedef struct TcsReader
 	bool		at_end;
 } TcsReader;
 
-extern bool tcs_remote_begin(TcsRemoteBegin *begin, int64 deadline);
+extern bool tcs_remote_begin(TcsRemoteBegin *begin);
 extern bool tcs_remote_is_begun(void);
 extern bool tcs_remote_has_prepared(const TcsStatement *statement);
 extern void tcs_remote_send(const TcsStatement *statement, ParamListInfo params);

@@ -21,6 +21,8 @@
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "replication/walreceiver.h"
+#include "storage/bufmgr.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/spin.h"
 #include "utils/backend_status.h"
@@ -103,6 +105,32 @@ tcs_replay_waits_for_session(void)
 	return (wait_event & 0xFF000000) == PG_WAIT_LOCK ||
 		(wait_event & 0xFF000000) == TCS_WAIT_BUFFER_PIN_CLASS ||
 		tcs_replay_waits_for_snapshot();
+}
+
+/*
+ * Does it wait for a lock or buffer pin of this session?
+ *
+ * The lock that it waits for is looked at without the lock on its partition.  It
+ * may be another by now, or its tag be half of one and half of another.  So who
+ * acts on this looks twice.  Snapshots are left out: whose replay waits for is
+ * not to be seen from here.
+ */
+bool
+tcs_replay_waits_for_this_session(void)
+{
+	uint32		procno = pg_atomic_read_u32(startup_procno);
+	LOCK	   *lock;
+	LOCKTAG		tag;
+
+	if (!tcs_replay_waits_for_session())
+		return false;
+	if (HoldingBufferPinThatDelaysRecovery())
+		return true;
+	lock = ((volatile PGPROC *) &ProcGlobal->allProcs[procno])->waitLock;
+	if (lock == NULL)
+		return false;
+	tag = lock->tag;
+	return tcs_holds_lock_compat(&tag);
 }
 
 /*

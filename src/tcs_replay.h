@@ -11,6 +11,7 @@
 extern void tcs_replay_find_startup(void);
 extern bool tcs_replay_waits_for_session(void);
 extern bool tcs_replay_waits_for_snapshot(void);
+extern bool tcs_replay_waits_for_this_session(void);
 extern bool tcs_replay_has_ended(void);
 extern const char *tcs_replay_stall_reason(void);
 extern bool tcs_replay_is_held(void);

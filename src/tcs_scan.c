@@ -27,9 +27,11 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/planmain.h"
+#include "tcop/pquery.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/resowner.h"
 #include "utils/tuplestore.h"
 
@@ -80,6 +82,7 @@ typedef struct TcsScan
 	ErrorData  *error;			/* that comes after them, or NULL */
 	bool		broken;			/* putting away did not succeed */
 	bool		fetched;		/* has any row been taken? */
+	const char *cursor;			/* its name, for messages */
 } TcsScan;
 
 static Node *create_scan_state(CustomScan *scan);
@@ -298,6 +301,7 @@ begin_scan(CustomScanState *css, EState *estate, int eflags)
 	state->statement.leaves_cursors = private_int(private, PRIVATE_CURSORS) != 0;
 	look_up_functions(state, css->ss.ss_ScanTupleSlot->tts_tupleDescriptor,
 					  list_nth(private, PRIVATE_AS_TEXT));
+	state->cursor = pstrdup(ActivePortal ? ActivePortal->name : "");
 	state->row_context = AllocSetContextCreate(estate->es_query_cxt, "tcs row",
 											   ALLOCSET_DEFAULT_SIZES);
 
@@ -437,6 +441,16 @@ read_all_rows(TcsScan *state, TupleTableSlot *slot)
 	state->all_away = true;
 }
 
+static void
+add_context_of_cursor(void *arg)
+{
+	/* an error that waits for its own FETCH has nothing to do with that statement */
+	if (tcs_peer.raised && !tcs_remote_is_begun())
+		return;
+	errcontext("reading the remaining rows of redirected cursor \"%s\", ahead of the next statement",
+			   ((TcsScan *) arg)->cursor);
+}
+
 /*
  * Another statement needs the connection: keep the rest of the rows here.
  *
@@ -467,7 +481,12 @@ put_rows_away(TcsReader *reader)
 	tcs_peer.raised = false;
 	PG_TRY();
 	{
+		ErrorContextCallback callback = {.callback = add_context_of_cursor,.arg = state};
+
+		callback.previous = error_context_stack;
+		error_context_stack = &callback;
 		read_all_rows(state, slot);
+		error_context_stack = callback.previous;
 	}
 	PG_CATCH();
 	{
