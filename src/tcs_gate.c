@@ -1093,14 +1093,18 @@ can_redirect(const TcsSite *site, const TcsUnmet *facts)
 }
 
 /*
- * Is it a utility statement that holds nothing but the locks of its own analysis,
- * and can give them back?  It is analysed anew then.
+ * Is it a statement that holds nothing but the locks of its own analysis, and can
+ * give them back?  It is analysed anew then.
+ *
+ * Planning keeps them if its statement may be redirected after a short wait.
+ * Analysis would wait for a lock that replay may hold for long.
  */
 static bool
-gives_back_locks(const TcsSite *site)
+gives_back_locks(const TcsSite *site, const TcsUnmet *facts)
 {
-	return site->kind == TCS_SITE_UTILITY && site->holding &&
-		tcs_gate_statement_is_sole() && !HaveRegisteredOrActiveSnapshot();
+	return (site->kind == TCS_SITE_UTILITY ||
+			(site->kind == TCS_SITE_PLANNER && site->reanalyzable && !waits_briefly(site, facts))) &&
+		site->holding && tcs_gate_statement_is_sole() && !HaveRegisteredOrActiveSnapshot();
 }
 
 /*
@@ -1118,14 +1122,17 @@ wait_or_redirect(TcsSite *site, TcsContext *context, TcsUnmet *facts,
 	TcsWaitResult result;
 	TcsLevel	served_at;
 
-	if (!may_redirect && waits_briefly(site, facts))
+	if (!may_redirect)
 	{
+		const bool	briefly = waits_briefly(site, facts);
+
+		/* the server that was looked up may not hold replay back */
 		InvalidateCatalogSnapshot();
+		if (!briefly)
+			return wait_for(context, facts, holding, deadline, false);
 		result = wait_for(context, facts, holding, Min(deadline, redirect_at), true);
 		return result == TCS_WAIT_HOPELESS ? TCS_WAIT_TIMEOUT : result;
 	}
-	if (!may_redirect)
-		return wait_for(context, facts, holding, deadline, false);
 
 	result = wait_for(context, facts, holding, Min(deadline, redirect_at), true);
 	if (result != TCS_WAIT_TIMEOUT && result != TCS_WAIT_HOPELESS &&
@@ -1144,7 +1151,7 @@ wait_or_redirect(TcsSite *site, TcsContext *context, TcsUnmet *facts,
 		if (tcs_redirect_try(site, context, facts))
 			return TCS_WAIT_REDIRECTED;
 	}
-	if (gives_back_locks(site))
+	if (gives_back_locks(site, facts))
 	{
 		tcs_swap_release_locks(site);
 		site->locks_released = true;
@@ -1213,7 +1220,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 
 	tcs_swap_drop_snapshot(site);
 	/* what may run elsewhere is analysed here, so it keeps its locks until then */
-	holding = (site->holding && (may_redirect || !gives_back_locks(site))) ||
+	holding = (site->holding && (may_redirect || !gives_back_locks(site, facts))) ||
 		HaveRegisteredOrActiveSnapshot() ||
 		(site->kind != TCS_SITE_BARE && !sole);
 
@@ -1225,9 +1232,10 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 		if (!tcs_requirement_met(&facts->req, &facts->proof))
 		{
 			site->locks_released = !holding &&
-				(site->kind == TCS_SITE_QUERY || gives_back_locks(site));
+				(site->kind == TCS_SITE_QUERY || gives_back_locks(site, facts));
 			if (site->locks_released)
 				tcs_swap_release_locks(site);
+			InvalidateCatalogSnapshot();
 			if (site->kind != TCS_SITE_BARE)
 				tcs_swap_leave_conflicts();
 		}
@@ -1243,13 +1251,14 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 		TcsLevel	served_at;
 
 		/*
-		 * Refuse before locks are taken again: replay may have stopped
-		 * while it holds one of them.
+		 * Refuse before locks are taken again, or the statement is analysed
+		 * anew: replay may have stopped while it holds one of them.
 		 */
 		facts->reason = again && gave_up.reason == TCS_REASON_BLOCKING ?
 			TCS_REASON_BLOCKING : reason_for(facts, result);
 		note_quorum(facts);
-		if (site_is_read(site) && !site->explain_only &&
+		if ((site_is_read(site) || (site->kind == TCS_SITE_PLANNER && site->locks_released)) &&
+			!site->explain_only &&
 			tcs_fallback_decide(tcs_choice.fallback, context, facts, false,
 								&served_at) == TCS_VERDICT_REFUSE)
 			refuse(site, facts);

@@ -608,22 +608,32 @@ may_have_to_wait(Query *query, const char *source)
 	return !tcs_gate_is_satisfied();
 }
 
-/* Settings that are met do not decide about what planning may read. */
-static pg_noinline void
+/*
+ * Settings that are met do not decide about what planning may read.  Returns the
+ * query to plan: names can have come to mean something else during the wait.
+ */
+static pg_noinline Query *
 wait_before_planning(Query *query, const char *source)
 {
+	const uint64 known = SharedInvalidMessageCounter;
+
 	if (!tcs_remote_is_begun() && may_have_to_wait(query, source))
 	{
 		TcsSite		site = {.kind = TCS_SITE_PLANNER};
 
 		/* what is refused anyway must not read anything before */
 		tcs_refused_check_query(query);
-		/* locks of parse analysis are held, and the query stays as it is */
+		/* locks of parse analysis are held */
 		site.holding = true;
+		site.reanalyzable = tcs_swap_can_reanalyze_query(query, source);
 		tcs_gate_pass_slowly(&site);
+		if (site.locks_released ||
+			(site.reanalyzable && known != SharedInvalidMessageCounter))
+			query = tcs_swap_reanalyze_query(query, source);
 	}
 	if (tcs_redirect_server[0] != '\0')
 		tcs_told_want();
+	return query;
 }
 
 /*
@@ -643,11 +653,12 @@ is_met_before_planning(const Query *query, bool plain)
 
 /*
  * Before planning: the verdict whether the statement is exempt, and a wait if
- * planning itself may read.
+ * planning itself may read.  *parse is the query to plan.
  */
 static bool
-before_planning(Query *query, const char *source, bool plain)
+before_planning(Query **parse, const char *source, bool plain)
 {
+	Query	   *query = *parse;
 	const bool	met = likely(is_met_before_planning(query, plain));
 
 	if (!met && !gate_is_open_here())
@@ -662,7 +673,7 @@ before_planning(Query *query, const char *source, bool plain)
 			return true;
 		}
 		if (ActivePortal == NULL && !(tcs_gate_settings_are_met() && plain))
-			wait_before_planning(query, source);
+			*parse = wait_before_planning(query, source);
 	}
 
 	/*
@@ -686,7 +697,7 @@ tcs_planner(TCS_PLANNER_ARGS)
 		 !tcs_hint_is_possible(query_string, parse->stmt_location, parse->stmt_len));
 	const bool	ahead = tcs_rules_plan_ahead;
 	const bool	exempt = !ahead && outer == NULL &&
-		before_planning(parse, query_string, plain);
+		before_planning(&parse, query_string, plain);
 	const bool	marked = !plain && !exempt && !ahead &&
 		attachment == TCS_ATTACHED && tcs_enabled;
 	const bool	watched = unlikely(tcs_told_is_wanted);
@@ -816,6 +827,35 @@ refuse_weak_isolation(void)
 }
 
 /*
+ * Does a utility statement that PostgreSQL gives a snapshot show something of it?
+ *
+ * All others that a standby allows take no snapshot, or come to the gate.  On a
+ * primary there is DDL besides, which reads with it.
+ */
+static bool
+utility_uses_snapshot(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_ClosePortalStmt:
+		case T_DeallocateStmt:
+		case T_DiscardStmt:
+		case T_LoadStmt:
+		case T_PrepareStmt:
+			return false;
+		case T_CallStmt:
+			/* a procedure of ours, or it comes to the gate */
+			return tcs_utility_reads(statement) ||
+				tcs_expression_reads((Node *) ((CallStmt *) statement)->funcexpr);
+		case T_ExplainStmt:
+			/* one that only plans has seen nothing with it */
+			return !explains_only(statement);
+		default:
+			return true;
+	}
+}
+
+/*
  * Before a utility statement runs.  Returns the statement to run: if the gate
  * let invalidations in, names that were looked up before may have come to mean
  * other objects.  In "armed": its redirect, if its query is to run elsewhere.
@@ -861,9 +901,8 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 		if (tcs_session_report_is_pending)
 			tcs_session_report_pending();
 	}
-	/* those that only plan have seen nothing with it */
 	if (IsolationUsesXactSnapshot() && ActiveSnapshotSet() &&
-		!IsA(statement, PrepareStmt) && !explains_only(statement))
+		!site.reads_nothing && utility_uses_snapshot(statement))
 		tcs_gate_note_snapshot_use();
 	if (!tcs_utility_reads(statement))
 		statement_generation = tcs_settings_generation;

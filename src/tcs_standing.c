@@ -185,7 +185,7 @@ fixes_snapshot(void)
  * level at hand does not bind?  Then a weaker one has been chosen.
  */
 bool
-tcs_standing_excuses(const TcsSite *site)
+tcs_standing_excuses(TcsSite *site)
 {
 	bool		standing = is_standing();
 	TcsReads	reads;
@@ -209,7 +209,8 @@ tcs_standing_excuses(const TcsSite *site)
 			return false;
 	}
 	reads = site_reads(site);
-	if (reads == TCS_READS_NOTHING)
+	site->reads_nothing = reads == TCS_READS_NOTHING;
+	if (site->reads_nothing)
 		excuse(TCS_LEVEL_EVENTUAL);
 	else if (reads == TCS_READS_CATALOGS && standing)
 		excuse(said_level());

@@ -10,7 +10,7 @@
 
 #include "tcs_gate.h"
 
-extern bool tcs_standing_excuses(const TcsSite *site);
+extern bool tcs_standing_excuses(TcsSite *site);
 extern bool tcs_standing_excuses_query(Query *query);
 
 #endif							/* TCS_STANDING_H */

@@ -38,7 +38,9 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
 #include "parser/analyze.h"
 #include "storage/lmgr.h"
@@ -285,11 +287,9 @@ new_snapshot(const TcsSite *site)
  * NIL if the text is not one statement.
  */
 static List *
-analyze_anew(const PlannedStmt *old, const char **source, ParamListInfo params,
+analyze_anew(const PlannedStmt *old, const char **source, Oid *types, int ntypes,
 			 QueryEnvironment *query_env)
 {
-	int			ntypes;
-	Oid		   *types = tcs_statement_param_types(params, &ntypes);
 	List	   *parsetrees = tcs_statement_parse(old, source);
 
 	if (list_length(parsetrees) != 1)
@@ -320,6 +320,8 @@ replan(const TcsSite *site)
 	QueryDesc  *query_desc = site->query_desc;
 	const PlannedStmt *old = query_desc->plannedstmt;
 	const char *source = query_desc->sourceText;
+	int			ntypes;
+	Oid		   *types = tcs_statement_param_types(query_desc->params, &ntypes);
 	List	   *queries;
 	PlannedStmt *plan = NULL;
 
@@ -327,7 +329,7 @@ replan(const TcsSite *site)
 	{
 		/* planning may evaluate functions, so not with what is given back */
 		PushActiveSnapshot(new_snapshot(site));
-		queries = analyze_anew(old, &source, query_desc->params, NULL);
+		queries = analyze_anew(old, &source, types, ntypes, NULL);
 		if (list_length(queries) == 1 &&
 			linitial_node(Query, queries)->commandType == CMD_SELECT)
 			plan = tcs_plan_query_compat(linitial_node(Query, queries), source,
@@ -345,6 +347,79 @@ replan(const TcsSite *site)
 	return plan;
 }
 
+/* Types of a query's parameters, by their numbers. */
+typedef struct ParamTypes
+{
+	Oid		   *types;
+	int			n;
+} ParamTypes;
+
+static bool
+param_types_walker(Node *node, ParamTypes *found)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, param_types_walker, found, 0);
+	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN)
+	{
+		const Param *param = (Param *) node;
+
+		if (param->paramid > found->n)
+		{
+			found->types = found->types ?
+				repalloc(found->types, param->paramid * sizeof(Oid)) :
+				palloc(param->paramid * sizeof(Oid));
+			/* the type of one that is not used does not matter */
+			while (found->n < param->paramid)
+				found->types[found->n++] = TEXTOID;
+		}
+		found->types[param->paramid - 1] = param->paramtype;
+		return false;
+	}
+	return expression_tree_walker(node, param_types_walker, found);
+}
+
+/*
+ * Can a query that is about to be planned be analysed anew?  It can if it is a
+ * plain SELECT of the client.  The text that comes with what a function runs does
+ * not tell what its parameters are, and what else there is does not run on a
+ * standby.
+ */
+bool
+tcs_swap_can_reanalyze_query(const Query *query, const char *source)
+{
+	return source == debug_query_string && TransactionStartedDuringRecovery() &&
+		query->commandType == CMD_SELECT && query->querySource == QSRC_ORIGINAL;
+}
+
+/*
+ * Analyse a query anew that is about to be planned, as planning has waited.  What
+ * it uses besides tables may be gone, or be something else by now, and the planner
+ * would fail with an internal error.
+ */
+Query *
+tcs_swap_reanalyze_query(Query *old, const char *source)
+{
+	const PlannedStmt place = {.stmt_location = old->stmt_location,.stmt_len = old->stmt_len};
+	ParamTypes	params = {0};
+	List	   *queries;
+	Query	   *query = NULL;
+
+	(void) param_types_walker((Node *) old, &params);
+	queries = analyze_anew(&place, &source, params.types, params.n, NULL);
+	if (list_length(queries) == 1)
+		query = linitial_node(Query, queries);
+	if (query == NULL || query->commandType != CMD_SELECT ||
+		!equalTupleDescs(ExecCleanTypeFromTL(old->targetList),
+						 ExecCleanTypeFromTL(query->targetList)))
+		refuse_changed_schema();
+	query->canSetTag = old->canSetTag;
+	query->stmt_location = old->stmt_location;
+	query->stmt_len = old->stmt_len;
+	return query;
+}
+
 /*
  * Analyse a utility statement anew, whose query or arguments were analysed
  * before the wait (DECLARE, EXPLAIN, CALL).
@@ -353,7 +428,9 @@ PlannedStmt *
 tcs_swap_reanalyze_utility(const PlannedStmt *old, const char *source,
 						   ParamListInfo params, QueryEnvironment *query_env)
 {
-	List	   *queries = analyze_anew(old, &source, params, query_env);
+	int			ntypes;
+	Oid		   *types = tcs_statement_param_types(params, &ntypes);
+	List	   *queries = analyze_anew(old, &source, types, ntypes, query_env);
 	Node	   *statement = list_length(queries) == 1 ?
 	linitial_node(Query, queries)->utilityStmt : NULL;
 	TupleDesc	promised = ActivePortal ? ActivePortal->tupDesc : NULL;

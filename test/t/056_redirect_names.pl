@@ -69,11 +69,25 @@ foreach my $first (
 	'SELECT 1',
 	q{SELECT set_config('app.x', '1', true)},
 	'SELECT count(*) > 0 FROM pg_stat_activity',
-	'PREPARE p AS SELECT 1')
+	'PREPARE p AS SELECT 1',
+	'EXPLAIN SELECT v FROM t',
+	'CLOSE ALL',
+	'SAVEPOINT s; CLOSE nothing; ROLLBACK TO s',
+	'PREPARE p AS SELECT 1; DEALLOCATE p',
+	'DEALLOCATE ALL',
+	'DISCARD PLANS',
+	'DISCARD SEQUENCES',
+	q{LOAD 'plpgsql'},
+	q{SAVEPOINT s; CALL tcs.wait_for('x'); ROLLBACK TO s},
+	'DECLARE c CURSOR FOR SELECT 1',
+	'DECLARE c CURSOR FOR SELECT 1; FETCH ALL FROM c; CLOSE c',
+	'COPY (SELECT 1) TO STDOUT',
+	'EXPLAIN (ANALYZE) SELECT 1',
+	'PREPARE p AS SELECT 1; EXECUTE p')
 {
 	my $out = read_at($standby,
 		"BEGIN ISOLATION LEVEL REPEATABLE READ; $first; SELECT v FROM t WHERE id = 1; COMMIT",
-		token => $token);
+		token => $token, on_error_stop => 0);
 
 	is((split /\n/, $out)[-1], 'NEW', "REPEATABLE READ: redirected after $first");
 }
