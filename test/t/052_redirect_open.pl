@@ -139,6 +139,22 @@ foreach my $isolation ('READ COMMITTED', 'REPEATABLE READ')
 	$client->disconnect;
 }
 
+# An error among rows that nobody has fetched ends a transaction that runs on the
+# primary as a whole.  It tells which cursor it is of.
+foreach my $case ([ '', qr/remaining rows of redirected cursor "c"/ ], [ 'CLOSE c;', qr/cursor that was closed/ ])
+{
+	my ($then, $context) = @$case;
+	my $client = client();
+	my ($failed) = ($client->query("BEGIN ISOLATION LEVEL REPEATABLE READ;"
+			  . " DECLARE c CURSOR FOR SELECT 1 / (id - 7) FROM t ORDER BY id; FETCH 2 FROM c; $then $read"))[-1];
+
+	is($failed->{state}, '22012', 'REPEATABLE READ: an error in a row that nobody has fetched' . ($then && ', closed'));
+	like($failed->{error}{W} // '', $context, '... says of which cursor');
+	$client->ok_query('ROLLBACK');
+	is(answer($client->query($read)), 'new', '... the session goes on');
+	$client->disconnect;
+}
+
 # The rows are kept on disk.
 foreach my $isolation ('READ COMMITTED', 'REPEATABLE READ')
 {
