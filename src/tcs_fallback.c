@@ -123,7 +123,7 @@ describe_progress(XLogRecPtr needed, XLogRecPtr reached)
 	if (stalled)
 		return pstrdup(stalled);
 	if (rate <= 0 || needed <= reached)
-		return pstrdup("Replay is not advancing at present.");
+		return pstrdup(TCS_REPLAY_STANDS_STILL);
 	return psprintf("At the present replay rate it would be reached in about %.0f ms.",
 					Max(1.0, (double) (needed - reached) / rate * 1000.0));
 }
@@ -157,6 +157,21 @@ describe_redirect(const TcsUnmet *unmet)
 					describe_missing_token(unmet), unmet->redirect_failure);
 }
 
+/*
+ * What a hint says last: a level below the one asked for, which may be the given
+ * one or any, would be served.  tcs.fallback does not go below a floor.
+ */
+static const char *
+advise_level(const TcsUnmet *unmet, const char *level)
+{
+	bool		allowed = !unmet->has_floor ||
+		tcs_level_rank(unmet->floor) < tcs_requirement_rank(&unmet->req);
+
+	if (!allowed)
+		return "have the floor in tcs.rules lowered, or use tcs.relax() in an emergency";
+	return psprintf("allow %s in tcs.fallback", level);
+}
+
 /* What is behind: the token's position, or the primary's answer. */
 static TcsPosition
 needed_position(const TcsUnmet *unmet)
@@ -178,6 +193,7 @@ report_behind(const TcsUnmet *unmet)
 	const TcsRequirement *req = &unmet->req;
 	double		waited = unmet->waited_us / 1000.0;
 	TcsPosition needed = needed_position(unmet);
+	const char *stalled = unmet->in_recovery ? tcs_replay_stall_reason() : NULL;
 
 	if (!unmet->in_recovery && req->reason == TCS_REASON_NONE)
 	{
@@ -200,9 +216,10 @@ report_behind(const TcsUnmet *unmet)
 	errmsg("this standby is behind what a read at level \"%s\" needs",
 		   tcs_level_name(req->level));
 	if (needed.tli > unmet->proof.at.tli)
-		errdetail("Needed " TCS_LSN_FMT " of timeline %u, reached " TCS_LSN_FMT " of timeline %u after waiting %.0f ms.%s",
+		errdetail("Needed " TCS_LSN_FMT " of timeline %u, reached " TCS_LSN_FMT " of timeline %u after waiting %.0f ms.%s%s%s",
 				  LSN_FORMAT_ARGS(needed.lsn), needed.tli,
 				  LSN_FORMAT_ARGS(unmet->proof.at.lsn), unmet->proof.at.tli, waited,
+				  stalled ? " " : "", stalled ? stalled : "",
 				  describe_redirect(unmet));
 	else
 		errdetail("Needed " TCS_LSN_FMT ", reached " TCS_LSN_FMT " (staleness %s) after waiting %.0f ms. %s%s",
@@ -210,7 +227,8 @@ report_behind(const TcsUnmet *unmet)
 				  describe_staleness(unmet), waited,
 				  describe_progress(needed.lsn, unmet->proof.at.lsn),
 				  describe_redirect(unmet));
-	return errhint("Retry, ask another node, raise tcs.max_wait, or allow a weaker level in tcs.fallback.");
+	return errhint("Retry, ask another node, raise tcs.max_wait, or %s.",
+				   advise_level(unmet, "a weaker level"));
 }
 
 static int
@@ -246,7 +264,8 @@ report_unknown(const TcsUnmet *unmet)
 		errdetail("No usable answer of the primary within %.0f ms: %s.%s",
 				  unmet->waited_us / 1000.0, tcs_fresh_link_reason(&link),
 				  describe_redirect(unmet));
-	return errhint("See tcs.status() for the link to the primary; ask another node meanwhile, or allow a weaker level in tcs.fallback.");
+	return errhint("See tcs.status() for the link to the primary; ask another node meanwhile, or %s.",
+				   advise_level(unmet, "a weaker level"));
 }
 
 static int
@@ -362,7 +381,8 @@ report_unconfirmed(const TcsUnmet *unmet)
 	else
 		errdetail("Its quorum of synchronous standbys has not confirmed that after %.0f ms.%s",
 				  unmet->waited_us / 1000.0, describe_redirect(unmet));
-	return errhint("See pg_stat_replication on the primary for its synchronous standbys; ask another node, raise tcs.max_wait, or allow level \"strong\" in tcs.fallback.");
+	return errhint("See pg_stat_replication on the primary for its synchronous standbys; ask another node, raise tcs.max_wait, or %s.",
+				   advise_level(unmet, "level \"strong\""));
 }
 
 /* SQLSTATE of a reason. */
@@ -426,7 +446,8 @@ report_reason(const TcsUnmet *unmet)
 			errdetail("%s", tcs_quorum_problem(unmet->quorum));
 			if (unmet->quorum == TCS_QUORUM_RELOADING)
 				return errhint("Retry the statement.");
-			return errhint("On each server that may be primary, name more than half of the cluster in synchronous_standby_names, without the server itself (\"ANY 1 (b, c)\" on a), or allow level \"strong\" in tcs.fallback.");
+			return errhint("On each server that may be primary, name more than half of the cluster in synchronous_standby_names, without the server itself (\"ANY 1 (b, c)\" on a), or %s.",
+						   advise_level(unmet, "level \"strong\""));
 		case TCS_REASON_UNCONFIRMED:
 			return report_unconfirmed(unmet);
 		case TCS_REASON_NO_TOKEN:
@@ -447,7 +468,9 @@ report_reason(const TcsUnmet *unmet)
 void
 tcs_fallback_error(const TcsUnmet *unmet)
 {
-	ereport(ERROR, (errcode(sqlstate_of(unmet)), report_reason(unmet)));
+	ereport(ERROR,
+			(errcode(sqlstate_of(unmet)), report_reason(unmet),
+			 unmet->rule != 0 ? errcontext("read level required by rule %d", unmet->rule) : 0));
 }
 
 /* Tell the client that it gets less than it asked for. */

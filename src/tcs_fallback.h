@@ -35,6 +35,7 @@ typedef struct TcsUnmet
 	bool		token_only;		/* of which no more than the token counts */
 	bool		has_floor;
 	TcsLevel	floor;			/* of rules; no fallback goes below */
+	int			rule;			/* that the level is from; 0: from none */
 	int64		now;
 	const char *hopeless;		/* why it was not waited for; NULL: it was */
 	const char *redirect_failure;	/* why it was not redirected; NULL: it was

@@ -1477,6 +1477,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 
 	facts.has_floor = tcs_choice.has_floor;
 	facts.floor = tcs_choice.floor;
+	facts.rule = tcs_choice.rule;
 	facts.may_relax = true;
 	facts.token_only = site->token_only;
 	facts.in_recovery = context.in_recovery;

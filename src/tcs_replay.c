@@ -166,7 +166,7 @@ tcs_replay_stall_reason(void)
 	if (tcs_replay_receiver_streams())
 		return NULL;
 	if (streams)
-		return "This standby receives no WAL: its WAL receiver is not streaming.";
+		return "This standby receives no WAL: its WAL receiver is not streaming (see its server log).";
 	if (restores)
 		return "This standby gets WAL from an archive alone: primary_conninfo is not set.";
 	return "This standby receives no WAL: neither primary_conninfo nor restore_command is set.";

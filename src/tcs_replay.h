@@ -8,6 +8,9 @@
 #ifndef TCS_REPLAY_H
 #define TCS_REPLAY_H
 
+/* where no cause is known */
+#define TCS_REPLAY_STANDS_STILL "Replay is not advancing at present."
+
 extern void tcs_replay_find_startup(void);
 extern bool tcs_replay_waits_for_session(void);
 extern bool tcs_replay_waits_for_snapshot(void);

@@ -210,7 +210,11 @@ pause_replay($s1);
 my $token = write_token($primary, 'INSERT INTO plain VALUES (1)');
 is(psql_err($s1, 'SELECT * FROM likes', token => $token, max_wait => 0), '00000',
 	'a rule lets stale reads of its relation through');
-is(psql_err($s1, 'SELECT * FROM plain', token => $token, max_wait => 0), 'TC001', '... of that alone');
+my ($state, $err) = psql_err($s1, 'SELECT * FROM plain', token => $token, max_wait => 0);
+is($state, 'TC001', '... of that alone');
+like($err, qr/HINT:  .*allow a weaker level in tcs\.fallback\.\n.*CONTEXT:  read level required by rule \d+\n/s, '... which is named');
+unlike((psql_err($s1, 'SELECT * FROM plain', token => $token, max_wait => 0, level => 'session'))[1],
+	qr/required by rule/, '... unless the client has asked for it');
 is( psql_err(
 		$s1, "SET tcs.fallback = 'eventual, error'; SELECT * FROM account",
 		token => $token, max_wait => 0),
@@ -226,7 +230,15 @@ is( psql_err(
 		token => $token, max_wait => 0),
 	'TC001',
 	'... but not below its floor');
+($state, $err) = psql_err($s1, 'SELECT * FROM account', token => $token, max_wait => 0, level => 'eventual');
+is($state, 'TC001', '... nor does the client');
+like($err, qr/HINT:  .*have the floor in tcs\.rules lowered.*CONTEXT:  read level required by rule \d+\n/s, '... and the hint is not to');
 resume_replay($s1);
+everywhere(q{CREATE TABLE fenced (v int); SELECT tcs.set_rule('fenced', 'linearizable', floor => 'linearizable')});
+($state, $err) = psql_err($primary, 'SELECT * FROM fenced');
+is($state, '55000', 'no quorum can confirm what a rule asks for');
+like($err, qr/HINT:  .*have the floor in tcs\.rules lowered.*CONTEXT:  read level required by rule \d+\n/s, '... the rule is named');
+everywhere('DROP TABLE fenced');
 
 sub everywhere_but_paused
 {
