@@ -26,6 +26,7 @@
 #include "tcs_compat.h"
 #include "tcs_fresh.h"
 #include "tcs_guc.h"
+#include "tcs_history.h"
 #include "tcs_remote_state.h"
 
 #define TCS_SQL_BEGIN	"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -62,16 +63,25 @@ typedef enum Attempt
  * primary waits a bit less than we do, so that it can still say what for.
  */
 static bool
-send_wanted(const TcsRemoteBegin *begin, int64 deadline)
+send_wanted(const TcsRemoteBegin *begin, TcsPosition here, int64 deadline)
 {
 	char		token[TCS_TOKEN_MAXLEN + 1] = "";
-	char		sql[TCS_TOKEN_MAXLEN + 100];
+	char		has[80] = "";
+	char		sql[TCS_TOKEN_MAXLEN + 200];
 	int64		left = Max(deadline - tcs_now(), 0) / 1000;
 
 	if (begin->token)
 		tcs_token_format(begin->token, token);
-	snprintf(sql, sizeof(sql), "SET LOCAL %s = '%s %d %s'", TCS_REDIRECTED_FOR,
-			 tcs_level_name(begin->level), (int) Min(left - left / 8, PG_INT32_MAX), token);
+	if (RecoveryInProgress())
+	{
+		const TcsHistory *history = tcs_history_get(here.tli);
+
+		if (history->known)
+			snprintf(has, sizeof(has), "@%u,%" INT64_MODIFIER "X,%" INT64_MODIFIER "X ",
+					 here.tli, history->timelines[0].begin, here.lsn);
+	}
+	snprintf(sql, sizeof(sql), "SET LOCAL %s = '%s %d %s%s'", TCS_REDIRECTED_FOR,
+			 tcs_level_name(begin->level), (int) Min(left - left / 8, PG_INT32_MAX), has, token);
 	return tcs_peer_command(NULL, sql);
 }
 
@@ -101,7 +111,7 @@ send_call(void)
 }
 
 static bool
-send_pipeline(const TcsRemoteBegin *begin, int64 deadline)
+send_pipeline(const TcsRemoteBegin *begin, TcsPosition here, int64 deadline)
 {
 	if (!tcs_peer_command("begin", TCS_SQL_BEGIN))
 		return false;
@@ -109,7 +119,7 @@ send_pipeline(const TcsRemoteBegin *begin, int64 deadline)
 	tcs_remote.whole = begin->whole;
 	tcs_remote.depth = 1;
 	tcs_remote.rollback_to = tcs_remote.release = 0;
-	if (!send_wanted(begin, deadline) || !tcs_peer_command("guard", TCS_SQL_GUARD) ||
+	if (!send_wanted(begin, here, deadline) || !tcs_peer_command("guard", TCS_SQL_GUARD) ||
 		!send_call())
 		return false;
 	if (begin->statement == NULL)
@@ -138,6 +148,8 @@ cause_of_refusal(const char *state, const char *text)
 		return TCS_CAUSE_NOT_PRIMARY;
 	if (strstr(text, TCS_REFUSED_CLUSTER))
 		return TCS_CAUSE_OTHER_CLUSTER;
+	if (strstr(text, TCS_REFUSED_HISTORY))
+		return TCS_CAUSE_DEPOSED;
 	if (state == NULL || strncmp(state, "TC", 2) != 0)
 		return TCS_CAUSE_REFUSED;
 	/* who is merely behind may be a primary that was deposed */
@@ -359,7 +371,7 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline)
 	bool		failed = false;
 	TcsPosition here = tcs_fresh_position();
 
-	if (!send_pipeline(begin, deadline))
+	if (!send_pipeline(begin, here, deadline))
 		return note_loss(&begin->failure);
 	/* libpq has made room for what was sent: that is not the server's doing */
 	tcs_peer_expect_answers();

@@ -425,13 +425,25 @@ check_redirected_for(char **newval, void **extra, GucSource source)
 	TcsRedirected redirected;
 	char		level[32];
 	char		token[TCS_TOKEN_MAXLEN + 2] = "";
+	int			end = 0;
 
 	if (*newval == NULL || **newval == '\0')
 		return true;
 	memset(&redirected, 0, sizeof(redirected));
-	if (sscanf(*newval, "%31s %d %126s", level, &redirected.max_wait, token) < 2 ||
+	if (sscanf(*newval, "%31s %d %n", level, &redirected.max_wait, &end) < 2 ||
 		!tcs_level_by_name(level, &redirected.level))
 		return false;
+	if ((*newval)[end] == '@')
+	{
+		const char *position = *newval + end;
+
+		if (sscanf(position, "@%u,%" INT64_MODIFIER "X,%" INT64_MODIFIER "X %n", &redirected.has.tli,
+				   &redirected.has_begin, &redirected.has.lsn, &end) < 3 || redirected.has.tli == 0)
+			return false;
+		(void) sscanf(position + end, "%126s", token);
+	}
+	else
+		(void) sscanf(*newval + end, "%126s", token);
 	redirected.have_token = token[0] != '\0';
 	if (redirected.have_token && !tcs_token_parse(token, &redirected.token))
 		return false;

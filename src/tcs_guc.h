@@ -77,11 +77,16 @@ typedef struct TcsRedirected
 {
 	TcsLevel	level;
 	int			max_wait;		/* ms */
+	TcsPosition has;			/* what it has replayed; tli 0: not said */
+	XLogRecPtr	has_begin;		/* where that timeline began */
 	bool		have_token;
 	TcsToken	token;
 } TcsRedirected;
 
-/* Name of the setting by which it asks, as "level ms" or "level ms token". */
+/*
+ * Name of the setting by which it asks, as "level ms [@timeline,begin,position]
+ * [token]", the two positions in hexadecimal.
+ */
 #define TCS_REDIRECTED_FOR	"tcs.redirected_for"
 
 /*

@@ -30,9 +30,10 @@ typedef enum TcsCause
 	TCS_CAUSE_BUDGET
 } TcsCause;
 
-/* Two causes are known by what redirect_begin() says. */
+/* Three causes are known by what redirect_begin() says. */
 #define TCS_REFUSED_CLUSTER "the redirect server is of another database cluster"
 #define TCS_REFUSED_STANDBY "the redirect server is not a primary, but a standby"
+#define TCS_REFUSED_HISTORY "the redirect server does not have what the standby has replayed"
 
 typedef struct TcsFailure
 {

@@ -142,6 +142,15 @@ foreach my $level (@levels)
 	is(psql_err($told, $read, level => $level, fallback => 'error'), 'TC004',
 		"$level: a standby of the deposed primary does not know");
 }
+
+# Its sessions may have read what the successor does not have.
+$deposed->safe_psql('postgres', sprintf(
+		"ALTER SERVER tcs_primary OPTIONS (SET host '%s', SET port '%s')", $successor->host, $successor->port));
+wait_for_replay($deposed, $told);
+like((psql_err($told, $read, level => 'strong', fallback => 'redirect, error', max_wait => '100ms'))[1],
+	qr/the redirect server does not have what the standby has replayed/,
+	'nothing is redirected to where a session would go back');
+
 look_among($told, $deposed);
 wait_for_status($told, q{link_reason LIKE 'the server asked is on timeline 1, but%'});
 is(psql_err($told, $read, level => 'strong', fallback => 'error'), 'TC004',
