@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
+#include "replication/walreceiver.h"
 #include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -44,6 +45,9 @@
 
 /* The bound is "near" from this part of it on. */
 #define TCS_NEAR_BOUND		0.8
+
+/* WAL that came so many us ago, and is not replayed: replay stands still. */
+#define TCS_STANDS_STILL_AFTER	3000000
 
 /* Answers older than this many intervals mean that the primary is silent. */
 #define TCS_SILENT_AFTER	1000000
@@ -481,13 +485,21 @@ bound_state(const TcsProof *proof, int64 now)
 	return age >= TCS_NEAR_BOUND * bound ? "near" : "ok";
 }
 
-/* What replay does at present. */
+/*
+ * What replay does at present.  WAL that has just come is not replayed yet; if it
+ * is still not after some seconds, replay does not move.
+ */
 static const char *
-replay_state(void)
+replay_state(const TcsProof *proof, int64 now)
 {
 	const char *stalled = tcs_replay_stall_reason();
 
-	return stalled ? stalled : "replaying";
+	if (stalled)
+		return stalled;
+	if (proof->fresh_at != 0 && now - proof->fresh_at > TCS_STANDS_STILL_AFTER &&
+		GetWalRcvFlushRecPtr(NULL, NULL) > proof->at.lsn && tcs_fresh_replay_rate() <= 0)
+		return TCS_REPLAY_STANDS_STILL;
+	return "replaying";
 }
 
 Datum
@@ -522,7 +534,7 @@ tcs_status(PG_FUNCTION_ARGS)
 
 	tcs_fresh_prove(NULL, &proof);
 	values[4] = LSNGetDatum(proof.at.lsn);
-	values[5] = CStringGetTextDatum(replay_state());
+	values[5] = CStringGetTextDatum(replay_state(&proof, now));
 	values[6] = LSNGetDatum(context.newest.at.lsn);
 	values[7] = Float8GetDatum((now - context.newest.asked_at) / 1000.0);
 	values[8] = Float8GetDatum((now - proof.fresh_at) / 1000.0);

@@ -168,7 +168,8 @@ tcs_rule_table_open(TcsRuleTable table, LOCKMODE lockmode)
 				 errmsg("table \"%s\" is not as extension tcs has made it",
 						RelationGetRelationName(rel)),
 				 errdetail("%s", problem),
-				 errhint("Undo the change, or use DROP EXTENSION tcs and CREATE EXTENSION tcs.")));
+				 errhint("If only this node says so, its library is of another build than the extension: install the same one on all nodes. "
+						 "Else undo the change, or use DROP EXTENSION tcs and CREATE EXTENSION tcs.")));
 	return rel;
 }
 

@@ -257,6 +257,16 @@ $primary->backup('base');
 	@waiting = patient($standby, $token);
 	kill('CONT', $receiver);
 	is(finish_read($_), $value, '... and waited for') foreach @waiting;
+
+	# WAL comes, and the startup process does not go on.
+	my $startup = $standby->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'});
+
+	kill('STOP', $startup);
+	write_next();
+	ok($standby->poll_query_until('postgres', q{SELECT replay_state = 'Replay is not advancing at present.' FROM tcs.status()}),
+		'a startup process that hangs: tcs.status() says that replay stands still');
+	kill('CONT', $startup);
+	ok($standby->poll_query_until('postgres', q{SELECT replay_state = 'replaying' FROM tcs.status()}), '... until it goes on');
 }
 
 done_testing();

@@ -177,7 +177,7 @@ my ($state, $err) =
   psql_err($leaf, $read, level => 'strong', max_wait => '100ms', fallback => 'error');
 
 is($state, 'TC001', 'the upstream is dead: strong is known to be behind');
-like($err, qr/receives no WAL/, '... and why');
+like($err, qr/receives no WAL: its WAL receiver is not streaming \(see its server log\)/, '... and why');
 link_says($leaf, 'up', '^$', '... the root is asked on');
 @waiting = start_read($leaf, $read, level => 'strong', fallback => 'error', @forever);
 wait_for_waiters($leaf);
