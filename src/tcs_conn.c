@@ -33,12 +33,14 @@
  */
 #include "postgres.h"
 
+#include "access/xlogrecovery.h"
 #include "libpq-fe.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
 
 #include "tcs_conn.h"
 #include "tcs_token.h"
+#include "tcs_version.h"
 #include "tcs_wire.h"
 
 /* How a question is put, by TcsQuestion. */
@@ -60,9 +62,16 @@ static const char *const ask_sql[] = {
 /* ERRCODE_TOO_MANY_CONNECTIONS as it comes over the wire */
 #define TCS_TOO_MANY_CONNECTIONS "53300"
 
-#define TCS_NO_ROOM \
+/* What a DBA can do about it; for a replication connection, or for either. */
+#define TCS_NO_ENTRY_STREAMING \
+	" (add the line to pg_hba.conf of the primary, as for streaming)"
+#define TCS_NO_ENTRY \
+	" (add a line for it to pg_hba.conf of the primary)"
+#define TCS_NO_ROOM_STREAMING \
 	" (raise max_wal_senders on the primary: each standby needs one more;" \
 	" or set tcs.primary_conninfo)"
+#define TCS_NO_ROOM \
+	" (raise max_connections on the primary)"
 #define TCS_NO_PRIMARY \
 	" (set tcs.primary_conninfo to all nodes that can be the primary)"
 
@@ -83,11 +92,11 @@ static const char *failure;		/* general; NULL: the reason is in our own words */
 
 /* libpq's message on one line, in the caller's buffer, for any encoding. */
 static void
-copy_message(char *reason, const char *message)
+copy_message(char *reason, const char *message, int message_len)
 {
 	int			len = 0;
 
-	for (const char *p = message; *p != '\0' && len < TCS_REASON_LEN - 1; p++)
+	for (const char *p = message; p < message + message_len && len < TCS_REASON_LEN - 1; p++)
 	{
 		bool		blank = *p == '\n' || *p == '\t' || *p == ' ';
 
@@ -98,12 +107,12 @@ copy_message(char *reason, const char *message)
 	}
 	reason[len] = '\0';
 
-	/* without the place in our own question, and without a full stop */
+	/* without the place in our own question, libpq's advice, and a full stop */
 	if (strstr(reason, " LINE 1:"))
-	{
 		*strstr(reason, " LINE 1:") = '\0';
-		len = strlen(reason);
-	}
+	if (strstr(reason, " Is the server running"))
+		*strstr(reason, " Is the server running") = '\0';
+	len = strlen(reason);
 	while (len > 0 && (reason[len - 1] == ' ' || reason[len - 1] == '.'))
 		reason[--len] = '\0';
 	tcs_wire_ascii(reason);
@@ -115,57 +124,195 @@ ignore_notice(void *arg, const PGresult *result)
 {
 }
 
+/* What kind of failure it is, in words that everybody may see. */
+typedef enum Kind
+{
+	NOT_PRIMARY,
+	UNREACHABLE,
+	STARTING,
+	ENDED,
+	OTHER,
+	NO_ROOM,
+	NOT_ADMITTED,
+	NO_LIBRARY,
+	KINDS
+} Kind;
+
+static const struct
+{
+	const char *general;
+	const char *among_several;
+}			kinds[] = {
+	[NOT_PRIMARY] = {"none of the servers asked is the primary", "not the primary"},
+	[UNREACHABLE] = {"the primary cannot be reached", "not reached"},
+	[STARTING] = {"the primary is starting or stopping", "starting or stopping"},
+	[ENDED] = {"the primary has ended the connection", "connection ended"},
+	[OTHER] = {"the connection to the primary failed", "connection failed"},
+	[NO_ROOM] = {"the primary has no room for the connection of the worker",
+	"no room for the connection of the worker"},
+	[NOT_ADMITTED] = {"the primary does not admit the connection of the worker",
+	"connection of the worker not admitted"},
+	[NO_LIBRARY] = {TCS_NO_LIBRARY, "without tcs"},
+};
+
 /*
- * Failures that have a known cause: what a DBA can do about it, and the cause in
- * words that everybody may see.  libpq's message names hosts and roles.
+ * Failures that have a known cause.  libpq's message names hosts and roles.
  */
 static const struct
 {
 	const char *part;			/* of libpq's message */
-	const char *cure;
-	const char *general;
+	Kind		kind;
+	const char *cure;			/* on a replication connection */
+	const char *other_cure;
 }			causes[] = {
-	{"no pg_hba.conf entry",
-		" (add the line to pg_hba.conf of the primary, as for streaming)",
-	"the primary does not admit the connection of the worker"},
-	{"authentication failed", "", "the primary does not admit the connection of the worker"},
-	{"no password supplied", "", "the primary does not admit the connection of the worker"},
-	{"permission denied", "", "the primary does not admit the connection of the worker"},
-	{"max_wal_senders", TCS_NO_ROOM, "the primary has no room for the connection of the worker"},
-	{"too many clients", TCS_NO_ROOM, "the primary has no room for the connection of the worker"},
-	{"server is in hot standby mode", TCS_NO_PRIMARY, "none of the servers asked is the primary"},
-	{"session is read-only", TCS_NO_PRIMARY, "none of the servers asked is the primary"},
-	{"unrecognized configuration parameter", " (" TCS_NO_LIBRARY ")", TCS_NO_LIBRARY},
-	{"the database system is", "", "the primary is starting or stopping"},
-	{"terminating connection", "", "the primary has ended the connection"},
-	{"server closed the connection", "", "the primary has ended the connection"},
-	{"Connection refused", "", "the primary cannot be reached"},
-	{"No such file or directory", "", "the primary cannot be reached"},
-	{"No route to host", "", "the primary cannot be reached"},
-	{"timeout expired", "", "the primary cannot be reached"},
-	{"could not translate host name", "", "the primary cannot be reached"}
+	{"no pg_hba.conf entry", NOT_ADMITTED, TCS_NO_ENTRY_STREAMING, TCS_NO_ENTRY},
+	{"pg_hba.conf rejects", NOT_ADMITTED, "", ""},
+	{"authentication failed", NOT_ADMITTED, "", ""},
+	{"no password supplied", NOT_ADMITTED, "", ""},
+	{"permission denied", NOT_ADMITTED, "", ""},
+	{"max_wal_senders", NO_ROOM, TCS_NO_ROOM_STREAMING, TCS_NO_ROOM_STREAMING},
+	{"too many clients", NO_ROOM, TCS_NO_ROOM, TCS_NO_ROOM},
+	{"connection slots are reserved", NO_ROOM, TCS_NO_ROOM, TCS_NO_ROOM},
+	{"too many connections", NO_ROOM, "", ""},
+	{"server is in hot standby mode", NOT_PRIMARY, TCS_NO_PRIMARY, TCS_NO_PRIMARY},
+	{"session is read-only", NOT_PRIMARY, TCS_NO_PRIMARY, TCS_NO_PRIMARY},
+	{"unrecognized configuration parameter", NO_LIBRARY, " (" TCS_NO_LIBRARY ")", " (" TCS_NO_LIBRARY ")"},
+	{"the database system is", STARTING, "", ""},
+	{"terminating connection", ENDED, "", ""},
+	{"server closed the connection", ENDED, "", ""},
+	{"Connection refused", UNREACHABLE, "", ""},
+	{"No such file or directory", UNREACHABLE, "", ""},
+	{"No route to host", UNREACHABLE, "", ""},
+	{"timeout expired", UNREACHABLE, "", ""},
+	{"could not translate host name", UNREACHABLE, "", ""}
 };
+
+/* What a message tells of the cause, and the cure if there is one. */
+static Kind
+kind_of(const char *message, const char **cure)
+{
+	*cure = "";
+	for (int i = 0; i < lengthof(causes); i++)
+	{
+		if (strstr(message, causes[i].part) == NULL)
+			continue;
+		*cure = is_replication ? causes[i].cure : causes[i].other_cure;
+		/* it is set to several hosts already */
+		if (causes[i].kind == NOT_PRIMARY && several_hosts && !is_replication)
+			*cure = "";
+		return causes[i].kind;
+	}
+	return OTHER;
+}
+
+/* Where libpq's message about a host ends; there can be one more behind it. */
+static const char *
+end_of_host(const char *message)
+{
+	const char *p = message;
+
+	while ((p = strchr(p, '\n')) != NULL)
+	{
+		p++;
+		if (strncmp(p, "connection to server ", 21) == 0 || strncmp(p, "could not ", 10) == 0)
+			return p;
+	}
+	return message + strlen(message);
+}
+
+/*
+ * What libpq says of one host among several, in short: its first line, which begins
+ * with the host.
+ */
+static void
+copy_host_message(char *text, const char *message)
+{
+	char	   *failed;
+
+	copy_message(text, message, strcspn(message, "\n"));
+	failed = strstr(text, " failed: ");
+	if (strncmp(text, "connection to server ", 21) != 0 || failed == NULL)
+		return;
+	memmove(failed, failed + 7, strlen(failed + 7) + 1);
+	/* "at" an address, "on" a socket */
+	memmove(text, text + 24, strlen(text + 24) + 1);
+}
+
+/* The same of all hosts, and how many failed in which way. */
+static void
+copy_host_messages(char *reason, const char *error, const char **cure, int count[KINDS])
+{
+	Kind		first = NOT_PRIMARY;
+	int			len = 0;
+
+	for (const char *host = error; *host != '\0'; host = end_of_host(host))
+	{
+		char		text[TCS_REASON_LEN];
+		const char *its_cure;
+		Kind		kind;
+
+		copy_host_message(text, host);
+		kind = kind_of(text, &its_cure);
+		count[kind]++;
+		/* what is worst is cured first */
+		if (kind >= first && its_cure[0] != '\0')
+		{
+			first = kind;
+			*cure = its_cure;
+		}
+		/* whole, or not at all */
+		if (len + strlen(text) + sizeof("; ...") > TCS_REASON_LEN - strlen(TCS_NO_ROOM_STREAMING))
+			strlcpy(text, "...", sizeof(text));
+		if (len >= 3 && strcmp(reason + len - 3, "...") == 0)
+			continue;
+		len += snprintf(reason + len, TCS_REASON_LEN - len, "%s%s", len > 0 ? "; " : "", text);
+	}
+}
+
+/* In general words, what has become of several hosts. */
+static const char *
+describe_hosts(const int count[KINDS])
+{
+	static char text[TCS_REASON_LEN];
+	int			nkinds = 0;
+	int			len = 0;
+
+	for (Kind kind = NOT_PRIMARY; kind < KINDS; kind++)
+		nkinds += count[kind] > 0;
+	for (Kind kind = NOT_PRIMARY; kind < KINDS; kind++)
+	{
+		if (count[kind] == 0)
+			continue;
+		if (nkinds == 1)
+			return kinds[kind].general;
+		len += snprintf(text + len, sizeof(text) - len, "%s%s: %d",
+						len > 0 ? "; " : "none of the servers asked answers as the primary (",
+						kinds[kind].among_several, count[kind]);
+	}
+	strlcat(text, ")", sizeof(text));
+	return text;
+}
 
 /* Add what is known of the cause. */
 static void
 copy_error(char *reason, const char *error)
 {
-	char		message[TCS_REASON_LEN];
+	char		message[TCS_REASON_LEN] = "";
 	const char *cure = "";
+	int			count[KINDS] = {0};
 
-	copy_message(message, error);
+	if (*end_of_host(error) != '\0')
+	{
+		copy_host_messages(message, error, &cure, count);
+		failure = describe_hosts(count);
+	}
+	else
+	{
+		copy_message(message, error, strlen(error));
+		failure = kinds[kind_of(message, &cure)].general;
+	}
 	if (message[0] == '\0')
 		strlcpy(message, "the server did not say what went wrong", TCS_REASON_LEN);
-	failure = "the connection to the primary failed";
-	for (int i = 0; i < lengthof(causes); i++)
-	{
-		if (strstr(message, causes[i].part))
-		{
-			cure = causes[i].cure;
-			failure = causes[i].general;
-			break;
-		}
-	}
 	snprintf(reason, TCS_REASON_LEN, "%.*s%s",
 			 (int) (TCS_REASON_LEN - 1 - strlen(cure)), message, cure);
 }
@@ -224,6 +371,43 @@ wanted_attrs(const char *given)
 }
 
 /*
+ * What is wrong with a connection string.  libpq's message would repeat a part of
+ * it, which can be one of a password.
+ */
+static const char *
+describe_parse_error(const char *parse_error)
+{
+	if (parse_error == NULL)
+		return "";
+	if (strstr(parse_error, "invalid connection option"))
+		return ": libpq does not know one of its options";
+	if (strstr(parse_error, "missing \"=\""))
+		return ": an option has no \"=\"";
+	if (strstr(parse_error, "unterminated quoted string"))
+		return ": a quote is not closed";
+	return "";
+}
+
+/*
+ * The name under which we are known on the primary: that of the WAL receiver, so that
+ * tcs.standbys can tell that both are of one standby.
+ */
+static void
+copy_receiver_name(char *name, size_t size)
+{
+	PQconninfoOption *options = PQconninfoParse(PrimaryConnInfo ? PrimaryConnInfo : "", NULL);
+
+	strlcpy(name, cluster_name[0] ? cluster_name : "walreceiver", size);
+	for (PQconninfoOption *option = options; option && option->keyword; option++)
+	{
+		if (strcmp(option->keyword, "application_name") == 0 && option->val && option->val[0])
+			strlcpy(name, option->val, size);
+	}
+	if (options)
+		PQconninfoFree(options);
+}
+
+/*
  * Begin to connect.
  *
  * On failure returns false with the reason; the connection is closed.
@@ -238,7 +422,9 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 	static char server_options[1024];
 	static char name[NAMEDATALEN + 8];
 	const char *own_options = "";
-	const char *own_name = cluster_name[0] ? cluster_name : "walreceiver";
+	const char *build;
+	char		receiver_name[NAMEDATALEN];
+	const char *own_name = receiver_name;
 	const char *own_attrs = NULL;
 	char	   *rotated[3];
 	int			nrotated = 0;
@@ -247,17 +433,19 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 	Assert(conn == NULL);
 	gave_way = false;
 	failure = NULL;
+	is_replication = replication;
 
 	options = PQconninfoParse(conninfo, &parse_error);
 	if (options == NULL)
 	{
-		/* libpq's message would repeat a part of the string */
+		snprintf(reason, TCS_REASON_LEN, "%s cannot be parsed%s",
+				 replication ? "primary_conninfo" : "tcs.primary_conninfo",
+				 describe_parse_error(parse_error));
 		if (parse_error)
 			PQfreemem(parse_error);
-		snprintf(reason, TCS_REASON_LEN, "%s cannot be parsed",
-				 replication ? "primary_conninfo" : "tcs.primary_conninfo");
 		return false;
 	}
+	copy_receiver_name(receiver_name, sizeof(receiver_name));
 	several_hosts = false;
 	for (PQconninfoOption *option = options; option->keyword; option++)
 		several_hosts |= is_list_of_hosts(option);
@@ -292,8 +480,9 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 		values[n++] = option->val;
 	}
 	/* the server splits options at blanks that no backslash escapes */
-	snprintf(server_options, sizeof(server_options), "-c tcs.asker=%s\\ %d %s",
-			 TCS_VERSION, TCS_TOKEN_VERSION, own_options);
+	build = strchr(tcs_version_string, '(');
+	snprintf(server_options, sizeof(server_options), "-c tcs.asker=%s\\ %d%s%s %s",
+			 TCS_VERSION, TCS_TOKEN_VERSION, build ? "\\ " : "", build ? build : "", own_options);
 	keywords[n] = "options";
 	values[n++] = server_options;
 	if (several_hosts)
@@ -319,7 +508,6 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 	PQconninfoFree(options);
 	for (int i = 0; i < nrotated; i++)
 		pfree(rotated[i]);
-	is_replication = replication;
 
 	if (conn == NULL || PQstatus(conn) == CONNECTION_BAD)
 		return give_up(reason, conn ? NULL : "out of memory");

@@ -10,7 +10,7 @@
 
 #include "tcs_quorum.h"
 
-#define TCS_REASON_LEN	256
+#define TCS_REASON_LEN	512
 
 /* State of the worker's link to the primary. */
 typedef enum TcsLinkState

@@ -85,7 +85,7 @@
 #define TCS_NUDGE_AFTER			20000	/* WAL that should be here is not */
 #define TCS_NUDGE_MAX			1000000
 #define TCS_SUMMARY_INTERVAL	10000000
-#define TCS_QUIET_AFTER			300000000	/* no refusal: they are over */
+#define TCS_QUIET_AFTER			60000000	/* no refusal: they are over */
 #define TCS_IDLE_SLEEP			500000
 #define TCS_WATCH_SLEEP			20000	/* while somebody waits */
 #define TCS_POLL_MIN			100 /* between looks at replay, before 16 */

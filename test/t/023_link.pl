@@ -165,7 +165,7 @@ $primary->poll_query_until('postgres',
 	q{SELECT count(*) = 2 FROM pg_stat_replication WHERE state = 'streaming'});
 ok( $primary->poll_query_until(
 		'postgres',
-		q{SELECT application_name, asks, library_version, token_version,
+		q{SELECT application_name, asks, split_part(library_version, ' ', 1), token_version,
 			last_asked <= clock_timestamp(), questions > 0, state, staleness_ms < 60000,
 			staleness_bytes = 0
 		  FROM tcs.standbys ORDER BY application_name COLLATE "C"},
@@ -365,7 +365,8 @@ my %wrong = (
 	  'permission denied to ask for the read index',
 	"host=$host port=$port dbname=missing user=hog" => 'database "missing" does not exist',
 	"host=127.0.0.1 port=1 dbname=postgres user=asker password=open-sesame-1" => 'refused',
-	"host=$host port=$port password=half-sesame-3 nonsense" => 'cannot be parsed');
+	"host=$host port=$port password=half-sesame-3 nonsense" => 'cannot be parsed: an option has no "="',
+	"hots=$host port=$port password=half-sesame-3" => 'cannot be parsed: libpq does not know one of its options');
 
 foreach my $conninfo (sort keys %wrong)
 {
@@ -388,6 +389,17 @@ is( $primary->safe_psql(
 		q{SELECT count(*), bool_and(asks AND state = 'streaming') FROM tcs.standbys}),
 	'1|t',
 	'tcs.standbys takes both connections for one standby');
+
+# The name is that of the WAL receiver, where none is given.
+my $streaming = $standby->safe_psql('postgres', 'SHOW primary_conninfo');
+
+configure($standby, "primary_conninfo = '$streaming application_name=renamed'");
+ok($primary->poll_query_until('postgres', q{SELECT string_agg(concat_ws('|', application_name, asks, state), ' ') FROM tcs.standbys},
+	'renamed|t|streaming'), 'the worker takes the name of the WAL receiver')
+  or diag $primary->safe_psql('postgres', 'TABLE tcs.standbys');
+configure($standby, "primary_conninfo = '$streaming'");
+$primary->poll_query_until('postgres', q{SELECT string_agg(application_name, ' ') FROM tcs.standbys}, 'standby')
+  or die 'the name did not come back';
 
 # Under another name the two connections are two rows.  No position is known of who
 # asks, and so no staleness.

@@ -2,7 +2,8 @@
 #
 # Who is told what when reads are refused.  An ordinary role is told why, in words
 # without hosts and roles of the primary, which only members of pg_read_all_stats
-# are shown.  The server log has changes of state, and no line of tcs per read.
+# are shown.  Of several hosts each is told of, in short.  The server log has changes of
+# state, and no line of tcs per read.
 
 use strict;
 use warnings;
@@ -14,8 +15,9 @@ use Test::More;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsTest;
+use TcsWire;
 
-my ($primary, $standby) = new_pair();
+my ($primary, $standby) = new_pair(conf => "max_connections = 10\nmax_wal_senders = 5\n");
 my $read = 'SELECT v FROM t';
 my $host = $primary->host;
 my $port = $primary->port;
@@ -71,7 +73,28 @@ told('no REPLICATION', 'the primary does not admit the connection of the worker'
 ask_by("host=$host port=$port dbname=secret_missing user=secret_replicator");
 told('no database', 'the connection to the primary failed', 'database "secret_missing" does not exist');
 ask_by('nonsense');
-told('no connection string', 'tcs.primary_conninfo cannot be parsed', 'tcs.primary_conninfo cannot be parsed');
+told('no connection string', 'tcs.primary_conninfo cannot be parsed', 'tcs.primary_conninfo cannot be parsed: an option has no');
+
+# Several hosts.  libpq tells of a socket by its path.
+my $known = 'socket "[^"]*": server is in hot standby mode; "127\.0\.0\.1", port 1: Connection refused';
+
+ask_by(sprintf 'host=%s,127.0.0.1 port=%d,1 dbname=postgres user=secret_replicator', $standby->host, $standby->port);
+told('no primary among them', 'none of the servers asked answers as the primary \(not the primary: 1; not reached: 1\)', $known);
+unlike(read_at($standby, 'SELECT link_reason FROM tcs.status()'), qr/set tcs\.primary_conninfo/, '... and no advice that is followed');
+
+my @hogs;
+
+while (my $hog = eval { TcsWire->new($primary, user => 'plain') })
+{
+	push @hogs, $hog;
+}
+ask_by(sprintf 'host=%s,127.0.0.1,%s port=%d,1,%d dbname=postgres user=secret_replicator',
+	$standby->host, $host, $standby->port, $port);
+told('a primary without room', '\(not the primary: 1; not reached: 1; no room for the connection of the worker: 1\)',
+	"$known; socket \"[^\"]*\": FATAL: remaining connection slots are reserved for [a-zA-Z_ -]+ \\(raise max_connections on the primary\\)");
+$_->disconnect foreach @hogs;
+ask_by('nonsense');
+told('again', 'tcs.primary_conninfo cannot be parsed', 'tcs.primary_conninfo cannot be parsed: an option has no');
 
 # What is refused is in the log by core, with its statement.
 psql_err($standby, $read, level => 'strong', max_wait => 0) for 1 .. 10;
@@ -80,12 +103,20 @@ $standby->wait_for_log(qr/LOG: .*tcs: reads are refused or served below their le
 
 my @lines = log_since($standby, $log) =~ /(?:LOG|WARNING):  .*tcs:.*/g;
 
-is(scalar(@lines), 5, 'the log has a line for each change of state')
+is(scalar(@lines), 7, 'the log has a line for each change of state')
   or diag join("\n", @lines);
 is(scalar(() = log_since($standby, $log) =~ /WARNING/g), 0, 'warnings go to clients alone');
 
 ask_by('');
 is(read_at($standby, $read, level => 'strong', max_wait => -1), 0, 'the primary is asked again');
+
+# When no read has been refused for a minute, the log says so, and the next one is news.
+$standby->wait_for_log(qr/LOG: .*tcs: no read has been refused or served below its level for 1 min; \d+ were before/, $log);
+$log = log_position($standby);
+ask_by('nonsense');
+told('once more', 'tcs.primary_conninfo cannot be parsed', 'tcs.primary_conninfo cannot be parsed');
+$standby->wait_for_log(qr/LOG: .*tcs: reads are refused or served below their level/, $log);
+
 like($standby->safe_psql('postgres', 'SELECT tcs.version()'),
 	qr/^1\.0(?: \([0-9A-Za-z._+\/-]+\))?$/, 'the library tells its version');
 like(slurp_file($standby->logfile), qr/LOG: .*tcs: worker started, version 1\.0/, '... in the log, too');
