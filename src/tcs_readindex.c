@@ -334,18 +334,14 @@ register_asker(void)
 	TcsAsker   *slot = NULL;
 	const char *name = application_name ? application_name : "";
 	char		library[TCS_VERSION_LEN] = "";
+	char		build[TCS_BUILD_LEN - 3] = "";
 	int			token_version = 0;
 
 	if (strncmp(name, TCS_ASKER_PREFIX, strlen(TCS_ASKER_PREFIX)) == 0)
 		name += strlen(TCS_ASKER_PREFIX);
 
-	(void) sscanf(tcs_guc_asker(), "%15s %d", library, &token_version);
-	/* it is shown in databases of any encoding */
-	for (char *p = library; *p != '\0'; p++)
-	{
-		if (IS_HIGHBIT_SET(*p))
-			*p = '?';
-	}
+	/* it is shown in databases of any encoding, but check_asker() has seen to that */
+	(void) sscanf(tcs_guc_asker(), "%15s %d (%60[^)])", library, &token_version, build);
 	if (MyBackendType == B_WAL_SENDER)
 		tcs_walsender_sleep_on_compat();
 
@@ -360,7 +356,8 @@ register_asker(void)
 		memset(slot, 0, sizeof(*slot));
 		slot->info.pid = MyProcPid;
 		slot->info.token_version = Max(token_version, 0);
-		strlcpy(slot->info.library, library, TCS_VERSION_LEN);
+		snprintf(slot->info.library, sizeof(slot->info.library), build[0] ? "%s (%s)" : "%s",
+				 library, build);
 		strlcpy(slot->info.application_name, name, NAMEDATALEN);
 		copy_client_addr(slot->info.client_addr, sizeof(slot->info.client_addr));
 	}

@@ -17,6 +17,7 @@
 #define TCS_ANSWER_MAXLEN		1024
 #define TCS_ANSWER_TIMELINES	16
 #define TCS_VERSION_LEN			16
+#define TCS_BUILD_LEN			64
 
 /* application_name of an asker: this, and the name of its WAL receiver */
 #define TCS_ASKER_PREFIX		"tcs:"
@@ -50,7 +51,7 @@ typedef struct TcsAskerInfo
 	int			pid;
 	char		application_name[NAMEDATALEN];
 	char		client_addr[64];
-	char		library[TCS_VERSION_LEN];
+	char		library[TCS_VERSION_LEN + TCS_BUILD_LEN];	/* as tcs.version() */
 	int			token_version;
 	TimestampTz last_asked;
 	XLogRecPtr	last_answer;

@@ -296,6 +296,12 @@ is( $primary->safe_psql('postgres',
 		  WHERE library_version LIKE '9%'}),
 	'9.9beta|7|t',
 	'... and shown');
+my $built = TcsWire->new($primary, options => '-c tcs.asker=9.9\ 7\ (v9.9-1-gabc)');
+
+is($built->ok_query('SELECT lsn IS NOT NULL FROM tcs.read_index()'), 't', 'one of another build');
+is($primary->safe_psql('postgres', q{SELECT string_agg(library_version, ',') FROM tcs.standbys WHERE library_version LIKE '9.9 %'}),
+	'9.9 (v9.9-1-gabc)', '... is told from others of its version');
+$built->disconnect;
 my $odd = TcsWire->new($primary,
 	options => '-c tcs.asker=' . ('x' x 200) . '\ ' . ('9' x 30));
 
