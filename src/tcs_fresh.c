@@ -143,7 +143,7 @@ tcs_fresh_position(void)
 
 /*
  * The newest timeline that is known here: replayed, told of by a primary, streamed,
- * or aimed at by recovery.  A server on an older one was deposed as primary.
+ * aimed at by recovery, or fetched as a history file.  A server on an older one was deposed as primary.
  */
 TimeLineID
 tcs_fresh_newest_timeline(void)

@@ -21,6 +21,7 @@
 #include "postgres.h"
 
 #include <dirent.h>
+#include <sys/stat.h>
 
 #include "access/timeline.h"
 #include "access/xlog_internal.h"
@@ -113,6 +114,36 @@ tcs_history_locate(const TcsHistory *history, TimeLineID tli,
 	return TCS_HISTORY_FORKED;
 }
 
+/* Does recovery go on to the newest timeline there is? */
+static bool
+follows_latest(void)
+{
+	const char *target = GetConfigOption("recovery_target_timeline", true, false);
+
+	return target != NULL && (target[0] == '\0' || strcmp(target, "latest") == 0);
+}
+
+/*
+ * The newest timeline whose history file has come here since "known" was the newest.
+ * The WAL receiver fetches them from the server that it streams from, also if this
+ * standby cannot follow there.  It fetches them in order, without a gap.
+ */
+TimeLineID
+tcs_history_newest_fetched(TimeLineID known)
+{
+	char		path[MAXPGPATH];
+	struct stat st;
+
+	if (!follows_latest())
+		return known;
+	for (;; known++)
+	{
+		TLHistoryFilePath(path, known + 1);
+		if (stat(path, &st) != 0)
+			return known;
+	}
+}
+
 /*
  * The timeline that recovery aims at, as far as can be told from outside of the startup
  * process; 0 if that is the one replayed.
@@ -131,7 +162,7 @@ tcs_history_aimed_at(void)
 
 	if (target == NULL || strcmp(target, "current") == 0)
 		return 0;
-	if (target[0] != '\0' && strcmp(target, "latest") != 0)
+	if (!follows_latest())
 		return (TimeLineID) strtoul(target, NULL, 0);
 
 	dir = AllocateDir(XLOGDIR);

@@ -39,6 +39,7 @@ extern TcsOnHistory tcs_history_locate(const TcsHistory *history,
 									   TimeLineID tli, XLogRecPtr begin,
 									   XLogRecPtr lsn, TcsTimeline *fork);
 extern TimeLineID tcs_history_aimed_at(void);
+extern TimeLineID tcs_history_newest_fetched(TimeLineID known);
 extern bool tcs_history_has(const TcsHistory *history, TcsPosition position);
 extern bool tcs_position_reached(TcsPosition needed, TcsPosition reached);
 

@@ -85,6 +85,7 @@
 #define TCS_NUDGE_AFTER			20000	/* WAL that should be here is not */
 #define TCS_NUDGE_MAX			1000000
 #define TCS_SUMMARY_INTERVAL	10000000
+#define TCS_HISTORY_LOOK		500000	/* for history files that have come */
 #define TCS_QUIET_AFTER			60000000	/* no refusal: they are over */
 #define TCS_IDLE_SLEEP			500000
 #define TCS_WATCH_SLEEP			20000	/* while somebody waits */
@@ -619,6 +620,23 @@ probe_interval(void)
 	return interval == 0 ? TCS_YIELD_ASK : Min(interval, TCS_YIELD_ASK);
 }
 
+/*
+ * What is streamed may be replayed much later, or never: then the history files that
+ * came with it are all that tells.
+ */
+static void
+note_timelines(TimeLineID streamed)
+{
+	static int64 looked_at = 0;
+	int64		now = tcs_now();
+
+	tcs_fresh_note_timeline(streamed);
+	if (looked_at != 0 && now - looked_at < TCS_HISTORY_LOOK)
+		return;
+	looked_at = now;
+	tcs_fresh_note_timeline(tcs_history_newest_fetched(tcs_fresh_newest_timeline()));
+}
+
 /* Ask, if it is time to or somebody waits for it. */
 static void
 ask_if_due(int64 now, const TcsQueueView *view)
@@ -637,8 +655,7 @@ ask_if_due(int64 now, const TcsQueueView *view)
 	/* the number first, the clock second: see tcs_queue.c */
 	worker.question = tcs_queue_ask();
 	worker.had.lsn = GetWalRcvFlushRecPtr(NULL, &worker.had.tli);
-	/* what is streamed may be replayed much later */
-	tcs_fresh_note_timeline(worker.had.tli);
+	note_timelines(worker.had.tli);
 	worker.asked_at = worker.last_asked = tcs_now();
 	if (!tcs_conn_ask(question, reason))
 		lose_connection(reason);

@@ -17,8 +17,8 @@ use Test::More;
 
 use TcsTest;
 
-my ($deposed, $successor, $told, $restarted) = new_cluster(
-	standbys => 3,
+my ($deposed, $successor, $told, $restarted, $diverged) = new_cluster(
+	standbys => 4,
 	conf => "tcs.probe_interval = '200ms'\ntcs.max_staleness = '1s'\nbgwriter_lru_maxpages = 0\n");
 my @levels = qw(strong bounded);
 my $read = 'SELECT v FROM t WHERE id = 1';
@@ -160,6 +160,25 @@ is(read_at($told, $read, level => 'eventual'), 'known', 'what asks for nothing i
 # The hosts are tried by turns; each reason is told once.
 my @lines = log_since($told, $position) =~ /no usable answer from the primary: the server asked is on timeline 1/g;
 cmp_ok(scalar @lines, '<=', 1, 'the log tells it once');
+
+
+##
+## Told by the history file that its own WAL receiver has fetched
+##
+
+look_among($diverged, $deposed);
+wait_for_replay($deposed, $diverged);
+wait_for_status($diverged, q{link_state = 'up'});
+
+my $repointed = log_position($diverged);
+
+$diverged->append_conf('postgresql.conf',
+	"primary_conninfo = '" . ($successor->connstr =~ s/'//gr) . " application_name=diverged'");
+$diverged->reload;
+wait_for_log_line($diverged, qr/new timeline 2 forked off current database system timeline 1 before/, $repointed);
+wait_for_status($diverged, q{link_reason LIKE 'the server asked is on timeline 1, but there is a primary on timeline 2%'});
+is(psql_err($diverged, $read, level => $_, fallback => 'error'), 'TC004', "$_: it cannot follow, and does not know")
+  foreach (@levels);
 
 
 ##
