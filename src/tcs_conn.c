@@ -231,10 +231,10 @@ copy_host_message(char *text, const char *message)
 
 	copy_message(text, message, strcspn(message, "\n"));
 	failed = strstr(text, " failed: ");
-	if (strncmp(text, "connection to server ", 21) != 0 || failed == NULL)
+	/* "at" an address, "on" a socket; a server can send what looks like it */
+	if (strncmp(text, "connection to server ", 21) != 0 || failed == NULL || failed < text + 24)
 		return;
 	memmove(failed, failed + 7, strlen(failed + 7) + 1);
-	/* "at" an address, "on" a socket */
 	memmove(text, text + 24, strlen(text + 24) + 1);
 }
 
