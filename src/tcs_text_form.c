@@ -129,6 +129,8 @@ can_be_sent(Oid type)
 			return can_be_sent(get_range_subtype(type));
 		case TYPTYPE_MULTIRANGE:
 			return can_be_sent(get_multirange_range(type));
+		case TYPTYPE_PSEUDO:
+			return false;
 		default:
 			return true;
 	}
@@ -202,6 +204,7 @@ tcs_redirect_text(PG_FUNCTION_ARGS)
 	Datum		value;
 	bool		isnull;
 	Oid			function;
+	Oid			ioparam;
 	bool		is_varlena;
 	int			level;
 	char	   *text;
@@ -217,12 +220,23 @@ tcs_redirect_text(PG_FUNCTION_ARGS)
 		ReleaseTupleDesc(desc);
 		PG_RETURN_NULL();
 	}
-	type = TupleDescAttr(desc, 0)->atttypid;
+	type = getBaseType(TupleDescAttr(desc, 0)->atttypid);
+	ReleaseTupleDesc(desc);
 	getTypeOutputInfo(type, &function, &is_varlena);
 	level = tcs_text_form_begin();
 	text = OidOutputFunctionCall(function, value);
+
+	/*
+	 * The binary form is that of the value as it is read again.  Arrays have several
+	 * for one text: an empty one can have a dimension, one that has lost its last
+	 * NULL still has a bitmap for them.
+	 */
+	if (can_be_sent(type))
+	{
+		getTypeInputInfo(type, &function, &ioparam);
+		value = OidInputFunctionCall(function, text, ioparam, -1);
+	}
 	tcs_text_form_end(level);
 	text = psprintf("%s:%s", binary_form(type, value), text);
-	ReleaseTupleDesc(desc);
 	PG_RETURN_TEXT_P(cstring_to_text(text));
 }

@@ -31,6 +31,9 @@ CREATE TYPE named_range AS RANGE (subtype = regclass);
 CREATE TABLE one (v int);
 CREATE TABLE old_one (v int);
 CREATE TABLE called (name regclass, other regclass, same regclass);
+CREATE VIEW of_function AS SELECT proargtypes::regtype[] AS types,
+	(SELECT proargtypes FROM pg_proc WHERE oid = 'pg_backend_pid()'::regprocedure)::regtype[] AS no_types
+	FROM pg_proc, parts WHERE pg_proc.oid = 'int4pl(int, int)'::regprocedure;
 CREATE TABLE ranged (r named_range, at timestamptz);
 CREATE FUNCTION opens(refcursor) RETURNS refcursor LANGUAGE plpgsql AS $$
 BEGIN OPEN $1 FOR SELECT name, at, words FROM parts; RETURN $1; END$$;
@@ -77,7 +80,8 @@ my @reads = (
 	'SELECT ARRAY[p, NULL, p] FROM parts p',
 	'SELECT ROW(p.*)::parts, at::text, took::text, amount::text, words::text FROM parts p',
 	'SELECT * FROM whole',
-	'SELECT at, r FROM ranged');
+	'SELECT at, r FROM ranged',
+	'SELECT types FROM of_function');
 
 foreach my $settings (@settings)
 {
@@ -105,6 +109,10 @@ foreach my $settings (@settings)
 		$client->ok_query("RESET $_") foreach (keys %$settings);
 	}
 }
+
+# An empty array that has a dimension in binary.
+is(transcript($on_standby, 'SELECT no_types FROM of_function'), transcript($on_primary, 'SELECT no_types FROM of_function'),
+	'an empty array of names');
 
 
 ##
