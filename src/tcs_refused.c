@@ -88,12 +88,43 @@ query_writes_walker(Node *node, void *context)
 	return expression_tree_walker(node, query_writes_walker, context);
 }
 
+/* Find the first query that locks rows. */
+static bool
+locking_query_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		Query	   *query = (Query *) node;
+
+		if (query->rowMarks != NIL)
+		{
+			*(Query **) context = query;
+			return true;
+		}
+		return query_tree_walker(query, locking_query_walker, context, 0);
+	}
+	return expression_tree_walker(node, locking_query_walker, context);
+}
+
+/* What core calls the plan of a query: it keeps the locks that it has at any depth. */
+static const char *
+command_name(Query *query)
+{
+	Query	   *locking = query;
+
+	if (query->commandType == CMD_SELECT)
+		(void) locking_query_walker((Node *) query, &locking);
+	return CreateCommandName((Node *) locking);
+}
+
 /* Throw what core would if the rewritten query is run. */
 void
 tcs_refused_check_query(Query *query)
 {
 	if (XactReadOnly && query_writes_walker((Node *) query, NULL))
-		PreventCommandIfReadOnly(CreateCommandName((Node *) query));
+		PreventCommandIfReadOnly(command_name(query));
 }
 
 /* Note the name of the first query that writes. */
@@ -103,7 +134,7 @@ judge_query(Query *query, void *arg)
 	const char **command = arg;
 
 	if (*command == NULL && query_writes_walker((Node *) query, NULL))
-		*command = CreateCommandName((Node *) query);
+		*command = command_name(query);
 }
 
 /* Does the text of a statement write or lock rows, as far as can be told from it? */

@@ -146,6 +146,17 @@ foreach my $sql (
 	is(outcome($c, "BEGIN; $sql"), '25006', "in a block: $sql");
 }
 
+# By the name that core has for the plan, which knows of locks at any depth.
+my $nested = 'WITH x AS (SELECT * FROM (SELECT v FROM t FOR UPDATE) s) SELECT * FROM x';
+
+foreach my $sql ($nested, "BEGIN; DECLARE c CURSOR FOR $nested", "COPY ($nested) TO STDOUT")
+{
+	my @results = $c->query($sql);
+
+	is($results[-1]{error}{M}, 'cannot execute SELECT FOR UPDATE in a read-only transaction', "the name of the command: $sql");
+	$c->query('ROLLBACK') if $c->status ne 'I';
+}
+
 # None of that was a read which was not fresh in time.
 is(read_at($standby, q{SELECT sum(timed_out), sum(errors) FROM tcs.stat_reads}), '0|0', 'no refusal is counted');
 
