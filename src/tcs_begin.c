@@ -19,6 +19,8 @@
  */
 #include "postgres.h"
 
+#include <inttypes.h>
+
 #include "access/xlog.h"
 #include "miscadmin.h"
 
@@ -77,7 +79,7 @@ send_wanted(const TcsRemoteBegin *begin, TcsPosition here, int64 deadline)
 		const TcsHistory *history = tcs_history_get(here.tli);
 
 		if (history->known)
-			snprintf(has, sizeof(has), "@%u,%" TCS_HEX64 ",%" TCS_HEX64 " ",
+			snprintf(has, sizeof(has), "@%u,%" PRIX64 ",%" PRIX64 " ",
 					 here.tli, history->timelines[0].begin, here.lsn);
 	}
 	snprintf(sql, sizeof(sql), "SET LOCAL %s = '%s %d %s%s'", TCS_REDIRECTED_FOR,

@@ -49,13 +49,6 @@
 #define TCS_LSN_FMT "%X/%X"
 #endif
 
-/* a uint64 in hexadecimal; from 19 on only <inttypes.h> has a name for it */
-#if PG_VERSION_NUM >= 190000
-#define TCS_HEX64 PRIX64
-#else
-#define TCS_HEX64 INT64_MODIFIER "X"
-#endif
-
 /* 18 puts name and version into the module magic */
 #if PG_VERSION_NUM >= 180000
 #define TCS_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "tcs", .version = TCS_VERSION)

@@ -305,6 +305,9 @@ copy_error(char *reason, const char *error)
 	{
 		copy_host_messages(message, error, &cure, count);
 		failure = describe_hosts(count);
+		/* all of them answer, so the one that is the primary is missing */
+		if (failure == kinds[NOT_PRIMARY].general)
+			cure = TCS_NO_PRIMARY;
 	}
 	else
 	{

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include <inttypes.h>
 #include <limits.h>
 
 #include "mb/pg_wchar.h"
@@ -437,7 +438,7 @@ check_redirected_for(char **newval, void **extra, GucSource source)
 	{
 		const char *position = *newval + end;
 
-		if (sscanf(position, "@%u,%" TCS_HEX64 ",%" TCS_HEX64 " %n", &redirected.has.tli,
+		if (sscanf(position, "@%u,%" SCNx64 ",%" SCNx64 " %n", &redirected.has.tli,
 				   &redirected.has_begin, &redirected.has.lsn, &end) < 3 || redirected.has.tli == 0)
 			return false;
 		(void) sscanf(position + end, "%126s", token);
