@@ -112,8 +112,8 @@ tcs_replay_waits_for_session(void)
  *
  * The lock that it waits for is looked at without the lock on its partition.  It
  * may be another by now, or its tag be half of one and half of another.  So who
- * acts on this looks twice.  Snapshots are left out: whose replay waits for is
- * not to be seen from here.
+ * acts on this looks twice.  Snapshots are left out: from here nobody can see
+ * for whose snapshot replay waits.
  */
 bool
 tcs_replay_waits_for_this_session(void)

@@ -11,9 +11,9 @@
  *	  The statement runs under the client's settings, and under some of these input
  *	  does not undo output.  IST is written for Asia/Kolkata and read as Israel's
  *	  time, array_nulls = off reads NULL as a string, extra_float_digits cuts
- *	  digits off.  So values are written and read under settings of our own, the
- *	  ones that pg_dump and postgres_fdw use as well.  The statement itself keeps
- *	  those of the client: they are changed around the one value only.
+ *	  digits off.  So values are written and read under settings of our own, as
+ *	  pg_dump and postgres_fdw do it.  The statement itself keeps those of the client:
+ *	  they are changed around the one value only.
  *
  *	  Names of objects are the reason for text, and the only thing in it that can
  *	  still be read as something else: the primary may have given a name to another
@@ -60,7 +60,7 @@ tcs_text_form_is_exact(void)
 
 /*
  * Have values written and read exactly, until tcs_text_form_end() of what this
- * returns.  An error ends it as well, with the transaction or subtransaction.
+ * returns.  After an error, the end of the transaction or subtransaction undoes it.
  */
 int
 tcs_text_form_begin(void)

@@ -160,10 +160,12 @@ tcs_worker_register(void)
 }
 
 /*
- * Is a state of the link for the log?  A reason is told once until the link has been
- * up for some time, and that it is up only when a reason has been told: hosts of a
- * list that are tried by turns have a reason each, and a proxy may lead to a server
- * that is of use and to one that is not by turns.
+ * Does a state of the link belong into the log?
+ *
+ * A reason is logged once until the link has been up for some time.  That it is up
+ * is logged only after a reason was.  Otherwise the log could fill: hosts of a list
+ * are tried by turns and have a reason each, and a proxy may lead to a server that
+ * is of use and to one that is not by turns.
  */
 static bool
 is_news(TcsLinkState state, const char *reason)
@@ -387,7 +389,7 @@ describe_deposed(TimeLineID tli, TimeLineID newest, TimeLineID replayed)
 	if (newest == replayed)
 		return "the server asked is on an older timeline: it was deposed as primary";
 	snprintf(text, sizeof(text),
-			 "the server asked is on timeline %u, but there is a primary on timeline %u (should that have been given up, restart this standby)",
+			 "the server asked is on timeline %u, but there is a primary on timeline %u (if that one was given up, restart this standby)",
 			 tli, newest);
 	return text;
 }
