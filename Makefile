@@ -33,10 +33,10 @@ MODULE_big = tcs
 EXTENSION = tcs
 PGFILEDESC = "tcs - tunable consistency for reads on standbys"
 DATA = $(patsubst $(tcs_here)%,%,$(sort $(wildcard $(tcs_here)src/sql/tcs--*.sql)))
-OBJS = $(patsubst $(tcs_here)%.c,%.o,$(sort $(wildcard $(tcs_here)src/*.c)))
+OBJS = $(patsubst $(tcs_here)%.c,%.o,$(sort $(wildcard $(tcs_here)src/*.c $(tcs_here)src/*/*.c)))
 
 # $(libpq_srcdir) and $(libpq) are set by PGXS.
-PG_CPPFLAGS = -I$(libpq_srcdir) -DTCS_VERSION='"$(TCS_VERSION)"'
+PG_CPPFLAGS = -I$(tcs_here)src -I$(libpq_srcdir) -DTCS_VERSION='"$(TCS_VERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers $(if $(filter 1,$(WERROR)),-Werror)
 SHLIB_LINK_INTERNAL = $(libpq)
@@ -69,21 +69,21 @@ ISOLATION_OPTS = --temp-instance=tmp_check_iso --inputdir=$(tcs_here)test/isolat
 	--outputdir=output_iso $(tcs_instance)
 TAP_TESTS = 1
 PROVE_TESTS = $(patsubst $(tcs_here)%,%,$(sort $(wildcard $(tcs_here)test/t/*.pl)))
-EXTRA_CLEAN = tmp_check_regress tmp_check_iso output_iso log src/tcs_build.stamp
+EXTRA_CLEAN = tmp_check_regress tmp_check_iso output_iso log src/build.stamp
 
-# A build outside of the source tree (VPATH) needs the folder of the objects.
-$(shell mkdir -p src)
+# A build outside of the source tree (VPATH) needs the folders of the objects.
+$(shell mkdir -p $(sort $(dir $(OBJS))))
 
 include $(PGXS)
 
 # The one file that has TCS_BUILD in it is compiled anew when that has changed.
-$(shell printf '%s' '$(TCS_BUILD)' | cmp -s - src/tcs_build.stamp || \
-	printf '%s' '$(TCS_BUILD)' > src/tcs_build.stamp)
-src/tcs_version.o src/tcs_version.bc: override CPPFLAGS += $(if $(TCS_BUILD),-DTCS_BUILD='"$(TCS_BUILD)"')
-src/tcs_version.o src/tcs_version.bc: src/tcs_build.stamp
+$(shell printf '%s' '$(TCS_BUILD)' | cmp -s - src/build.stamp || \
+	printf '%s' '$(TCS_BUILD)' > src/build.stamp)
+src/base/version.o src/base/version.bc: override CPPFLAGS += $(if $(TCS_BUILD),-DTCS_BUILD='"$(TCS_BUILD)"')
+src/base/version.o src/base/version.bc: src/build.stamp
 
 # PGXS on Debian tracks no dependencies; the files are few, so all on all.
-$(OBJS) $(OBJS:.o=.bc): $(wildcard $(tcs_here)src/*.h) $(tcs_here)Makefile $(tcs_here)tcs.control
+$(OBJS) $(OBJS:.o=.bc): $(wildcard $(tcs_here)src/*.h $(tcs_here)src/*/*.h) $(tcs_here)Makefile $(tcs_here)tcs.control
 
 endif
 

@@ -11,13 +11,13 @@
 #include "miscadmin.h"
 #include "replication/logicalworker.h"
 
-#include "tcs_compat.h"
-#include "tcs_fallback.h"
-#include "tcs_guc.h"
-#include "tcs_hooks.h"
-#include "tcs_scan.h"
-#include "tcs_shmem.h"
-#include "tcs_worker.h"
+#include "base/compat.h"
+#include "base/settings.h"
+#include "gate/fallback.h"
+#include "hooks/hooks.h"
+#include "redirect/redirect_scan.h"
+#include "shmem.h"
+#include "standby/worker.h"
 
 TCS_MODULE_MAGIC;
 
@@ -27,7 +27,7 @@ PGDLLEXPORT void _PG_init(void);
  * Not preloading is an error, not a silent nothing: the settings would be
  * accepted as placeholders, and reads that asked for freshness would be stale.
  * pg_upgrade loads libraries without using them, and may.  So may a worker of a
- * subscription: rules that come to it are left out (tcs_rule_check.c).
+ * subscription: rules that come to it are left out (rules/rule_check.c).
  */
 void
 _PG_init(void)

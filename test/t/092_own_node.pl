@@ -40,7 +40,7 @@ sub state_of
 ##
 
 my %class_of;
-my $source = PostgreSQL::Test::Utils::slurp_file("$FindBin::RealBin/../../src/tcs_builtin_list.h");
+my $source = PostgreSQL::Test::Utils::slurp_file("$FindBin::RealBin/../../src/statement/builtin_list.h");
 
 while ($source =~ /(\w+)_functions\[\] = \{(.*?)\};/gs)
 {
@@ -61,7 +61,7 @@ my @callable = split /\n/, read_at($primary, q{
 
 cmp_ok(scalar(@callable), '>', 500, 'the functions of this major version');
 is(join(', ', grep { !$class_of{$_} } sort @callable),
-	'', 'all of them are in src/tcs_builtin_list.h: what does each one read, and can it run elsewhere?');
+	'', 'all of them are in src/statement/builtin_list.h: what does each one read, and can it run elsewhere?');
 
 
 ##

@@ -1,0 +1,876 @@
+/*-------------------------------------------------------------------------
+ *
+ * choice.c
+ *	  Which level a statement gets, and why.
+ *
+ * NOTES
+ *	  What the client said in this session (hint, SET LOCAL, SET) comes before
+ *	  rules by data, these before standing defaults (start-up options, ALTER
+ *	  ROLE and DATABASE, the configuration), these before the built-in default.
+ *	  Who said tcs.read_level is told by the source of the setting.  Where a
+ *	  statement also reads what no rule speaks of, rules and standing default
+ *	  both count, the stronger one.  A floor is under all of it.
+ *
+ *	  The same order holds for bound, wait and fallback, each by itself; those of
+ *	  a rule count only if the level is the rule's.
+ *
+ *	  Hint and rules of a statement are looked for when it is planned, and kept in
+ *	  its plan, where they survive the plan cache: as invalidation items of a
+ *	  cache that does not exist, which plancache.c copies and never matches (see
+ *	  statement/exempt.c).  Their hash values are the words of what is kept:
+ *
+ *		what there is, and the levels of the hint; or, if there is no hint and it
+ *		fits, the number of the set of rules in the place of the level
+ *		else that number
+ *		bound, wait, fallback, token of the hint, each if it has one
+ *
+ *	  A plan without them is one that tcs.read_level alone decides about, and
+ *	  costs nothing here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/prepare.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "tcop/tcopprot.h"
+#include "utils/plancache.h"
+
+#include "base/compat.h"
+#include "base/relax.h"
+#include "choice/choice.h"
+#include "gate/gate.h"
+
+/* Cache id of the words; see TCS_EXEMPT_CACHE_ID. */
+#define TCS_CHOICE_CACHE_ID		(-7464)
+
+/* Of the first word: TCS_HINT_* in the low bits, then these, then the levels. */
+#define TCS_MARK_HAS_SET		0x100
+#define TCS_MARK_WRITES			0x200
+#define TCS_MARK_IS_SET			0x400	/* the set in place of the level */
+#define TCS_MARK_LEVEL_SHIFT	16
+#define TCS_MARK_LEVEL_MASK		0xff
+#define TCS_MARK_WRITE_LEVEL_SHIFT	24
+
+TcsChoice	tcs_choice;
+
+/* ---- how they combine ---- */
+
+/* What the settings alone say. */
+static void
+start_from_settings(TcsChoice *choice)
+{
+	choice->level = (TcsLevel) tcs_read_level;
+	choice->by = TCS_BY_SETTING;
+	choice->level_source = tcs_guc_level_source();
+	choice->rule = 0;
+	choice->plain = true;
+	choice->serial = 0;
+	choice->max_staleness = tcs_max_staleness;
+	choice->max_lag = tcs_max_lag;
+	choice->max_wait = tcs_max_wait;
+	choice->has_floor = false;
+	choice->floor_staleness = -1;
+	choice->hinted = false;
+	choice->has_hard = false;
+	choice->write_level = TCS_WRITE_DEFAULT;
+	choice->fallback = tcs_guc_fallback();
+	choice->token = NULL;
+}
+
+/* Was a setting given to this role by ALTER ROLE? */
+static bool
+is_of_role(GucSource source)
+{
+	return source == PGC_S_USER || source == PGC_S_DATABASE_USER;
+}
+
+/* The bound of a rule, where the level is the rule's. */
+static void
+apply_bound(const TcsRuleVerdict *rules, bool smaller_only, TcsChoice *choice)
+{
+	GucSource	source = tcs_guc_max_staleness_source();
+
+	if (rules->max_staleness < 0 || tcs_source_is_said(source))
+		return;
+	if (smaller_only || (rules->by_membership && is_of_role(source)))
+		choice->max_staleness = Min(choice->max_staleness, rules->max_staleness);
+	else
+		choice->max_staleness = rules->max_staleness;
+}
+
+/*
+ * The rules' level, if the client has not said another.
+ *
+ * Whoever may grant a role makes its members.  So a rule for a role that this one is
+ * only a member of can raise what this role has from ALTER ROLE, and cannot lower it:
+ * neither level nor bound nor fallback.
+ */
+static void
+apply_rules(const TcsRuleVerdict *rules, TcsChoice *choice)
+{
+	bool		raise_only = rules->by_membership && is_of_role(choice->level_source);
+	TcsLevel	level = rules->level;
+
+	if (!rules->has_level || tcs_source_is_said(choice->level_source))
+		return;
+	if (rules->unruled || raise_only)
+		level = tcs_level_join(choice->level, rules->level);
+	if (level == choice->level && (raise_only || (rules->unruled && level != rules->level)))
+	{
+		if (level == rules->level)
+			apply_bound(rules, true, choice);
+		return;
+	}
+	choice->level = level;
+	choice->by = TCS_BY_RULE;
+	choice->rule = rules->rule;
+	apply_bound(rules, rules->unruled && choice->level == (TcsLevel) tcs_read_level, choice);
+	if (rules->max_wait != TCS_RULE_NO_WAIT && !tcs_source_is_said(tcs_guc_max_wait_source()))
+		choice->max_wait = rules->max_wait;
+	if (rules->has_fallback && !tcs_source_is_said(tcs_guc_fallback_source()) && !raise_only &&
+		!(rules->by_membership && is_of_role(tcs_guc_fallback_source())))
+		choice->fallback = &rules->fallback;
+}
+
+static void
+apply_hint(const TcsHint *hint, TcsChoice *choice)
+{
+	if (hint->set & TCS_HINT_LEVEL)
+	{
+		choice->level = hint->level;
+		choice->by = TCS_BY_HINT;
+		choice->rule = 0;
+		choice->hinted = true;
+	}
+	if (hint->set & TCS_HINT_MAX_STALENESS)
+		choice->max_staleness = hint->max_staleness;
+	if (hint->set & TCS_HINT_MAX_WAIT)
+		choice->max_wait = hint->max_wait;
+	if (hint->set & TCS_HINT_FALLBACK)
+		choice->fallback = &hint->fallback;
+	if (hint->set & TCS_HINT_TOKEN)
+		choice->token = &hint->token;
+	if (hint->set & TCS_HINT_WRITE_LEVEL)
+		choice->write_level = hint->write_level;
+}
+
+/* Not less than the floor. */
+static void
+apply_floor(const TcsRuleVerdict *rules, TcsChoice *choice)
+{
+	TcsLevel	level;
+	bool		raised;
+
+	if (!rules->has_floor)
+		return;
+	choice->has_floor = true;
+	choice->floor = rules->floor;
+	choice->has_hard = rules->has_hard;
+	choice->hard = rules->hard;
+	choice->floor_staleness = rules->floor_staleness;
+	level = tcs_level_join(choice->level, rules->floor);
+	raised = level != choice->level;
+	if (raised ||
+		(level == TCS_LEVEL_BOUNDED && rules->floor_staleness >= 0 &&
+		 rules->floor_staleness < choice->max_staleness))
+	{
+		choice->level = level;
+		choice->by = TCS_BY_FLOOR;
+		choice->rule = rules->floor_rule;
+	}
+	/* who asked for less has no bound of his own */
+	if (raised && level == TCS_LEVEL_BOUNDED)
+		choice->max_staleness = rules->floor_staleness;
+	/* also where a fallback comes to "bounded" */
+	else if (rules->floor_staleness >= 0)
+		choice->max_staleness = Min(choice->max_staleness, rules->floor_staleness);
+}
+
+/*
+ * What was chosen is not there without a wait: lower it if the emergency valve is
+ * open.  "rank" is the strength of what it asks for, which without a token can be
+ * more than the level's.  Returns whether it has.
+ */
+bool
+tcs_choice_relax(TcsChoice *choice, int rank)
+{
+	TcsLevel	level;
+	TcsLevel	hard;
+
+	if (likely(!tcs_relax_in_force(&level)))
+		return false;
+	if (choice->has_hard)
+		hard = tcs_level_join(level, choice->hard);
+	else
+		hard = level;
+	if (rank <= tcs_level_rank(hard))
+		return false;
+	if (hard != level && hard == TCS_LEVEL_BOUNDED && choice->floor_staleness >= 0)
+		choice->max_staleness = choice->floor_staleness;
+	level = hard;
+	if (choice->by != TCS_BY_RELAX)
+	{
+		choice->asked = choice->level;
+		choice->asked_by = choice->by;
+		choice->asked_rule = choice->rule;
+	}
+	choice->level = level;
+	choice->by = TCS_BY_RELAX;
+	choice->rule = 0;
+	choice->plain = false;
+	choice->serial = 0;
+	return true;
+}
+
+/* Under its limit. */
+static void
+limit_wait(TcsChoice *choice)
+{
+	if (tcs_max_wait_limit >= 0)
+		choice->max_wait = choice->max_wait < 0 ? tcs_max_wait_limit :
+			Min(choice->max_wait, tcs_max_wait_limit);
+}
+
+/*
+ * The one function that decides; hint and rules may be NULL, and have to stay as
+ * long as the choice does.
+ */
+void
+tcs_choice_make(const TcsHint *hint, const TcsRuleVerdict *rules, TcsChoice *choice)
+{
+	start_from_settings(choice);
+	if (hint != NULL || rules != NULL)
+		choice->plain = false;
+	if (rules != NULL)
+		apply_rules(rules, choice);
+	if (hint != NULL)
+		apply_hint(hint, choice);
+	if (rules != NULL)
+		apply_floor(rules, choice);
+	limit_wait(choice);
+}
+
+/* With the number of a set of rules, or 0. */
+static void
+choose(const TcsHint *hint, int set, TcsChoice *choice)
+{
+	static TcsHint kept_hint;
+	static struct
+	{
+		const TcsRuleVerdict *rules;
+		uint64		made_for;
+		uint64		generation;
+		uint64		serial;
+		TcsChoice	choice;
+	}			last;			/* the one before, by settings and rules alone */
+	const TcsRuleVerdict *rules = NULL;
+	bool		wrote_to_group = false;
+
+	if (hint != NULL && hint != &kept_hint)
+	{
+		kept_hint = *hint;
+		hint = &kept_hint;
+	}
+	if (set != 0)
+		rules = tcs_rules_verdict(set, &wrote_to_group);
+	if (hint == NULL && rules != NULL)
+	{
+		if (last.rules != rules || last.made_for != rules->made_for ||
+			last.generation != tcs_choice_generation)
+		{
+			tcs_choice_make(NULL, rules, &last.choice);
+			last.choice.serial = ++last.serial;
+			last.rules = rules;
+			last.made_for = rules->made_for;
+			last.generation = tcs_choice_generation;
+		}
+		*choice = last.choice;
+	}
+	else
+		tcs_choice_make(hint, rules, choice);
+
+	/* who wrote to one of a group reads the others at least at "session" */
+	if (wrote_to_group && tcs_level_rank(choice->level) < tcs_level_rank(TCS_LEVEL_SESSION))
+	{
+		choice->level = TCS_LEVEL_SESSION;
+		choice->by = TCS_BY_FLOOR;
+		choice->rule = 0;
+		choice->serial = 0;
+	}
+}
+
+/* The set of what goes by the session alone, or 0. */
+static int
+session_set(void)
+{
+	TcsRuleItems none = {.unruled = true};
+
+	return tcs_rules_by_session_exist() ? tcs_rules_intern(&none) : 0;
+}
+
+/* For what has no statement to look at: BEGIN, SET. */
+void
+tcs_choice_by_settings(void)
+{
+	choose(NULL, session_set(), &tcs_choice);
+}
+
+
+/* ---- the mark of a plan ---- */
+
+static void
+add_word(PlannedStmt *plan, uint32 word)
+{
+	PlanInvalItem *item = makeNode(PlanInvalItem);
+
+	item->cacheId = TCS_CHOICE_CACHE_ID;
+	item->hashValue = word;
+	plan->invalItems = lappend(plan->invalItems, item);
+}
+
+static void
+add_words(PlannedStmt *plan, const void *data, Size size)
+{
+	const uint32 *words = data;
+
+	for (Size i = 0; i < size / sizeof(uint32); i++)
+		add_word(plan, words[i]);
+}
+
+StaticAssertDecl(sizeof(TcsFallback) % sizeof(uint32) == 0 &&
+				 sizeof(TcsToken) % sizeof(uint32) == 0,
+				 "they are kept word by word");
+
+/* Keep a hint and the number of a set of rules in a plan. */
+static void
+add_mark(PlannedStmt *plan, const TcsHint *hint, int set, bool writes)
+{
+	uint32		first = 0;
+
+	if (hint != NULL)
+		first = hint->set | ((uint32) hint->level << TCS_MARK_LEVEL_SHIFT) |
+			((uint32) hint->write_level << TCS_MARK_WRITE_LEVEL_SHIFT);
+	if (writes)
+		first |= TCS_MARK_WRITES;
+	if (hint == NULL && set < 1 << (32 - TCS_MARK_LEVEL_SHIFT))
+	{
+		add_word(plan, first | TCS_MARK_IS_SET | ((uint32) set << TCS_MARK_LEVEL_SHIFT));
+		return;
+	}
+	if (set != 0)
+		first |= TCS_MARK_HAS_SET;
+	add_word(plan, first);
+	if (set != 0)
+		add_word(plan, (uint32) set);
+	if (hint == NULL)
+		return;
+	if (hint->set & TCS_HINT_MAX_STALENESS)
+		add_word(plan, (uint32) hint->max_staleness);
+	if (hint->set & TCS_HINT_MAX_WAIT)
+		add_word(plan, (uint32) hint->max_wait);
+	if (hint->set & TCS_HINT_FALLBACK)
+		add_words(plan, &hint->fallback, sizeof(TcsFallback));
+	if (hint->set & TCS_HINT_TOKEN)
+		add_words(plan, &hint->token, sizeof(TcsToken));
+}
+
+/* Where the words of a plan are read. */
+typedef struct Words
+{
+	const List *items;
+	int			next;
+} Words;
+
+static bool
+next_word(Words *words, uint32 *word)
+{
+	while (words->next < list_length(words->items))
+	{
+		const PlanInvalItem *item = list_nth(words->items, words->next++);
+
+		if (item->cacheId == TCS_CHOICE_CACHE_ID)
+		{
+			*word = item->hashValue;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void
+next_words(Words *words, void *data, Size size)
+{
+	for (Size i = 0; i < size / sizeof(uint32); i++)
+		(void) next_word(words, (uint32 *) data + i);
+}
+
+bool
+tcs_choice_is_marked(const PlannedStmt *plan)
+{
+	Words		words = {plan->invalItems, 0};
+	uint32		first;
+
+	return next_word(&words, &first);
+}
+
+/* Read the mark of a plan.  False if it has none. */
+static bool
+read_mark(const PlannedStmt *plan, uint32 *first, int *set, TcsHint *hint)
+{
+	Words		words = {plan->invalItems, 0};
+	uint32		word;
+
+	*set = 0;
+	hint->set = 0;
+	if (!next_word(&words, first))
+		return false;
+	if (likely(*first & TCS_MARK_IS_SET))
+	{
+		*set = (int) (*first >> TCS_MARK_LEVEL_SHIFT);
+		return true;
+	}
+	if ((*first & TCS_MARK_HAS_SET) && next_word(&words, &word))
+		*set = (int) word;
+	hint->set = *first & 0xff;
+	if (hint->set == 0)
+		return true;
+	hint->level = (TcsLevel) ((*first >> TCS_MARK_LEVEL_SHIFT) & TCS_MARK_LEVEL_MASK);
+	hint->write_level = (TcsWriteLevel) (*first >> TCS_MARK_WRITE_LEVEL_SHIFT);
+	if ((hint->set & TCS_HINT_MAX_STALENESS) && next_word(&words, &word))
+		hint->max_staleness = (int) word;
+	if ((hint->set & TCS_HINT_MAX_WAIT) && next_word(&words, &word))
+		hint->max_wait = (int) word;
+	if (hint->set & TCS_HINT_FALLBACK)
+		next_words(&words, &hint->fallback, sizeof(TcsFallback));
+	if (hint->set & TCS_HINT_TOKEN)
+		next_words(&words, &hint->token, sizeof(TcsToken));
+	if (tcs_hints == TCS_HINTS_OFF)
+		hint->set = 0;
+	return true;
+}
+
+/* Choose for a statement that is planned. */
+void
+tcs_choice_of_plan(const PlannedStmt *plan)
+{
+	uint32		first;
+	int			set;
+	TcsHint		hint;
+
+	hint.set = 0;
+	if (plan->invalItems == NIL || !read_mark(plan, &first, &set, &hint))
+		set = session_set();
+	choose(hint.set != 0 ? &hint : NULL, set, &tcs_choice);
+}
+
+/* Keep the choice of a statement for those that run within it. */
+void
+tcs_choice_keep(TcsKeptChoice *kept)
+{
+	if (tcs_choice.serial != 0 && kept->choice.serial == tcs_choice.serial)
+		return;
+	kept->choice = tcs_choice;
+	kept->fallback = *tcs_choice.fallback;
+	kept->choice.fallback = &kept->fallback;
+	if (tcs_choice.token != NULL)
+	{
+		kept->token = *tcs_choice.token;
+		kept->choice.token = &kept->token;
+	}
+}
+
+/*
+ * The choice is for something within a statement: that is read at what the outer
+ * one asked for, or more.  A hint there comes before rules here, as SET does, but
+ * not before their floors, which are those of both.  Where the outer one was
+ * lowered by the emergency valve, nothing within asks for more, but for hard floors,
+ * whether the valve is still open or not.  Below one that standing defaults do not
+ * bind there is only its own query, and what built-in functions read of catalogs.
+ */
+void
+tcs_choice_join(const TcsKeptChoice *outer)
+{
+	TcsChoice	inner = tcs_choice;
+	TcsLevel	level = inner.level;
+
+	tcs_choice = outer->choice;
+	tcs_choice.plain = false;
+	tcs_choice.serial = 0;
+	if (tcs_choice.by == TCS_BY_EXEMPT)
+		return;
+	tcs_choice.max_staleness = Min(tcs_choice.max_staleness, inner.max_staleness);
+	if (inner.has_floor)
+	{
+		tcs_choice.floor = tcs_choice.has_floor ?
+			tcs_level_join(tcs_choice.floor, inner.floor) : inner.floor;
+		tcs_choice.has_floor = true;
+	}
+	if (inner.has_hard)
+	{
+		tcs_choice.hard = tcs_choice.has_hard ?
+			tcs_level_join(tcs_choice.hard, inner.hard) : inner.hard;
+		tcs_choice.has_hard = true;
+	}
+	if (tcs_choice.by == TCS_BY_RELAX)
+		level = inner.has_hard ? inner.hard : TCS_LEVEL_EVENTUAL;
+	else if (tcs_choice.hinted && inner.by == TCS_BY_RULE)
+		level = inner.has_floor ? inner.floor : TCS_LEVEL_EVENTUAL;
+	else if (tcs_choice.hinted && inner.by == TCS_BY_SETTING)
+		level = TCS_LEVEL_EVENTUAL;
+	level = tcs_level_join(tcs_choice.level, level);
+	if (level != tcs_choice.level)
+	{
+		tcs_choice.level = level;
+		tcs_choice.by = tcs_choice.by == TCS_BY_RELAX ? TCS_BY_FLOOR : inner.by;
+		tcs_choice.rule = inner.rule;
+	}
+}
+
+/* A statement is about to write; rules may ask for more of its commit. */
+void
+tcs_choice_note_write(const PlannedStmt *plan)
+{
+	uint32		first;
+	int			set;
+	TcsHint		hint;
+
+	if (plan->invalItems != NIL && read_mark(plan, &first, &set, &hint) &&
+		(first & TCS_MARK_WRITES))
+		tcs_rules_note_write(set);
+}
+
+
+/* ---- looking for them ---- */
+
+/*
+ * Find the hint of a statement.  Where there was none, or a malformed one, it is
+ * not looked for again while the same message is worked on, so that the warning
+ * comes once.
+ */
+static bool
+find_hint(const char *source, int location, int len, TcsHint *hint)
+{
+	static TimestampTz last_message = 0;
+	static int	last_location = 0;
+	static const char *last_source = NULL;
+
+	hint->set = 0;
+	if (tcs_hints == TCS_HINTS_OFF || !tcs_hint_is_possible(source, location, len))
+		return false;
+	if (last_message == GetCurrentStatementStartTimestamp() &&
+		last_location == location && last_source == source &&
+		source == debug_query_string)
+		return false;
+	if (tcs_hint_find(source, location, len, hint))
+		return true;
+	last_message = GetCurrentStatementStartTimestamp();
+	last_location = location;
+	last_source = source;
+	return false;
+}
+
+/*
+ * A plan has been made: keep in it what its statement asks for.  "source" is NULL
+ * where there can be no hint: below another statement, which has read its own.
+ * "functions" are those with rules, from before planning, which can make them
+ * vanish.
+ */
+void
+tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source, List *functions)
+{
+	TcsHint		hint;
+	bool		has_hint = find_hint(source, query->stmt_location, query->stmt_len, &hint);
+	TcsRuleItems items = {0};
+	int			set = 0;
+
+	if (tcs_rules_exist())
+	{
+		tcs_rules_collect_plan(plan, &items);
+		items.functions = list_concat_unique_oid(items.functions, functions);
+		tcs_rules_collect_writes(plan, &items);
+		set = tcs_rules_intern(&items);
+	}
+	if (has_hint || set != 0)
+		add_mark(plan, has_hint ? &hint : NULL, set, items.writes != NIL);
+}
+
+/* The functions with rules of a statement that is about to be planned. */
+List *
+tcs_choice_functions(Query *query)
+{
+	TcsRuleItems items = {0};
+
+	if (tcs_rules_exist())
+		tcs_rules_collect_functions((Node *) query, &items);
+	return items.functions;
+}
+
+/* Choose for an analysed statement that is not planned yet. */
+void
+tcs_choice_of_query(Query *query, const char *source)
+{
+	TcsHint		hint;
+	bool		has_hint = find_hint(source, query->stmt_location, query->stmt_len, &hint);
+	TcsRuleItems items = {0};
+	int			set = 0;
+
+	if (tcs_rules_exist())
+	{
+		tcs_rules_collect_query(query, &items);
+		set = tcs_rules_intern(&items);
+	}
+	choose(has_hint ? &hint : NULL, set, &tcs_choice);
+}
+
+/*
+ * The same where that is a matter of a few instructions: no hint, one table, no
+ * function that has a rule.  Returns whether it was.
+ */
+bool
+tcs_choice_of_simple_query(const Query *query, const char *source)
+{
+	TcsRuleItems items = {0};
+
+	if (tcs_hint_is_possible(source, query->stmt_location, query->stmt_len) || !tcs_rules_exist() ||
+		!tcs_rules_collect_simple(query, &items))
+		return false;
+	choose(NULL, tcs_rules_intern(&items), &tcs_choice);
+	return true;
+}
+
+/* Choose for a function that is called without a statement, or by CALL. */
+void
+tcs_choice_of_function(Oid function)
+{
+	TcsRuleItems items = {0};
+	int			set = 0;
+
+	if (tcs_rules_exist())
+	{
+		tcs_rules_collect_function(function, &items);
+		set = tcs_rules_intern(&items);
+	}
+	choose(NULL, set, &tcs_choice);
+}
+
+/* The statement within a utility statement, or NULL. */
+static Node *
+inner_statement(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_DeclareCursorStmt:
+			return ((DeclareCursorStmt *) statement)->query;
+		case T_ExplainStmt:
+			return ((ExplainStmt *) statement)->query;
+		case T_CreateTableAsStmt:
+			return ((CreateTableAsStmt *) statement)->query;
+		default:
+			return NULL;
+	}
+}
+
+/* Is what a prepared statement was analysed to all that is to be known of it? */
+static bool
+prepared_is_known(const CachedPlanSource *source)
+{
+	ListCell   *lc;
+
+	if (!source->is_valid)
+		return false;
+	foreach(lc, source->query_list)
+	{
+		if (tcs_rules_may_be_inlined(lfirst_node(Query, lc)))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * What the statement of EXECUTE has: the hint of its PREPARE, its relations and
+ * functions.  If it has to be analysed or planned for that, it has locks then, and
+ * true is returned.
+ */
+static bool
+look_into_prepared(const ExecuteStmt *execute, bool *has_hint, TcsHint *hint,
+				   TcsRuleItems *items)
+{
+	PreparedStatement *prepared = FetchPreparedStatement(execute->name, false);
+	CachedPlanSource *source;
+	bool		locks;
+	ListCell   *lc;
+
+	if (prepared == NULL)
+		return false;
+	source = prepared->plansource;
+	if (!*has_hint && source->raw_parse_tree != NULL)
+		*has_hint = find_hint(source->query_string, source->raw_parse_tree->stmt_location,
+							  source->raw_parse_tree->stmt_len, hint);
+	if (!tcs_rules_exist())
+		return false;
+
+	/* this is for its side effect: it is what EXECUTE would begin with */
+	locks = !prepared_is_known(source);
+	if (locks)
+		(void) CachedPlanGetTargetList(source, NULL);
+	foreach(lc, source->query_list)
+	{
+		Query	   *query = lfirst_node(Query, lc);
+
+		if (query->commandType != CMD_UTILITY)
+			tcs_rules_collect_query(query, items);
+	}
+	return locks;
+}
+
+/* The same of any utility statement. */
+static bool
+look_into_utility(Node *statement, bool *has_hint, TcsHint *hint, TcsRuleItems *items)
+{
+	Node	   *inner = inner_statement(statement);
+
+	if (IsA(statement, ExecuteStmt))
+		return look_into_prepared((ExecuteStmt *) statement, has_hint, hint, items);
+	if (inner != NULL && IsA(inner, Query) && ((Query *) inner)->utilityStmt != NULL)
+		return look_into_utility(((Query *) inner)->utilityStmt, has_hint, hint, items);
+	if (!tcs_rules_exist())
+		return false;
+	if (inner != NULL && IsA(inner, Query))
+	{
+		ListCell   *lc;
+
+		/* what policies of row-level security read comes in by rewriting */
+		foreach(lc, pg_rewrite_query(copyObject((Query *) inner)))
+			tcs_rules_collect_query(lfirst_node(Query, lc), items);
+	}
+	else if (IsA(statement, CopyStmt))
+		tcs_rules_collect_copy((CopyStmt *) statement, items);
+	else if (IsA(statement, CallStmt) && ((CallStmt *) statement)->funcexpr != NULL)
+		tcs_rules_collect_functions((Node *) ((CallStmt *) statement)->funcexpr, items);
+	return false;
+}
+
+/*
+ * Choose for a utility statement that reads.  Returns whether locks were taken on
+ * what it reads.
+ */
+bool
+tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source)
+{
+	TcsHint		hint;
+	bool		has_hint = find_hint(source, pstmt->stmt_location, pstmt->stmt_len, &hint);
+	TcsRuleItems items = {0};
+	int			set = 0;
+	bool		locks = look_into_utility(pstmt->utilityStmt, &has_hint, &hint, &items);
+
+	if (tcs_rules_exist())
+		set = tcs_rules_intern(&items);
+	choose(has_hint ? &hint : NULL, set, &tcs_choice);
+	return locks;
+}
+
+/*
+ * A statement that reads nothing that could be stale: what is wrong with its hint
+ * is told all the same.
+ */
+void
+tcs_choice_check_hint(const Query *query, const char *source)
+{
+	TcsHint		hint;
+
+	(void) find_hint(source, query->stmt_location, query->stmt_len, &hint);
+}
+
+/*
+ * The same of a utility statement that does not come to the gate.  A hint before
+ * it does nothing, which is no loss but for those that begin what is read later,
+ * and for what a hint has besides the level.
+ */
+void
+tcs_choice_check_utility_hint(const PlannedStmt *pstmt, const char *source)
+{
+	const Node *statement = pstmt->utilityStmt;
+	bool		begins = IsA(statement, FetchStmt);
+	TcsHint		hint;
+
+	if (tcs_hints == TCS_HINTS_OFF)
+		return;
+	if (IsA(statement, TransactionStmt))
+	{
+		TransactionStmtKind kind = ((const TransactionStmt *) statement)->kind;
+
+		/* a way out must stay open */
+		if (kind == TRANS_STMT_ROLLBACK || kind == TRANS_STMT_ROLLBACK_TO)
+			return;
+		begins = kind == TRANS_STMT_BEGIN || kind == TRANS_STMT_START;
+	}
+	if ((IsA(statement, TransactionStmt) || IsA(statement, VariableSetStmt) ||
+		 IsA(statement, VariableShowStmt)) &&
+		!tcs_hint_may_lead(source, pstmt->stmt_location) &&
+		!tcs_hint_is_astray(source, pstmt->stmt_location, pstmt->stmt_len))
+		return;
+	if (!find_hint(source, pstmt->stmt_location, pstmt->stmt_len, &hint) ||
+		IsA(statement, PrepareStmt) || IsA(statement, ExplainStmt))
+		return;
+	if (begins)
+		tcs_hint_refuse(source, pstmt->stmt_location, pstmt->stmt_len,
+						"A hint is for one statement, and this one takes no snapshot of its own.",
+						IsA(statement, FetchStmt) ?
+						"Write the hint before DECLARE or its query." :
+						"Use SET tcs.read_level before the transaction, or SET LOCAL in it.");
+	else if ((hint.set & TCS_HINT_WRITE_LEVEL) && !IsA(statement, CopyStmt) &&
+			 !IsA(statement, TruncateStmt) && !IsA(statement, RefreshMatViewStmt))
+		tcs_hint_refuse(source, pstmt->stmt_location, pstmt->stmt_len,
+						"A statement of this kind does not take \"write_level\" from a hint.",
+						"Use SET tcs.write_level, or SET LOCAL in a transaction.");
+}
+
+/*
+ * Add what COPY FROM, TRUNCATE or REFRESH writes, of which there is no plan.
+ * Returns whether it is one of them.
+ */
+bool
+tcs_choice_collect_utility_writes(Node *statement, TcsRuleItems *items)
+{
+	List	   *relations = NIL;
+	ListCell   *lc;
+
+	if (IsA(statement, CopyStmt) && ((CopyStmt *) statement)->is_from &&
+		((CopyStmt *) statement)->relation != NULL)
+		relations = list_make1(((CopyStmt *) statement)->relation);
+	else if (IsA(statement, TruncateStmt))
+		relations = ((TruncateStmt *) statement)->relations;
+	else if (IsA(statement, RefreshMatViewStmt))
+		relations = list_make1(((RefreshMatViewStmt *) statement)->relation);
+	foreach(lc, tcs_rules_exist() ? relations : NIL)
+	{
+		Oid			relid = RangeVarGetRelid(lfirst_node(RangeVar, lc), NoLock, true);
+
+		if (OidIsValid(relid))
+			tcs_rules_collect_write(relid, items);
+	}
+	return relations != NIL;
+}
+
+/* Such a statement is about to run; "source" is NULL below another one. */
+void
+tcs_choice_note_utility_write(const PlannedStmt *pstmt, const char *source)
+{
+	TcsHint		hint;
+	TcsRuleItems items = {0};
+
+	if (!tcs_choice_collect_utility_writes(pstmt->utilityStmt, &items))
+		return;
+	if (find_hint(source, pstmt->stmt_location, pstmt->stmt_len, &hint) &&
+		(hint.set & TCS_HINT_WRITE_LEVEL))
+		tcs_write_by_hint(hint.write_level, tcs_gate_statement_is_sole());
+	if (items.writes != NIL)
+		tcs_rules_note_write(tcs_rules_intern(&items));
+}

@@ -1,0 +1,192 @@
+/*-------------------------------------------------------------------------
+ *
+ * gate.h
+ *	  The gate that each read passes before its snapshot is used.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_GATE_H
+#define TCS_GATE_H
+
+#include "access/xact.h"
+#include "executor/execdesc.h"
+#include "nodes/params.h"
+
+#include "base/settings.h"
+#include "base/stats.h"
+#include "choice/choice.h"
+#include "gate/requirement.h"
+#include "standby/freshness.h"
+
+/* Where a statement comes to the gate. */
+typedef enum TcsSiteKind
+{
+	TCS_SITE_QUERY,				/* ExecutorStart of a top-level statement */
+	TCS_SITE_UTILITY,			/* a utility statement that reads */
+	TCS_SITE_CALL,				/* a function called without a statement */
+	TCS_SITE_PLANNER,			/* planning, which may evaluate functions */
+	TCS_SITE_BARE,				/* no snapshot in use: BEGIN, SET, wait_for() */
+	TCS_SITE_NESTED				/* below another statement */
+} TcsSiteKind;
+
+/* The redirect of a utility statement's query (redirect/redirect.c). */
+typedef struct TcsArmed TcsArmed;
+
+typedef struct TcsSite
+{
+	TcsSiteKind kind;
+	QueryDesc  *query_desc;		/* QUERY and NESTED */
+	int			eflags;			/* QUERY */
+	Node	   *utility;		/* UTILITY; its plan, text and parameters: */
+	const PlannedStmt *plan;
+	const char *source;
+	ParamListInfo params;
+	Oid			function;		/* CALL */
+	bool		explain_only;	/* UTILITY: EXPLAIN that does not run it */
+	bool		reads_nothing;	/* UTILITY: it was found to read nothing that
+								 * could be stale */
+	bool		reanalyzable;	/* PLANNER: its query can be analysed anew, which
+								 * is done if its locks were given back */
+	bool		token_only;		/* BARE: check nothing but the token */
+	bool		fix_snapshot;	/* its new snapshot is to be the transaction's */
+	bool		holding;		/* the session may hold what replay needs;
+								 * UTILITY: locks of its own analysis */
+	bool		had_hold_snapshot;	/* the portal kept it */
+	bool		locks_released; /* for a wait, or for its run elsewhere */
+	bool		redirected;		/* QUERY: its plan is replaced */
+	TcsArmed   *armed;			/* UTILITY: the plan of its query will be */
+	bool		rules_changed;	/* NESTED: since its statement came */
+	bool		resumed;		/* NESTED: in a cursor that goes on */
+} TcsSite;
+
+/* What became of the last statement that came to the gate. */
+typedef enum TcsOutcome
+{
+	TCS_OUTCOME_NONE,
+	TCS_OUTCOME_AT_ONCE,
+	TCS_OUTCOME_WAITED,
+	TCS_OUTCOME_REDIRECTED,
+	TCS_OUTCOME_DOWNGRADED,
+	TCS_OUTCOME_ERROR
+} TcsOutcome;
+
+typedef struct TcsLastRead
+{
+	TcsOutcome	outcome;
+	TcsLevel	level;
+	TcsLevel	served_at;
+	TcsChoiceBy by;				/* who chose the level; for SETTING: */
+	GucSource	level_source;
+	int			rule;			/* for RULE and FLOOR */
+	TcsReason	reason;
+	bool		on_primary;
+	TcsPosition needed;			/* lsn 0: none */
+	TcsProof	proof;
+	int64		waited_us;
+	int64		at;				/* when; 0: the clock was not looked at */
+	char		note[128];		/* for a person: why it was not waited for */
+	char		redirect_failure[160];	/* and why it was not redirected */
+} TcsLastRead;
+
+/*
+ * State that decides whether a read is satisfied without a further look; local
+ * to the process.
+ */
+typedef struct TcsGate
+{
+	uint64		settled;		/* settings generation that proof satisfies */
+	uint64		token_settled;	/* the same of its token alone */
+	int64		max_age;		/* us; while proof is no older; 0: for good */
+	TcsProof	proof;			/* of every snapshot taken after it was noted */
+	TcsPosition acknowledged;	/* on a primary: commits that this session
+								 * knows of, which all snapshots to come
+								 * include */
+
+	/*
+	 * The statement at hand: if it took the fast path, its level, and what is
+	 * needed to tell what it was served on; else -1, and what follows.
+	 */
+	int			at_once_level;
+	int64		at_once_at;		/* for a bound */
+	bool		at_once_proof_kept; /* in last.proof, as proof was renewed */
+	int64		arrival;
+
+	/*
+	 * The planning of a statement of the client, if that had to come here; else
+	 * planned_in is 0, or the start of an earlier message of the client.
+	 */
+	TimestampTz planned_in;
+	int64		planning_arrival;
+	bool		plan_is_void;	/* and the plan has to be made anew */
+	TcsLastRead last;
+} TcsGate;
+
+extern TCS_LOCAL TcsGate tcs_gate;
+
+extern void tcs_gate_pass_slowly(TcsSite *site);
+extern bool tcs_gate_statement_is_sole(void);
+extern void tcs_gate_carry_over(uint64 generation);
+extern void tcs_gate_unsettle(void);
+extern void tcs_gate_void_plan(void);
+extern void tcs_gate_note_own_commit(TcsPosition at);
+extern void tcs_gate_snapshot_imported(void);
+extern void tcs_gate_note_proof(void);
+extern void tcs_gate_prove_transaction(void);
+extern void tcs_gate_fix_isolation(void);
+extern bool tcs_gate_isolation_is_by_level(void);
+extern void tcs_gate_note_snapshot_use(void);
+extern bool tcs_gate_settings_are_met(void);
+extern bool tcs_gate_is_satisfied(void);
+extern bool tcs_gate_pass_choice_at_once(void);
+extern void tcs_gate_get_last(TcsLastRead *last);
+extern void tcs_gate_pass_in_worker(QueryDesc *query_desc);
+extern bool tcs_gate_token_is_missing(TcsLevel level);
+extern bool tcs_gate_token_is_reached(TcsLevel level);
+extern void tcs_gate_await_redirected(const TcsRedirected *wanted);
+extern const TcsRedirected *tcs_gate_check_redirected(void);
+extern void tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms);
+extern void tcs_gate_build_context(TcsContext *context, const TcsToken *token);
+
+/* Count a read that passes at once. */
+static inline void
+tcs_gate_count_at_once(void)
+{
+	tcs_stats_count_read((TcsLevel) tcs_read_level);
+	tcs_gate.at_once_level = tcs_read_level;
+}
+
+/*
+ * The fast path: is the requirement in force satisfied by what was proved
+ * before this statement's snapshot was taken?  Counts the read if so.
+ *
+ * A token stays satisfied: positions only grow, and the proof was noted before
+ * the snapshots of all later statements.  A bound is satisfied as long as the
+ * proof is young enough; when it gets old, it is renewed for the statements to
+ * come, whose snapshots will be newer.  In REPEATABLE READ age counts from the
+ * start of the transaction, which the slow way knows.
+ */
+static inline bool
+tcs_gate_pass_at_once(void)
+{
+	if (unlikely(tcs_gate.settled != tcs_settings_generation))
+		return false;
+	if (tcs_gate.max_age != 0)
+	{
+		int64		now = tcs_now();
+		int64		age = now - tcs_gate.proof.fresh_at;
+
+		if (IsolationUsesXactSnapshot() || age > tcs_gate.max_age)
+			return false;
+		tcs_gate.at_once_at = now;
+		tcs_gate.at_once_proof_kept = age > tcs_gate.max_age / 8;
+		if (tcs_gate.at_once_proof_kept)
+		{
+			tcs_gate.last.proof = tcs_gate.proof;
+			tcs_fresh_read_mirror(&tcs_gate.proof);
+		}
+	}
+	tcs_gate_count_at_once();
+	return true;
+}
+
+#endif							/* TCS_GATE_H */

@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * snapshot_swap.h
+ *	  Giving back a statement's snapshot and locks, and taking new ones.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_SWAP_H
+#define TCS_SWAP_H
+
+#include "gate/gate.h"
+
+/* The last planning of a statement of the client. */
+typedef struct TcsPlanned
+{
+	TimestampTz in_message;		/* start of the client's message; 0: none */
+	uint64		began_at;		/* SharedInvalidMessageCounter before it */
+} TcsPlanned;
+
+extern TCS_LOCAL TcsPlanned tcs_swap_planned;
+
+extern bool tcs_swap_is_possible(const TcsSite *site);
+extern void tcs_swap_drop_snapshot(TcsSite *site);
+extern void tcs_swap_take_snapshot(TcsSite *site);
+extern PlannedStmt *tcs_swap_reanalyze_utility(const PlannedStmt *old,
+											   const char *source,
+											   ParamListInfo params,
+											   QueryEnvironment *query_env);
+extern bool tcs_swap_can_reanalyze_query(const Query *query, const char *source);
+extern Query *tcs_swap_reanalyze_query(Query *old, const char *source);
+extern void tcs_swap_leave_conflicts(void);
+extern LocalTransactionId tcs_swap_transaction(void);
+extern void tcs_swap_release_locks(const TcsSite *site);
+extern void tcs_swap_retake_locks(const TcsSite *site);
+extern bool tcs_swap_try_locks(const TcsSite *site);
+extern void tcs_swap_stop_watching(void);
+extern void tcs_swap_distrust_plan(void);
+
+#endif							/* TCS_SWAP_H */

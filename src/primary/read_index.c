@@ -1,0 +1,680 @@
+/*-------------------------------------------------------------------------
+ *
+ * read_index.c
+ *	  The read index: made on the primary, told to standbys.
+ *
+ * NOTES
+ *	  The read index is a position that covers every commit acknowledged so
+ *	  far, asynchronous ones included, and that standbys will reach without
+ *	  any further write.  There are two:
+ *
+ *	  What a standby is told covers what is *acknowledged*: the largest end of
+ *	  a commit that its backend has come back from, flushed if it was
+ *	  asynchronous.  Each process notes that end in its commit callback, which
+ *	  comes before its client is answered.  WAL of others that are still under
+ *	  way is not in it, so nobody waits for it to be flushed, sent and replayed.
+ *
+ *	  What a session's own token needs covers what is *visible*, which includes
+ *	  commits on their way between ProcArrayEndTransaction() and the callback:
+ *	  the end of inserted WAL, folded back when it points behind a page header
+ *	  that nobody has sent yet, and flushed.
+ *
+ *	  The raw insert position may stay out of reach, and the raw flush position
+ *	  misses asynchronous commits or ends within a record.
+ *
+ *	  An answer is one line of text, since it travels either as the value of a
+ *	  setting over a replication connection (which knows no other statement
+ *	  that could carry it) or as a column:
+ *
+ *		version flags sysid lsn library tli:begin[,tli:begin ...] end
+ *			[ quorum:config:flushed:round]
+ *
+ *	  "end" is the end of the primary's WAL on disk.  The read index may go back:
+ *	  it is the end of some commit, and who has noted that, or the quorum's
+ *	  position, is forgotten by a restart.  A standby also replays WAL beyond it.
+ *	  The end of WAL on disk can do neither.  A primary streams only what it has
+ *	  flushed, so nobody has received more of its timeline than that.  It outlives a
+ *	  crash: the flushed part ends behind a record or at the end of a page, and
+ *	  recovery goes on there, also if a record was cut at that page.  So this tells
+ *	  a standby of an answer that is an old one, and of a server that is a copy of
+ *	  an earlier state.  The exception is a primary that has lost WAL which it had
+ *	  flushed (fsync = off); its standbys are then ahead of it, and wrong.
+ *
+ *	  The last part is for those who ask for it: the state of the quorum
+ *	  (TcsQuorumState), its configuration, what it has flushed, and the position
+ *	  behind which a round was begun (see primary/quorum.c).
+ *
+ *	  Readers must ignore what follows after the fields they know.
+ *
+ *	  The worker of a standby holds one of max_wal_senders, and replication goes
+ *	  first.  A server that refuses a replication connection because they are
+ *	  used up counts that.  Each worker that was connected before gets an error
+ *	  instead of its next answer, and leaves (see standby/worker.c).  All leave: the
+ *	  server does not know how many connections are needed.  It knows of those
+ *	  that have a physical slot, and keeps room for them.
+ *
+ *	  Who asks is remembered by process, for the view tcs.standbys.  A slot is
+ *	  written by the process that it belongs to, under the lock, and cleared at
+ *	  its exit.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "common/ip.h"
+#include "miscadmin.h"
+#include "replication/slot.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/settings.h"
+#include "primary/quorum.h"
+#include "primary/read_index.h"
+#include "primary/smart_shutdown.h"
+#include "shmem.h"
+
+#define TCS_MAX_ASKERS		64
+#define TCS_ASKER_ANSWERS	64
+
+/* Answers kept for the estimate of an asker's staleness are this far apart. */
+#define TCS_ASKER_SPACING	100000
+
+/* Protected by the LWLock tcs_readindex, as is the whole array. */
+typedef struct TcsAsker
+{
+	TcsAskerInfo info;			/* pid 0: free */
+	int			next;			/* of the ring below */
+	struct
+	{
+		int64		asked_at;
+		XLogRecPtr	lsn;
+	}			answers[TCS_ASKER_ANSWERS];
+} TcsAsker;
+
+typedef struct TcsReadIndex
+{
+	/*
+	 * Largest end of a commit of this server's that its backend has come back
+	 * from; 0 before the first one.  Raised by compare and exchange, never
+	 * lowered.
+	 */
+	pg_atomic_uint64 acknowledged;
+
+	/*
+	 * Replication connections that were refused for want of a walsender;
+	 * atomic, only counted up, by processes that have no PGPROC.
+	 */
+	pg_atomic_uint32 refused;
+
+	TcsAsker	askers[TCS_MAX_ASKERS];
+} TcsReadIndex;
+
+static TcsReadIndex *shared = NULL;
+static TcsAsker *askers = NULL;
+static LWLock *askers_lock = NULL;
+static TcsAsker *my_asker = NULL;
+
+/* What shared->refused was when this walsender was asked first. */
+static uint32 refused_before = 0;
+static bool was_asked = false;
+
+Size
+tcs_readindex_shmem_size(void)
+{
+	return sizeof(TcsReadIndex);
+}
+
+void
+tcs_readindex_shmem_init(void *ptr, bool found)
+{
+	shared = ptr;
+	askers = shared->askers;
+	askers_lock = tcs_shmem_lock("tcs_readindex");
+	if (found)
+		return;
+
+	memset(shared, 0, sizeof(TcsReadIndex));
+	pg_atomic_init_u64(&shared->acknowledged, 0);
+	pg_atomic_init_u32(&shared->refused, 0);
+}
+
+/*
+ * A transaction of this process has committed, and its client has not been
+ * told yet.  Called in the commit callback, so nothing here may throw.
+ */
+void
+tcs_readindex_note_commit(XLogRecPtr end)
+{
+	uint64		noted = pg_atomic_read_u64(&shared->acknowledged);
+
+	while (noted < end &&
+		   !pg_atomic_compare_exchange_u64(&shared->acknowledged, &noted, end))
+		;
+}
+
+/*
+ * Make a read index of all that is visible.  Primary only; may write WAL out,
+ * so it may take an fsync.
+ *
+ * The position must be read before it is folded back, and flushed after: the
+ * flush of a position behind the end of the records would be complained about.
+ */
+TcsPosition
+tcs_readindex_make(void)
+{
+	TcsPosition position;
+	XLogRecPtr	lsn = GetXLogInsertRecPtr();
+
+	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
+		lsn -= SizeOfXLogLongPHD;
+	else if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		lsn -= SizeOfXLogShortPHD;
+
+	if (GetFlushRecPtr(NULL) < lsn)
+		XLogFlush(lsn);
+
+	position.lsn = lsn;
+	position.tli = GetWALInsertionTimeLine();
+	return position;
+}
+
+/*
+ * Make a read index of all that is acknowledged, and of what linearizable reads
+ * may have returned already.  Primary only; writes WAL out
+ * for asynchronous commits, and for what transactions without an xid have logged
+ * (pruning), as one of these may be a COMMIT PREPARED.
+ *
+ * Who was answered before we were asked has noted its commit before that; the
+ * messages in between are the memory barriers.  Positions only grow, so any
+ * noted one also covers what was acknowledged before this server's start or
+ * promotion; while there is none, all that is inserted covers that.
+ */
+static TcsPosition
+make_acknowledged(void)
+{
+	XLogRecPtr	lsn = pg_atomic_read_u64(&shared->acknowledged);
+	TcsPosition position;
+
+	if (lsn == InvalidXLogRecPtr)
+		return tcs_readindex_make();
+	lsn = Max(lsn, tcs_quorum_confirmed());
+	if (GetFlushRecPtr(NULL) < lsn)
+		XLogFlush(lsn);
+
+	position.lsn = lsn;
+	position.tli = GetWALInsertionTimeLine();
+	return position;
+}
+
+/*
+ * An error ends a process: is it a replication connection that found no
+ * walsender?  Called from emit_log_hook.
+ *
+ * InitProcess() raises that before there is a PGPROC, so no lock can be taken.
+ * The workers' own connections do not count, or they would drive each other out.
+ * A client that lies about its name harms nobody but itself.
+ */
+void
+tcs_readindex_note_refused(int sqlstate)
+{
+	if (sqlstate == ERRCODE_TOO_MANY_CONNECTIONS && am_walsender &&
+		MyProc == NULL && shared != NULL && !tcs_client_is_asker())
+		pg_atomic_fetch_add_u32(&shared->refused, 1);
+}
+
+/*
+ * Are there more physical slots that nobody uses than walsenders that are free?
+ * Then the name of one of these slots.
+ *
+ * Its standby will come back, and must not be refused first.  A standby that is
+ * refused tries again after wal_retrieve_retry_interval; an HA agent that compares
+ * timelines before it rewinds may go the long way.  Logical slots do not count, as
+ * SQL can read them without a walsender.
+ */
+static bool
+standby_is_away(NameData *name)
+{
+	int			away = 0;
+	int			unused = 0;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		if (!slot->in_use)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		if (SlotIsPhysical(slot) && slot->data.persistency == RS_PERSISTENT &&
+			!tcs_slot_is_active_compat(slot))
+		{
+			*name = slot->data.name;
+			away++;
+		}
+		SpinLockRelease(&slot->mutex);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+
+	for (int i = 0; i < max_wal_senders && away > 0; i++)
+	{
+		WalSnd	   *walsnd = &WalSndCtl->walsnds[i];
+
+		SpinLockAcquire(&walsnd->mutex);
+		if (walsnd->pid == 0)
+			unused++;
+		SpinLockRelease(&walsnd->mutex);
+	}
+	return away > unused;
+}
+
+/*
+ * Give way if somebody was refused since this walsender was asked first, or would
+ * be soon.
+ */
+static void
+yield_to_replication(void)
+{
+	uint32		refused = pg_atomic_read_u32(&shared->refused);
+	NameData	slot;
+
+	if (standby_is_away(&slot))
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
+				 errmsg("max_wal_senders has no room for replication slot \"%s\": the worker of tcs gives way to replication",
+						NameStr(slot))));
+	if (was_asked && refused != refused_before)
+		ereport(ERROR,
+				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
+				 errmsg("max_wal_senders is used up: the worker of tcs gives way to replication")));
+	refused_before = refused;
+	was_asked = true;
+}
+
+static void
+forget_asker(int code, Datum arg)
+{
+	LWLockAcquire(askers_lock, LW_EXCLUSIVE);
+	my_asker->info.pid = 0;
+	LWLockRelease(askers_lock);
+	my_asker = NULL;
+}
+
+/* The peer's address as pg_stat_replication shows it; "local" for a socket. */
+static void
+copy_client_addr(char *buf, int size)
+{
+	SockAddr   *addr = &MyBEEntry->st_clientaddr;
+
+	if (addr->addr.ss_family == AF_UNIX ||
+		pg_getnameinfo_all(&addr->addr, addr->salen, buf, size, NULL, 0,
+						   NI_NUMERICHOST) != 0)
+		strlcpy(buf, "local", size);
+}
+
+/* Find a slot for this process, which asks for the first time. */
+static void
+register_asker(void)
+{
+	TcsAsker   *slot = NULL;
+	const char *name = application_name ? application_name : "";
+	char		library[TCS_VERSION_LEN] = "";
+	char		build[TCS_BUILD_LEN - 3] = "";
+	int			token_version = 0;
+
+	if (strncmp(name, TCS_ASKER_PREFIX, strlen(TCS_ASKER_PREFIX)) == 0)
+		name += strlen(TCS_ASKER_PREFIX);
+
+	/* it is shown in databases of any encoding, but check_asker() has seen to that */
+	(void) sscanf(tcs_guc_asker(), "%15s %d (%60[^)])", library, &token_version, build);
+	if (MyBackendType == B_WAL_SENDER)
+		tcs_walsender_sleep_on_compat();
+
+	LWLockAcquire(askers_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < TCS_MAX_ASKERS && slot == NULL; i++)
+	{
+		if (askers[i].info.pid == 0)
+			slot = &askers[i];
+	}
+	if (slot)
+	{
+		memset(slot, 0, sizeof(*slot));
+		slot->info.pid = MyProcPid;
+		slot->info.token_version = Max(token_version, 0);
+		snprintf(slot->info.library, sizeof(slot->info.library), build[0] ? "%s (%s)" : "%s",
+				 library, build);
+		strlcpy(slot->info.application_name, name, NAMEDATALEN);
+		copy_client_addr(slot->info.client_addr, sizeof(slot->info.client_addr));
+	}
+	LWLockRelease(askers_lock);
+
+	if (slot)
+	{
+		my_asker = slot;
+		before_shmem_exit(forget_asker, (Datum) 0);
+	}
+}
+
+/* Note that this process was told a position. */
+static void
+note_asker(XLogRecPtr lsn)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		asked_at = tcs_now();
+	int			last;
+
+	/*
+	 * only nodes introduce themselves; a person who calls the function does
+	 * not
+	 */
+	if (tcs_guc_asker()[0] == '\0')
+		return;
+	if (my_asker == NULL)
+		register_asker();
+	if (my_asker == NULL)
+		return;					/* more than TCS_MAX_ASKERS: not shown */
+
+	LWLockAcquire(askers_lock, LW_EXCLUSIVE);
+	my_asker->info.last_asked = now;
+	my_asker->info.last_answer = lsn;
+	my_asker->info.questions++;
+	last = (my_asker->next + TCS_ASKER_ANSWERS - 1) % TCS_ASKER_ANSWERS;
+	if (asked_at - my_asker->answers[last].asked_at >= TCS_ASKER_SPACING)
+	{
+		my_asker->answers[my_asker->next].asked_at = asked_at;
+		my_asker->answers[my_asker->next].lsn = lsn;
+		my_asker->next = (my_asker->next + 1) % TCS_ASKER_ANSWERS;
+	}
+	LWLockRelease(askers_lock);
+}
+
+/* Copy what is known of the askers; returns how many. */
+int
+tcs_readindex_askers(TcsAskerInfo *infos, int max)
+{
+	int			n = 0;
+
+	LWLockAcquire(askers_lock, LW_SHARED);
+	for (int i = 0; i < TCS_MAX_ASKERS && n < max; i++)
+	{
+		if (askers[i].info.pid != 0)
+			infos[n++] = askers[i].info;
+	}
+	LWLockRelease(askers_lock);
+	return n;
+}
+
+/*
+ * How stale a standby that has replayed a position can be, by the answers it
+ * was given: the age of the newest one it has replayed.  False if none is
+ * known.
+ */
+bool
+tcs_readindex_asker_staleness(int pid, XLogRecPtr replayed, int64 *staleness)
+{
+	int64		newest = 0;
+
+	LWLockAcquire(askers_lock, LW_SHARED);
+	for (int i = 0; i < TCS_MAX_ASKERS; i++)
+	{
+		if (askers[i].info.pid != pid)
+			continue;
+		for (int j = 0; j < TCS_ASKER_ANSWERS; j++)
+		{
+			if (askers[i].answers[j].asked_at != 0 &&
+				askers[i].answers[j].lsn <= replayed)
+				newest = Max(newest, askers[i].answers[j].asked_at);
+		}
+	}
+	LWLockRelease(askers_lock);
+	*staleness = tcs_now() - newest;
+	return newest != 0;
+}
+
+/*
+ * What a quorum has confirmed, as part of an answer.
+ *
+ * The round is begun after the look: what it needs is not in there yet.
+ */
+static void
+append_quorum(StringInfo buf, TcsQuestion question)
+{
+	TcsQuorum	quorum;
+	XLogRecPtr	round = InvalidXLogRecPtr;
+
+	tcs_quorum_look(&quorum);
+	if (quorum.state == TCS_QUORUM_USABLE)
+	{
+		tcs_quorum_note_confirmed(quorum.flushed);
+		if (question == TCS_ASK_ROUND)
+			round = tcs_quorum_start_round();
+	}
+	appendStringInfo(buf, " %d:%x:%" PRIx64 ":%" PRIx64, (int) quorum.state,
+					 quorum.config, quorum.flushed, round);
+}
+
+/* The answer to a standby, as palloc'd text. */
+char *
+tcs_readindex_answer(TcsQuestion question)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	if (RecoveryInProgress())
+	{
+		appendStringInfo(&buf, "%d standby %" PRIx64 " 0 %s 0:0 0",
+						 TCS_ANSWER_VERSION, GetSystemIdentifier(), TCS_VERSION);
+		note_asker(InvalidXLogRecPtr);
+	}
+	else
+	{
+		TcsPosition position = make_acknowledged();
+		const TcsHistory *history = tcs_history_get(position.tli);
+
+		appendStringInfo(&buf, "%d primary %" PRIx64 " %" PRIx64 " %s ",
+						 TCS_ANSWER_VERSION, GetSystemIdentifier(), position.lsn,
+						 TCS_VERSION);
+		for (int i = 0; i < history->n && i < TCS_ANSWER_TIMELINES; i++)
+			appendStringInfo(&buf, "%s%x:%" PRIx64, i > 0 ? "," : "",
+							 history->timelines[i].tli, history->timelines[i].begin);
+		/* after the read index was flushed, so it is not less */
+		appendStringInfo(&buf, " %" PRIx64, GetFlushRecPtr(NULL));
+		if (question != TCS_ASK_READ_INDEX)
+			append_quorum(&buf, question);
+		note_asker(position.lsn);
+	}
+	return buf.data;
+}
+
+/*
+ * The show hooks answer standbys only: walsenders, and connections that said at their
+ * start that they ask.  For everybody else the settings are empty, so that nobody
+ * makes the server write WAL by looking at them, as pg_settings does before it leaves
+ * them out.
+ */
+static const char *
+show_answer(TcsQuestion question)
+{
+	static char answer[TCS_ANSWER_MAXLEN];
+	char	   *text;
+
+	if (MyBackendType == B_WAL_SENDER)
+		yield_to_replication();
+	else
+	{
+		if (tcs_guc_asker()[0] == '\0' || !IsTransactionState())
+			return "";
+		/* a setting of the database may have made it another role */
+		if (!superuser_arg(GetSessionUserId()) && !has_rolreplication(GetSessionUserId()))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to ask for the read index"),
+					 errdetail("Only roles with the REPLICATION attribute may ask for the read index.")));
+		tcs_leave_if_stopping();
+	}
+	text = tcs_readindex_answer(question);
+
+	strlcpy(answer, text, sizeof(answer));
+	pfree(text);
+	return answer;
+}
+
+/* Show hook of tcs.read_index. */
+const char *
+tcs_readindex_show(void)
+{
+	return show_answer(TCS_ASK_READ_INDEX);
+}
+
+/* Show hook of tcs.quorum_index. */
+const char *
+tcs_readindex_show_quorum(void)
+{
+	return show_answer(TCS_ASK_QUORUM);
+}
+
+/* Show hook of tcs.quorum_round. */
+const char *
+tcs_readindex_show_round(void)
+{
+	return show_answer(TCS_ASK_ROUND);
+}
+
+/* Take a number off a text; false if none is there, or one that is too large. */
+static bool
+take_number(const char **text, int base, uint64 max, uint64 *value)
+{
+	char	   *end;
+
+	/* what strtoull() would take besides digits */
+	if (!isxdigit((unsigned char) **text) ||
+		(base == 16 && (*text)[0] == '0' && ((*text)[1] == 'x' || (*text)[1] == 'X')))
+		return false;
+	errno = 0;
+	*value = strtoull(*text, &end, base);
+	if (errno != 0 || end == *text || *value > max)
+		return false;
+	*text = end;
+	return true;
+}
+
+/* Take a character off a text; false if another one is there. */
+static bool
+take_char(const char **text, char c)
+{
+	if (**text != c)
+		return false;
+	(*text)++;
+	return true;
+}
+
+/* Take a word off a text, and the blank after it. */
+static bool
+take_word(const char **text, char *word, int size)
+{
+	int			len = strcspn(*text, " ");
+
+	if (len == 0 || len >= size || (*text)[len] != ' ')
+		return false;
+	memcpy(word, *text, len);
+	word[len] = '\0';
+	*text += len + 1;
+	return true;
+}
+
+/*
+ * Take the timelines off a text, newest first.  Each must have begun before the
+ * next one did.
+ */
+static bool
+take_timelines(const char **text, TcsAnswerText *answer)
+{
+	do
+	{
+		TcsTimeline *t = &answer->timelines[answer->ntimelines];
+		uint64		tli;
+
+		if (!take_number(text, 16, PG_UINT32_MAX, &tli) || !take_char(text, ':') ||
+			!take_number(text, 16, PG_UINT64_MAX, &t->begin))
+			return false;
+		t->tli = (TimeLineID) tli;
+		if (answer->ntimelines > 0)
+		{
+			if (t->tli == 0 || t->tli >= t[-1].tli || t->begin > t[-1].begin)
+				return false;
+			t->end = t[-1].begin;
+		}
+		answer->ntimelines++;
+	} while (answer->ntimelines < TCS_ANSWER_TIMELINES && take_char(text, ','));
+
+	/* a standby does not say which timeline it is on */
+	return answer->standby || answer->timelines[0].tli != 0;
+}
+
+/* Take what is said of the quorum, if anything is. */
+static void
+take_quorum(const char *text, TcsAnswerText *answer)
+{
+	TcsQuorum	told = {0};
+	XLogRecPtr	round;
+	uint64		state;
+	uint64		config;
+
+	answer->quorum.state = TCS_QUORUM_NOT_TOLD;
+	if (!take_char(&text, ' ') ||
+		!take_number(&text, 10, PG_INT32_MAX, &state) || !take_char(&text, ':') ||
+		!take_number(&text, 16, PG_UINT32_MAX, &config) || !take_char(&text, ':') ||
+		!take_number(&text, 16, PG_UINT64_MAX, &told.flushed) || !take_char(&text, ':') ||
+		!take_number(&text, 16, PG_UINT64_MAX, &round) || state >= TCS_QUORUM_NOT_TOLD)
+		return;
+	told.state = (TcsQuorumState) state;
+	told.config = (uint32) config;
+	answer->quorum = told;
+	answer->round = round;
+}
+
+/* Read an answer; false if it is none that this version understands. */
+bool
+tcs_readindex_parse(const char *text, TcsAnswerText *answer)
+{
+	char		role[16];
+	uint64		version;
+
+	memset(answer, 0, sizeof(*answer));
+	if (strnlen(text, TCS_ANSWER_MAXLEN) == TCS_ANSWER_MAXLEN)
+		return false;
+	for (const char *p = text; *p != '\0'; p++)
+	{
+		if (*p < ' ' || *p > '~')
+			return false;
+	}
+	if (!take_number(&text, 10, PG_INT32_MAX, &version) || version < 1 ||
+		!take_char(&text, ' ') || !take_word(&text, role, sizeof(role)) ||
+		!take_number(&text, 16, PG_UINT64_MAX, &answer->system_identifier) ||
+		!take_char(&text, ' ') ||
+		!take_number(&text, 16, PG_UINT64_MAX, &answer->lsn) ||
+		!take_char(&text, ' ') ||
+		!take_word(&text, answer->library, sizeof(answer->library)))
+		return false;
+	answer->standby = strcmp(role, "primary") != 0;
+	if (!take_timelines(&text, answer) || !take_char(&text, ' ') ||
+		!take_number(&text, 16, PG_UINT64_MAX, &answer->flushed))
+		return false;
+	take_quorum(text, answer);
+	return true;
+}

@@ -1,0 +1,79 @@
+/*-------------------------------------------------------------------------
+ *
+ * read_index.h
+ *	  The read index: made on the primary, told to standbys.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_READINDEX_H
+#define TCS_READINDEX_H
+
+#include "datatype/timestamp.h"
+
+#include "base/timeline.h"
+#include "primary/quorum.h"
+
+#define TCS_ANSWER_VERSION		1
+#define TCS_ANSWER_MAXLEN		1024
+#define TCS_ANSWER_TIMELINES	16
+#define TCS_VERSION_LEN			16
+#define TCS_BUILD_LEN			64
+
+/* application_name of an asker: this, and the name of its WAL receiver */
+#define TCS_ASKER_PREFIX		"tcs:"
+
+/* What a standby wants to be told, besides the read index. */
+typedef enum TcsQuestion
+{
+	TCS_ASK_READ_INDEX,			/* nothing else */
+	TCS_ASK_QUORUM,				/* what a quorum has confirmed */
+	TCS_ASK_ROUND				/* the same, and a new round is to be begun */
+} TcsQuestion;
+
+/* An answer as it was read off the wire. */
+typedef struct TcsAnswerText
+{
+	bool		standby;		/* the asked node is itself in recovery */
+	uint64		system_identifier;
+	XLogRecPtr	lsn;
+	char		library[TCS_VERSION_LEN];
+	int			ntimelines;
+	TcsTimeline timelines[TCS_ANSWER_TIMELINES];	/* newest first */
+	XLogRecPtr	flushed;		/* end of WAL on disk there */
+	TcsQuorum	quorum;			/* not told: TCS_QUORUM_NOT_TOLD */
+	XLogRecPtr	round;			/* of the round that was begun: more than this
+								 * has to be flushed; 0: none was */
+} TcsAnswerText;
+
+/* A standby that asks, as the primary knows it. */
+typedef struct TcsAskerInfo
+{
+	int			pid;
+	char		application_name[NAMEDATALEN];
+	char		client_addr[64];
+	char		library[TCS_VERSION_LEN + TCS_BUILD_LEN];	/* as tcs.version() */
+	int			token_version;
+	TimestampTz last_asked;
+	XLogRecPtr	last_answer;
+	uint64		questions;
+} TcsAskerInfo;
+
+extern TcsPosition tcs_readindex_make(void);
+extern void tcs_readindex_note_commit(XLogRecPtr end);
+extern void tcs_readindex_note_refused(int sqlstate);
+extern char *tcs_readindex_answer(TcsQuestion question);
+extern const char *tcs_readindex_show(void);
+extern const char *tcs_readindex_show_quorum(void);
+extern const char *tcs_readindex_show_round(void);
+extern bool tcs_readindex_parse(const char *text, TcsAnswerText *answer);
+extern int	tcs_readindex_askers(TcsAskerInfo *infos, int max);
+extern bool tcs_readindex_asker_staleness(int pid, XLogRecPtr replayed,
+										  int64 *staleness);
+
+/* in base/startup_packet.c */
+extern bool tcs_client_is_asker(void);
+
+extern Size tcs_readindex_shmem_size(void);
+extern void tcs_readindex_shmem_init(void *ptr, bool found);
+
+#endif							/* TCS_READINDEX_H */

@@ -1,0 +1,13 @@
+/*-------------------------------------------------------------------------
+ *
+ * open_cursors.h
+ *	  Cursors that a redirected statement has opened.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_CURSORS_H
+#define TCS_CURSORS_H
+
+extern void tcs_cursors_bring(void);
+
+#endif							/* TCS_CURSORS_H */

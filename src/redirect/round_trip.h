@@ -1,0 +1,22 @@
+/*-------------------------------------------------------------------------
+ *
+ * round_trip.h
+ *	  Does a text mean what a query means?
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_ROUNDTRIP_H
+#define TCS_ROUNDTRIP_H
+
+#include "nodes/parsenodes.h"
+
+extern bool tcs_roundtrip_is_running;
+
+extern bool tcs_roundtrip_check(const Query *query, const char *text,
+								uint64 *names, List **told);
+extern char *tcs_roundtrip_source(const Query *query, const char *source,
+								  uint64 *names, List **told);
+extern char *tcs_roundtrip_do_safely(void (*work) (void *), void *arg, bool look,
+									 List **told);
+
+#endif							/* TCS_ROUNDTRIP_H */
