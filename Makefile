@@ -5,7 +5,7 @@
 #   make PG_CONFIG=/path    the same against another server
 #   make test               every test, on temporary instances (see test/run)
 #   make test PG=17         the same on another major version
-#   make test T=test/t/010_x.pl     one TAP test (or REGRESS=, ISOLATION=, CONSISTENCY=)
+#   make test T=test/t/100_x.pl     one TAP test (or REGRESS=, ISOLATION=, CONSISTENCY=)
 #   make torture SECONDS=3600       the consistency checker with faults, for an hour;
 #                           SEED=, MIX="lag cut", LEVELS="strong session", VERBOSE=1
 #   make check-core         PostgreSQL's own tests with tcs on every node (1 to 3 hours);

@@ -5,7 +5,7 @@
  *
  * NOTES
  *	  Every function of pg_catalog that SQL can call, and that is not immutable,
- *	  is in exactly one of these lists.  test/t/092_own_node.pl compares them with
+ *	  is in exactly one of these lists.  test/t/150_own_node.pl compares them with
  *	  pg_proc, so a function of a new major version has to be put into one.
  *	  Functions of a name are judged alike, but for immutable ones, which read
  *	  nothing.  Names stand in the order of strcmp(), each once.

@@ -1,0 +1,738 @@
+# test/t/120_gate_ddl.pl
+#
+# What replay does to a statement that waits for it.  VACUUM and DDL that a
+# token covers are replayed before, or while, a statement on the standby waits:
+# one that holds nothing gets the rows of the new schema, or 40001 where that
+# would give it other columns than it was promised; one that holds a lock or a
+# snapshot that replay needs gets 40001 or 40P01, and when it is tried again,
+# the new rows.  With max_standby_streaming_delay 0, 1s and -1.  The old rows
+# are never returned, and nothing hangs.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use TcsTest;
+use TcsWire;
+
+my ($primary, $standby) = new_pair();
+my $writer = TcsWire->new($primary);
+my $look = TcsWire->new($standby, options => '-c tcs.read_level=eventual');
+
+# What is replayed.  T stands for the name of a table of its own.
+#
+#   create, change   on the primary; change as several statements, since VACUUM
+#                    must be alone
+#   read             what the standby reads
+#   old, new         what it gives before and after; new can be an SQLSTATE
+#   lock, snapshot   replay needs a lock on T that excludes readers; conflicts
+#                    with snapshots that still see removed rows
+#   columns          the statement's columns change
+#   names            a name comes to mean something else
+my @changes = (
+	{
+		name => 'VACUUM',
+		create => 'CREATE TABLE T (a int); INSERT INTO T SELECT generate_series(1, 100)',
+		change => [ 'DELETE FROM T WHERE a < 100', 'VACUUM (TRUNCATE off) T' ],
+		read => 'SELECT count(*) FROM T',
+		old => '100',
+		new => '1',
+		snapshot => 1
+	},
+	{
+		name => 'VACUUM that gives back pages',
+		create => 'CREATE TABLE T (a int); INSERT INTO T SELECT generate_series(1, 1000)',
+		change => [ 'DELETE FROM T WHERE a > 1', 'VACUUM T' ],
+		read => 'SELECT count(*) FROM T',
+		old => '1000',
+		new => '1',
+		snapshot => 1,
+		lock => 1
+	},
+	{
+		name => 'VACUUM FULL',
+		create => 'CREATE TABLE T (a int); INSERT INTO T SELECT generate_series(1, 100)',
+		change => [ 'DELETE FROM T WHERE a < 100', 'VACUUM FULL T' ],
+		read => 'SELECT count(*) FROM T',
+		old => '100',
+		new => '1',
+		lock => 1
+	},
+	{
+		name => 'ADD COLUMN',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1)',
+		change => ['ALTER TABLE T ADD b int DEFAULT 7; INSERT INTO T VALUES (2)'],
+		read => q{SELECT string_agg(a::text, ',' ORDER BY a) FROM T},
+		old => '1',
+		new => '1,2',
+		lock => 1
+	},
+	{
+		name => 'ADD COLUMN below *',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1)',
+		change => ['ALTER TABLE T ADD b int DEFAULT 7'],
+		read => 'SELECT * FROM T',
+		old => '1',
+		new => '1|7',
+		lock => 1,
+		columns => 1
+	},
+	{
+		name => 'ALTER COLUMN TYPE',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1)',
+		change => [q{ALTER TABLE T ALTER a TYPE text USING 'x' || a}],
+		read => 'SELECT a FROM T',
+		old => '1',
+		new => 'x1',
+		lock => 1,
+		columns => 1
+	},
+	{
+		name => 'TRUNCATE',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1)',
+		change => ['TRUNCATE T'],
+		read => 'SELECT count(*) FROM T',
+		old => '1',
+		new => '0',
+		lock => 1
+	},
+	{
+		name => 'DROP',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1)',
+		change => ['DROP TABLE T'],
+		read => 'SELECT a FROM T',
+		old => '1',
+		new => '42P01',
+		lock => 1
+	},
+	{
+		name => 'DROP and CREATE',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1)',
+		change =>
+		  ['DROP TABLE T; CREATE TABLE T (a int); INSERT INTO T VALUES (2)'],
+		read => 'SELECT a FROM T',
+		old => '1',
+		new => '2',
+		lock => 1
+	},
+	{
+		name => 'RENAME and CREATE',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1)',
+		change => [
+			'ALTER TABLE T RENAME TO T_old; CREATE TABLE T (a int); INSERT INTO T VALUES (2)'
+		],
+		read => 'SELECT a FROM T',
+		old => '1',
+		new => '2',
+		lock => 1
+	},
+	{
+		name => 'DROP INDEX',
+		create => 'CREATE TABLE T (a int, b int); CREATE INDEX T_i ON T (a);'
+		  . 'INSERT INTO T VALUES (1, 1)',
+		change => ['DROP INDEX T_i; UPDATE T SET b = 2'],
+		read => 'SELECT b FROM T WHERE a = 1',
+		old => '1',
+		new => '2',
+		lock => 1
+	},
+	{
+		name => 'ATTACH PARTITION',
+		create => 'CREATE TABLE T (a int) PARTITION BY LIST (a);'
+		  . 'CREATE TABLE T_1 PARTITION OF T FOR VALUES IN (1);'
+		  . 'CREATE TABLE T_2 (a int); INSERT INTO T VALUES (1); INSERT INTO T_2 VALUES (2)',
+		change => ['ALTER TABLE T ATTACH PARTITION T_2 FOR VALUES IN (2)'],
+		read => q{SELECT string_agg(a::text, ',' ORDER BY a) FROM T},
+		old => '1',
+		new => '1,2'
+	},
+	{
+		name => 'DETACH PARTITION',
+		create => 'CREATE TABLE T (a int) PARTITION BY LIST (a);'
+		  . 'CREATE TABLE T_1 PARTITION OF T FOR VALUES IN (1);'
+		  . 'CREATE TABLE T_2 PARTITION OF T FOR VALUES IN (2); INSERT INTO T VALUES (1), (2)',
+		change => ['ALTER TABLE T DETACH PARTITION T_2'],
+		read => q{SELECT string_agg(a::text, ',' ORDER BY a) FROM T},
+		old => '1,2',
+		new => '1',
+		lock => 1
+	},
+	{
+		name => 'CREATE OR REPLACE FUNCTION, inlined',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1);'
+		  . q{CREATE FUNCTION T_f(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT $1'},
+		change => [
+			q{CREATE OR REPLACE FUNCTION T_f(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT $1 + 100'}
+		],
+		read => 'SELECT T_f(a) FROM T',
+		old => '1',
+		new => '101'
+	},
+	{
+		name => 'CREATE OR REPLACE FUNCTION',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1);'
+		  . q{CREATE FUNCTION T_f(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN $1; END'},
+		change => [
+			q{CREATE OR REPLACE FUNCTION T_f(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN $1 + 100; END'}
+		],
+		read => 'SELECT T_f(a) FROM T',
+		old => '1',
+		new => '101'
+	},
+	{
+		name => 'CREATE OR REPLACE VIEW',
+		create => 'CREATE TABLE T_t (a int); INSERT INTO T_t VALUES (1);'
+		  . 'CREATE VIEW T AS SELECT a FROM T_t',
+		change => ['CREATE OR REPLACE VIEW T AS SELECT a + 100 AS a FROM T_t'],
+		read => 'SELECT a FROM T',
+		old => '1',
+		new => '101',
+		lock => 1
+	},
+	{
+		name => 'CREATE OR REPLACE VIEW that reads nothing',
+		create => 'CREATE VIEW T AS SELECT 1 AS a',
+		change => ['CREATE OR REPLACE VIEW T AS SELECT 2 AS a'],
+		read => 'SELECT a FROM T',
+		old => '1',
+		new => '2',
+		lock => 1
+	},
+	{
+		name => 'CREATE of a table that comes first',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1)',
+		change => ['CREATE TABLE front.T (a int); INSERT INTO front.T VALUES (2)'],
+		read => 'SELECT a FROM T',
+		old => '1',
+		new => '2',
+		names => 1
+	},
+	{
+		name => 'CREATE of a function that comes first',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1);'
+		  . q{CREATE FUNCTION T_f(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN $1; END'},
+		change => [
+			q{CREATE FUNCTION front.T_f(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN $1 + 100; END'}
+		],
+		read => 'SELECT T_f(a) FROM T',
+		old => '1',
+		new => '101',
+		names => 1
+	},
+	{
+		# planning may run it, so the wait comes before planning
+		name => 'CREATE of a function without arguments that comes first',
+		create => 'CREATE TABLE T (a int); INSERT INTO T VALUES (1);'
+		  . q{CREATE FUNCTION T_f() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1'},
+		change => [q{CREATE FUNCTION front.T_f() RETURNS int LANGUAGE sql STABLE AS 'SELECT 101'}],
+		read => 'SELECT T_f() FROM T',
+		old => '1',
+		new => '101',
+		names => 1
+	});
+
+# How the standby reads.
+#
+#   prepare   statements before the change is made, at eventual
+#   start     statements before the read, with the token set; the last of them
+#             may be the one that waits
+#   read      code that sends the read; else it is a simple query
+#   lock, snapshot   the session holds them while it waits
+#   after     the change is replayed before the read comes
+#   pipelined begin has left a pipeline open
+#   result    which of several results counts (the last one)
+#   keeps_names   names mean what they meant when it was prepared
+#   plain     the statement is not one that is planned anew from its text
+#   analysed  it is analysed anew, and has promised no columns
+#   not       changes that do not fit
+my $generic = 'SET plan_cache_mode = force_generic_plan';
+my @ways = (
+	{ name => 'autocommit' },
+	{ name => 'autocommit, replayed before', after => 1 },
+	{
+		name => 'generic plan',
+		prepare => [$generic],
+		begin => sub {
+			my ($c, $sql) = @_;
+			$c->parse('s', $sql)->bind('', 's')->execute('')->sync->results;
+		},
+		read => sub { $_[0]->bind('', 's')->execute('')->sync; },
+		plain => 1
+	},
+	{
+		name => 'generic plan with a parameter',
+		prepare => [$generic],
+		begin => sub {
+			my ($c, $sql) = @_;
+			$c->parse('s', with_parameter($sql))->bind('', 's', 1)->execute('')
+			  ->sync->results;
+		},
+		read => sub { $_[0]->bind('', 's', 1)->execute('')->sync; },
+		plain => 1
+	},
+	{
+		name => 'parameter',
+		read => sub { $_[0]->extended(with_parameter($_[1]), 1)->sync; }
+	},
+	{
+		# the length of what is in front of it counts in bytes
+		name => 'second statement of a string',
+		read => sub {
+			$_[0]->simple("SELECT '\xc3\xa4\xc3\xb6'; /* ; */ $_[1]; SELECT 3");
+		},
+		result => 1,
+		lock => 1
+	},
+	{
+		name => 'generic plan, replayed before',
+		after => 1,
+		prepare => [$generic],
+		begin => sub {
+			my ($c, $sql) = @_;
+			$c->parse('s', $sql)->bind('', 's')->execute('')->sync->results;
+		},
+		read => sub { $_[0]->bind('', 's')->execute('')->sync; },
+		plain => 1,
+		keeps_names => 1
+	},
+	{
+		name => 'EXECUTE on a generic plan',
+		prepare => [$generic],
+		begin => sub { $_[0]->ok_query("PREPARE s AS $_[1]; EXECUTE s"); },
+		read => sub { $_[0]->simple('EXECUTE s'); },
+		plain => 1,
+		keeps_names => 1
+	},
+	{
+		name => 'COPY',
+		read => sub { $_[0]->simple("COPY ($_[1]) TO STDOUT (DELIMITER '|')"); },
+		copy => 1
+	},
+	{
+		name => 'WITH HOLD cursor',
+		read => sub {
+			$_[0]->simple("DECLARE c CURSOR WITH HOLD FOR $_[1]; FETCH ALL FROM c");
+		},
+		lock => 1
+	},
+	{
+		name => 'WITH HOLD cursor, extended protocol',
+		read => sub {
+			$_[0]->extended("DECLARE c CURSOR WITH HOLD FOR $_[1]")->extended('FETCH ALL FROM c')
+			  ->sync;
+		},
+		analysed => 1
+	},
+	{ name => 'block, token before', start => ['BEGIN'] },
+	{
+		name => 'block, token inside',
+		prepare => ['BEGIN'],
+		lock => 1
+	},
+	{
+		name => 'block that has read',
+		prepare => ['BEGIN'],
+		begin => sub { $_[0]->ok_query($_[1]); },
+		lock => 1
+	},
+	{
+		name => 'block that has read, replayed before',
+		after => 1,
+		prepare => ['BEGIN'],
+		begin => sub { $_[0]->ok_query($_[1]); },
+		# replay would not come as far
+		not => 'lock'
+	},
+	{
+		name => 'open cursor',
+		prepare => ['BEGIN'],
+		begin =>
+		  sub { $_[0]->ok_query("DECLARE c CURSOR FOR $_[1]; FETCH 1 FROM c"); },
+		lock => 1,
+		snapshot => 1
+	},
+	{
+		name => 'open cursor on another table',
+		prepare => [
+			'BEGIN', 'DECLARE c CURSOR FOR SELECT a FROM other', 'FETCH 1 FROM c'
+		],
+		lock => 1,
+		snapshot => 1
+	},
+	{
+		name => 'advisory lock in a pipeline',
+		begin => sub {
+			$_[0]->extended('SELECT pg_advisory_xact_lock(42)')->ask->results(1);
+		},
+		pipelined => 1,
+		read => sub {
+			my ($c, $sql) = @_;
+			$c->extended($sql)->extended(
+				q{SELECT 'locks: ' || count(*) FROM pg_locks}
+				  . q{ WHERE locktype = 'advisory' AND pid = pg_backend_pid()})
+			  ->sync;
+		},
+		advisory => 1,
+		lock => 1
+	},
+	{
+		name => 'REPEATABLE READ by default',
+		prepare => ['SET default_transaction_isolation = "repeatable read"'],
+		snapshot => 1,
+		lock => 1
+	});
+
+sub with_parameter { return "SELECT q.* FROM ($_[0]) q WHERE \$1::int = 1"; }
+
+my $number = 0;
+my ($c, $token, $lsn);
+
+sub note_write
+{
+	$token = $writer->parameter('tcs.session_token');
+	$lsn = $writer->ok_query('SELECT pg_current_wal_flush_lsn()');
+	return;
+}
+
+sub catch_up
+{
+	$look->poll("SELECT pg_last_wal_replay_lsn() >= '$lsn'")
+	  or die 'the standby did not catch up';
+	return;
+}
+
+# Rows of the read as text, or the SQLSTATE of the first error.
+sub outcome
+{
+	my ($way, @results) = @_;
+	my ($failed) = grep { $_->{state} ne '00000' } @results;
+
+	if ($failed)
+	{
+		note(TcsWire::describe_result($failed));
+		return $failed->{state};
+	}
+	return $results[-1]{copy} =~ s/\n\z//r if $way->{copy};
+	if ($way->{advisory})
+	{
+		is(TcsWire::rows_text(pop @results),
+			'locks: 1', 'the advisory lock was kept');
+	}
+	return TcsWire::rows_text($results[ $way->{result} // -1 ]);
+}
+
+sub one_case
+{
+	my ($change, $way, $table, $delay) = @_;
+	my $name = "$delay, $way->{name}: $change->{name}";
+	my $sql = $change->{read} =~ s/\bT\b|\bT(?=_)/$table/gr;
+	my @steps = map { s/\bT\b|\bT(?=_)/$table/gr } @{ $change->{change} };
+
+	$c = TcsWire->new($standby);
+	$c->ok_query("SET tcs.max_wait = -1; SET statement_timeout = '60s'; SET search_path = front, public");
+	is(TcsWire::rows_text(($c->query($sql))[0]), $change->{old},
+		"$name: the old state");
+	$c->ok_query($_) foreach (@{ $way->{prepare} // [] });
+	$way->{begin}->($c, $sql) if $way->{begin};
+
+	$look->stop_replay if !$way->{after};
+	$writer->ok_query($_) foreach @steps;
+	# VACUUM has no commit record of its own that a token could name
+	$writer->ok_query('INSERT INTO other VALUES (3)');
+	note_write();
+	catch_up() if $way->{after};
+	if ($way->{pipelined})
+	{
+		$c->extended("SET tcs.session_token = '$token'")->ask->results(1);
+	}
+	else
+	{
+		$c->ok_query("SET tcs.session_token = '$token'");
+	}
+
+	# core does not look up a prepared statement's names again
+	my @expected =
+	  ($change->{names} && $way->{keeps_names} ? $change->{old} : $change->{new});
+	my @results;
+
+	if ($way->{after})
+	{
+		$way->{read} ? $way->{read}->($c, $sql) : $c->simple($sql);
+		@results = $c->results;
+		@expected = ('0A000') if $change->{columns} && $way->{plain};
+	}
+	else
+	{
+		my $held;
+
+		foreach my $statement (@{ $way->{start} // [] })
+		{
+			outcome({}, $look->release($c, $statement, \$held));
+		}
+		$way->{read} ? $way->{read}->($c, $sql) : $c->simple($sql);
+		@results =
+		  $way->{start} ? $c->results : $look->release($c, undef, \$held);
+		fail("$name: did not wait") if !$held;
+
+		if (   $change->{lock} && $way->{lock}
+			|| $change->{snapshot} && $way->{snapshot})
+		{
+			@expected = ('40001', '40P01');
+		}
+		elsif ($change->{columns} && !$way->{start} && !$way->{copy} && !$way->{analysed})
+		{
+			# core's own answer where it plans anew itself
+			@expected = ('40001', $way->{plain} ? '0A000' : ());
+		}
+	}
+
+	my $got = outcome($way, @results);
+
+	ok((grep { $got eq $_ } @expected) > 0, "$name: " . join(' or ', @expected))
+	  or diag("got $got");
+
+	# Tried again, from the beginning, it has the new rows.  Replay sends its signal
+	# until it has the lock, and core ends a session that gets it between statements.
+	$c->query('ROLLBACK') if $c->status ne 'I';
+	catch_up();
+	$c = TcsWire->new($standby) if ($c->query('DISCARD ALL'))[-1]{state} eq '08006';
+	$c->ok_query("SET tcs.session_token = '$token'; SET statement_timeout = '60s'; SET search_path = front, public");
+	is(outcome({}, $c->query($sql)), $change->{new}, "$name: tried again");
+	$c->disconnect;
+	return;
+}
+
+$writer->ok_query('CREATE SCHEMA front; CREATE TABLE other (a int); INSERT INTO other VALUES (1), (2)');
+wait_for_answer($standby);
+
+foreach my $delay ('0', '-1', '1s')
+{
+	my @cases;
+
+	$standby->append_conf('postgresql.conf',
+		"max_standby_streaming_delay = $delay");
+	$standby->reload;
+	$look->poll(
+		"SELECT setting = '" . ($delay eq '1s' ? 1000 : $delay) . "'"
+		  . q{ FROM pg_settings WHERE name = 'max_standby_streaming_delay'})
+	  or die 'no reload';
+
+	foreach my $way (@ways)
+	{
+		foreach my $change (@changes)
+		{
+			my $table = 't' . $number++;
+
+			next if $way->{not} && $change->{ $way->{not} };
+			push @cases, [ $change, $way, $table, $delay ];
+			$writer->ok_query(
+				$change->{create} =~ s/\bT\b|\bT(?=_)/$table/gr);
+		}
+	}
+	note_write();
+	catch_up();
+	one_case(@$_) foreach @cases;
+}
+
+
+##
+## Between planning and the gate
+##
+
+# A plan can be stale without any wait.  The statement is stopped while it is
+# planned, after its partitions were listed: the function is called by the
+# estimate.  Then the partition arrives, and the gate finds the token reached.
+$writer->ok_query(
+	q{
+CREATE TABLE p (a int) PARTITION BY LIST (a);
+CREATE TABLE p_1 PARTITION OF p FOR VALUES IN (1);
+CREATE TABLE p_2 (a int);
+INSERT INTO p VALUES (1);
+INSERT INTO p_2 VALUES (2);
+ANALYZE p;
+CREATE FUNCTION f_stops() RETURNS int LANGUAGE plpgsql STABLE
+	AS $$BEGIN
+		PERFORM pg_advisory_lock_shared(1);
+		PERFORM pg_advisory_unlock_shared(1);
+		RETURN 100;
+	END$$;
+});
+note_write();
+catch_up();
+
+my $holder = TcsWire->new($standby);
+my $sql =
+  q{SELECT string_agg(a::text, ',' ORDER BY a) FROM p WHERE a < f_stops()};
+
+$c = TcsWire->new($standby);
+is($c->ok_query($sql), '1', 'the old partitions');
+$holder->ok_query('SELECT pg_advisory_lock(1)');
+$look->stop_replay;
+$writer->ok_query('ALTER TABLE p ATTACH PARTITION p_2 FOR VALUES IN (2)');
+note_write();
+$c->ok_query("SET tcs.session_token = '$token'");
+$c->simple($sql)->flush;
+$look->poll(
+	q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND pid = }
+	  . $c->pid)
+  or die 'planning was not stopped';
+$look->go_on;
+catch_up();
+$holder->ok_query('SELECT pg_advisory_unlock(1)');
+is(outcome({}, $c->results), '1,2', 'a partition attached during planning');
+
+
+##
+## Outside a block, whatever waits has given its locks back
+##
+
+$writer->ok_query(
+	q{
+CREATE TABLE locked (a int);
+INSERT INTO locked VALUES (0);
+CREATE FUNCTION count_locked() RETURNS bigint LANGUAGE plpgsql IMMUTABLE
+	AS 'BEGIN RETURN (SELECT count(*) FROM locked); END';
+CREATE FUNCTION inlined() RETURNS SETOF locked LANGUAGE sql STABLE AS 'SELECT * FROM locked';
+});
+note_write();
+catch_up();
+foreach my $rules (0, 1)
+{
+	# with a rule for anything, EXECUTE looks at what its statement reads
+	if ($rules)
+	{
+		$writer->ok_query(q{SELECT tcs.set_rule('other', 'session')});
+		note_write();
+		catch_up();
+	}
+	foreach my $statement (
+		'SELECT count(*) FROM locked',
+		'DECLARE d CURSOR WITH HOLD FOR SELECT count(*) FROM locked',
+		'EXPLAIN (ANALYZE) SELECT * FROM locked',
+		'EXECUTE e',
+		'EXPLAIN (ANALYZE) EXECUTE e',
+		'COPY locked TO STDOUT',
+		'COPY (SELECT a FROM locked) TO STDOUT',
+		'SELECT count_locked()')
+	{
+		my $held;
+
+		$c = TcsWire->new($standby);
+		$c->ok_query('SET tcs.max_wait = -1; PREPARE e AS SELECT count(*) FROM inlined()');
+		$look->stop_replay;
+		$writer->ok_query('BEGIN; LOCK TABLE locked; INSERT INTO locked VALUES (1); COMMIT');
+		note_write();
+		$c->ok_query("SET tcs.session_token = '$token'");
+		is(outcome({}, ($look->release($c, $statement, \$held))[0]) =~ /^(?:4....|5....)$/ ? $& : 'served',
+			'served', "a lock that replay needs: $statement" . ($rules ? ', with rules' : ''));
+		ok($held, '... it has waited');
+		is($c->ok_query($statement =~ /^DECLARE/ ? 'FETCH ALL FROM d' : 'SELECT count(*) FROM locked'),
+			$writer->ok_query('SELECT count(*) FROM locked'), '... and the rows are new');
+		$c->disconnect;
+	}
+}
+$writer->ok_query(q{SELECT tcs.drop_rule('other')});
+note_write();
+catch_up();
+
+
+##
+## Procedures, and the columns of what they give back
+##
+
+$writer->ok_query(
+	q{CREATE PROCEDURE public.same(INOUT a int) LANGUAGE plpgsql AS 'BEGIN a := 1; END';
+	  CREATE PROCEDURE public.changed(INOUT a int) LANGUAGE plpgsql AS 'BEGIN a := 1; END';
+	  CREATE PROCEDURE public.turned(INOUT a int) LANGUAGE plpgsql AS 'BEGIN a := 1; END'});
+note_write();
+catch_up();
+foreach my $case (
+	[ q{CREATE PROCEDURE front.same(INOUT a int) LANGUAGE plpgsql AS 'BEGIN a := 2; END'},
+		'CALL same(NULL)', '2' ],
+	[ q{CREATE PROCEDURE front.changed(INOUT a int, OUT b text) LANGUAGE plpgsql AS 'BEGIN a := 2; END';
+		DROP PROCEDURE public.changed},
+		'CALL changed(NULL)', '42883' ],
+	[ q{CREATE PROCEDURE front.turned(INOUT a text) LANGUAGE plpgsql AS 'BEGIN a := 2; END'},
+		'CALL turned(NULL)', '40001' ])
+{
+	my ($change, $call, $expected) = @$case;
+
+	$c = TcsWire->new($standby);
+	$c->ok_query('SET search_path = front, public; SET tcs.max_wait = -1');
+	$look->stop_replay;
+	$writer->ok_query($change);
+	note_write();
+	$c->ok_query("SET tcs.session_token = '$token'");
+
+	my $held;
+	$c->simple($call);
+	is(outcome({}, $look->release($c, undef, \$held)), $expected, "$call: $expected");
+	$c->disconnect;
+}
+
+##
+## What planning evaluates, in REPEATABLE READ
+##
+
+# A generic plan has the function's result in it.  Made anew after the wait, it
+# must not have what the transaction's first snapshot saw.
+$writer->ok_query(
+	q{CREATE TABLE folded (a int); INSERT INTO folded VALUES (1);
+	  CREATE FUNCTION folds() RETURNS int LANGUAGE plpgsql IMMUTABLE
+		AS 'BEGIN RETURN (SELECT max(a) FROM public.folded); END'});
+note_write();
+catch_up();
+$c = TcsWire->new($standby);
+$c->ok_query(q{SET tcs.max_wait = -1; SET plan_cache_mode = force_generic_plan;
+	SET default_transaction_isolation = 'repeatable read'});
+$c->parse('f', 'SELECT folds() FROM other LIMIT 1')->bind('', 'f')->execute('')->sync->results;
+$look->stop_replay;
+$writer->ok_query('UPDATE folded SET a = 2; CREATE TABLE unrelated (a int)');
+note_write();
+$c->ok_query("SET tcs.session_token = '$token'");
+$c->bind('', 'f')->execute('')->sync;
+{
+	my $held;
+
+	is(outcome({}, $look->release($c, undef, \$held)), '2', 'a plan made anew in REPEATABLE READ');
+}
+$c->disconnect;
+
+
+##
+## Locks of the session
+##
+
+# What the statement gives back while it waits are its own relation locks.
+$c = TcsWire->new($standby);
+$writer->ok_query('CREATE TABLE s (a int); INSERT INTO s VALUES (1)');
+note_write();
+catch_up();
+$c->ok_query('SELECT pg_advisory_lock(43)');
+$look->stop_replay;
+$writer->ok_query('ALTER TABLE s ADD b int; UPDATE s SET a = 2');
+note_write();
+$c->ok_query("SET tcs.session_token = '$token'");
+$c->simple('SELECT a FROM s')->flush;
+ok($look->wait_until_held($c), 'a statement waits');
+is( $look->look(
+		"SELECT string_agg(locktype, ',' ORDER BY locktype) FROM pg_locks WHERE pid = "
+		  . $c->pid),
+	'advisory,virtualxid',
+	'with no relation lock, and with the advisory lock of its session');
+is( $look->look(
+		'SELECT backend_xmin IS NULL FROM pg_stat_activity WHERE pid = ' . $c->pid),
+	't',
+	'and no snapshot');
+$look->go_on;
+is(outcome({}, $c->results), '2', 'it is served');
+is($c->ok_query('SELECT pg_advisory_unlock(43)'),
+	't', 'and the session still has its lock');
+
+$_->disconnect foreach ($c, $holder, $writer, $look);
+done_testing();
