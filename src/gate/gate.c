@@ -4,7 +4,7 @@
  *	  The gate that each read passes before its snapshot is used.
  *
  * NOTES
- *	  What is proven belongs to a snapshot.  tcs_gate.proof was read before the
+ *	  What is proven belongs to a snapshot.  tcs_proven.proof was read before the
  *	  snapshot of every statement that comes later, so a statement whose
  *	  requirement it meets needs no further look, whatever snapshot it has.
  *	  Otherwise:
@@ -42,10 +42,6 @@
  *	  the first row goes out.  That wait comes after the snapshot, so it is the
  *	  one that functions may be made to wait for as well: their statements take
  *	  newer snapshots.
- *
- *	  On a primary, tcs_gate.proof.at says that no commit before it was under way
- *	  any more when it was noted.  What the session knows to be acknowledged is
- *	  another thing: commits of others before that may be under way.
  *
  *	  Nothing here is shared; what is, is read through standby/freshness.c.
  *
@@ -87,7 +83,7 @@ static struct
 {
 	LocalTransactionId lxid;	/* which one; 0: none */
 	TcsProof	proof;			/* noted before its snapshot was taken */
-	TcsPosition acknowledged;	/* likewise; see TcsGate */
+	TcsPosition acknowledged;	/* likewise; see TcsProven */
 	bool		confirmed;		/* a quorum has confirmed all it shows */
 	bool		by_level;		/* it is REPEATABLE READ because of the level */
 	bool		imported;		/* the snapshot is somebody else's */
@@ -128,43 +124,6 @@ static bool statement_confirmed = false;
 static bool statement_relaxed = false;
 
 /*
- * Our own doing changed tcs.session_token, without asking for more: a gate
- * that was satisfied before the change still is.
- */
-void
-tcs_gate_carry_over(uint64 generation)
-{
-	if (tcs_gate.settled == generation)
-		tcs_gate.settled = tcs_settings_generation;
-	if (tcs_gate.token_settled == generation)
-		tcs_gate.token_settled = tcs_settings_generation;
-}
-
-/* The next statement has to take the slow way, whatever was proved. */
-void
-tcs_gate_unsettle(void)
-{
-	tcs_gate.settled = tcs_gate.token_settled = 0;
-}
-
-/* What is acknowledged is in all snapshots that this primary takes from now on. */
-static void
-note_acknowledged(TcsPosition at)
-{
-	TcsPosition *known = &tcs_gate.acknowledged;
-
-	if (at.tli > known->tli || (at.tli == known->tli && at.lsn > known->lsn))
-		*known = at;
-}
-
-/* A commit of this session's own is in all its snapshots to come. */
-void
-tcs_gate_note_own_commit(TcsPosition at)
-{
-	note_acknowledged(at);
-}
-
-/*
  * Was the present transaction made REPEATABLE READ by level "snapshot", and
  * everything that was refused since must be told so?
  */
@@ -186,7 +145,7 @@ tcs_gate_snapshot_imported(void)
 	xact.imported = true;
 	xact.arrival = tcs_now();
 	xact.used_in = xact.lxid;
-	tcs_gate.settled = 0;
+	tcs_proven.settled = 0;
 }
 
 /*
@@ -207,7 +166,7 @@ static bool
 choice_is_met(void)
 {
 	bool		token_is_met = tcs_choice.token == NULL && !IsolationUsesXactSnapshot() &&
-		tcs_gate.token_settled == tcs_settings_generation;
+		tcs_proven.token_settled == tcs_settings_generation;
 
 	switch (tcs_choice.level)
 	{
@@ -223,8 +182,8 @@ choice_is_met(void)
 		case TCS_LEVEL_BOUNDED:
 			if (!token_is_met || tcs_max_lag >= 0 || tcs_choice.max_staleness == 0)
 				return false;
-			return tcs_gate.proof.fresh_at != 0 &&
-				tcs_now() - tcs_gate.proof.fresh_at <= (int64) tcs_choice.max_staleness * 1000;
+			return tcs_proven.proof.fresh_at != 0 &&
+				tcs_now() - tcs_proven.proof.fresh_at <= (int64) tcs_choice.max_staleness * 1000;
 		default:
 			return false;
 	}
@@ -238,13 +197,13 @@ tcs_gate_pass_choice_at_once(void)
 		return false;
 	if (tcs_choice.level == TCS_LEVEL_BOUNDED)
 	{
-		tcs_gate.last.proof = tcs_gate.proof;
+		tcs_gate.last.proof = tcs_proven.proof;
 		tcs_gate.last.at = tcs_now();
-		tcs_fresh_read_mirror(&tcs_gate.proof);
+		tcs_fresh_read_mirror(&tcs_proven.proof);
 	}
 	else
 	{
-		tcs_gate.last.proof = tcs_gate.proof;
+		tcs_gate.last.proof = tcs_proven.proof;
 		tcs_gate.last.at = 0;
 	}
 	tcs_stats_count_read(tcs_choice.level);
@@ -262,22 +221,11 @@ tcs_gate_pass_choice_at_once(void)
 	return true;
 }
 
-/* As tcs_gate_pass_at_once(), but for what is not counted as a read. */
-bool
-tcs_gate_settings_are_met(void)
-{
-	if (tcs_gate.settled != tcs_settings_generation)
-		return false;
-	return tcs_gate.max_age == 0 ||
-		(!IsolationUsesXactSnapshot() &&
-		 tcs_now() - tcs_gate.proof.fresh_at <= tcs_gate.max_age);
-}
-
-/* The same of what was chosen. */
+/* Is what was chosen met by what was proved before?  Nothing is counted. */
 bool
 tcs_gate_is_satisfied(void)
 {
-	return tcs_choice.plain ? tcs_gate_settings_are_met() : choice_is_met();
+	return tcs_choice.plain ? tcs_proof_meets_settings() : choice_is_met();
 }
 
 /* The facts of the last read, however it passed. */
@@ -294,9 +242,9 @@ tcs_gate_get_last(TcsLastRead *last)
 	last->reason = TCS_REASON_NONE;
 	last->waited_us = 0;
 	last->note[0] = last->redirect_failure[0] = '\0';
-	last->at = tcs_gate.max_age != 0 ? tcs_gate.at_once_at : 0;
-	if (tcs_gate.max_age == 0 || !tcs_gate.at_once_proof_kept)
-		last->proof = tcs_gate.proof;
+	last->at = tcs_proven.max_age != 0 ? tcs_gate.at_once_at : 0;
+	if (tcs_proven.max_age == 0 || !tcs_gate.at_once_proof_kept)
+		last->proof = tcs_proven.proof;
 }
 
 /*
@@ -414,45 +362,14 @@ note_transaction(const TcsContext *context)
 	xact.arrival = context->arrival;
 
 	/*
-	 * tcs_gate.proof was noted in an earlier transaction, or in this one
+	 * tcs_proven.proof was noted in an earlier transaction, or in this one
 	 * before it had a snapshot: it is changed nowhere else.
 	 */
-	xact.proof = tcs_gate.proof;
-	xact.acknowledged = tcs_gate.acknowledged;
+	xact.proof = tcs_proven.proof;
+	xact.acknowledged = tcs_proven.acknowledged;
 	xact.confirmed = false;
 	xact.by_level = false;
 	xact.imported = false;
-}
-
-/*
- * Note what is proved of all snapshots taken from now on.  Both halves are
- * facts that stay true, so each may be kept if the new one is older.
- */
-static void
-raise_proof(TcsProof *proof, const TcsProof *newer)
-{
-	if (newer->at.tli >= proof->at.tli && newer->at.lsn >= proof->at.lsn)
-		proof->at = newer->at;
-	proof->fresh_at = Max(proof->fresh_at, newer->fresh_at);
-}
-
-/* Note what is proved of every snapshot taken from now on. */
-void
-tcs_gate_note_proof(void)
-{
-	TcsProof	proof = {0};
-
-	if (RecoveryInProgress())
-		tcs_fresh_prove(NULL, &proof);
-	else
-	{
-		proof.at.tli = GetWALInsertionTimeLine();
-		proof.at.lsn = tcs_commits_done_up_to(GetXLogInsertRecPtr());
-		if (proof.at.lsn == InvalidXLogRecPtr)
-			return;
-		note_acknowledged(proof.at);
-	}
-	raise_proof(&tcs_gate.proof, &proof);
 }
 
 /*
@@ -466,10 +383,10 @@ tcs_gate_prove_transaction(void)
 
 	if (FirstSnapshotSet)
 		return;
-	tcs_gate_note_proof();
+	tcs_proof_note();
 	note_transaction(&context);
-	xact.proof = tcs_gate.proof;
-	xact.acknowledged = tcs_gate.acknowledged;
+	xact.proof = tcs_proven.proof;
+	xact.acknowledged = tcs_proven.acknowledged;
 }
 
 /*
@@ -567,21 +484,21 @@ settle(const TcsRequirement *req)
 		(tcs_guc_token() == NULL ||
 		 tcs_level_rank(req->level) >= tcs_level_rank(TCS_LEVEL_SESSION)) &&
 		!token_counts_as_missing())
-		tcs_gate.token_settled = tcs_settings_generation;
+		tcs_proven.token_settled = tcs_settings_generation;
 	/* of a statement to come, settings may not be all that counts */
 	if (!tcs_choice.plain)
 		return;
 	/* a report that is pending has to be made by the next statement */
-	tcs_gate.settled = tcs_session_report_is_pending ? 0 : tcs_settings_generation;
-	tcs_gate.max_age = 0;
+	tcs_proven.settled = tcs_session_report_is_pending ? 0 : tcs_settings_generation;
+	tcs_proven.max_age = 0;
 	if (req->level == TCS_LEVEL_SNAPSHOT || req->level == TCS_LEVEL_LINEARIZABLE)
-		tcs_gate.settled = 0;
+		tcs_proven.settled = 0;
 	if (req->fresh_after == 0)
 		return;
 	if (req->level == TCS_LEVEL_BOUNDED && tcs_max_lag < 0 && tcs_choice.max_staleness > 0)
-		tcs_gate.max_age = (int64) tcs_choice.max_staleness * 1000;
+		tcs_proven.max_age = (int64) tcs_choice.max_staleness * 1000;
 	else
-		tcs_gate.settled = 0;
+		tcs_proven.settled = 0;
 }
 
 /*
@@ -666,11 +583,11 @@ pass(const TcsSite *site, TcsUnmet *facts)
 	/* on a primary, what is acknowledged is in all snapshots to come */
 	if (!facts->in_recovery && facts->req.token_at.lsn != InvalidXLogRecPtr &&
 		site->kind != TCS_SITE_NESTED)
-		note_acknowledged(facts->req.token_at);
+		tcs_proof_note_acknowledged(facts->req.token_at);
 	/* while nobody has used it, the transaction's snapshot is yet to be taken */
 	if (IsolationUsesXactSnapshot() && xact.lxid == tcs_my_lxid_compat() &&
 		xact.used_in != xact.lxid)
-		xact.acknowledged = tcs_gate.acknowledged;
+		xact.acknowledged = tcs_proven.acknowledged;
 	facts->reason = TCS_REASON_NONE;
 	facts->now = tcs_now();
 	if (tcs_choice.by == TCS_BY_RELAX)
@@ -1285,7 +1202,7 @@ renew_snapshot(TcsSite *site, TcsContext *context, TcsUnmet *facts)
 		note_transaction(context);
 		xact.by_level = true;
 	}
-	raise_proof(&tcs_gate.proof, &facts->proof);
+	tcs_proof_raise(&tcs_proven.proof, &facts->proof);
 	if (xact.lxid == tcs_swap_transaction())
 		xact.proof = facts->proof;
 
@@ -1372,7 +1289,7 @@ tcs_gate_void_plan(void)
 {
 	tcs_gate.planned_in = GetCurrentStatementStartTimestamp();
 	tcs_gate.plan_is_void = true;
-	tcs_gate_unsettle();
+	tcs_proof_unsettle();
 }
 
 /* Is the plan of the statement that comes to the gate to be made anew? */
@@ -1494,7 +1411,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 		facts.proof = xact.proof;
 	}
 	else if (!site->resumed)
-		facts.proof = tcs_gate.proof;
+		facts.proof = tcs_proven.proof;
 	met = tcs_requirement_is_empty(&facts.req) ||
 		tcs_requirement_met(&facts.req, &facts.proof);
 	if (site->kind == TCS_SITE_QUERY && !fixed && plan_is_void())
@@ -1578,7 +1495,7 @@ tcs_gate_pass_slowly(TcsSite *site)
 			facts.retry_helps = retry_would_help(&facts);
 			/* then what is tried again finds that proved */
 			if (facts.retry_helps)
-				tcs_gate_note_proof();
+				tcs_proof_note();
 		}
 		fail(site, &context, &facts);
 	}
@@ -1758,7 +1675,7 @@ tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms)
 	{
 		tcs_gate_build_context(&context, token);
 		facts.in_recovery = context.in_recovery;
-		facts.proof = tcs_gate.proof;
+		facts.proof = tcs_proven.proof;
 		tcs_requirement_make(TCS_LEVEL_SESSION, &context, &facts.req);
 		facts.reason = facts.req.reason;
 		if (facts.reason != TCS_REASON_NONE)
@@ -1772,7 +1689,7 @@ tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms)
 		result = wait_for(&context, &facts,
 						  !tcs_gate_statement_is_sole() || HaveRegisteredOrActiveSnapshot(),
 						  deadline, false);
-		raise_proof(&tcs_gate.proof, &facts.proof);
+		tcs_proof_raise(&tcs_proven.proof, &facts.proof);
 		if (result == TCS_WAIT_MET || result == TCS_WAIT_DISABLED)
 			return;
 		facts.reason = reason_for(&facts, result);

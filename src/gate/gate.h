@@ -16,6 +16,7 @@
 #include "base/stats.h"
 #include "choice/choice.h"
 #include "gate/requirement.h"
+#include "session/proof.h"
 #include "standby/freshness.h"
 
 /* Where a statement comes to the gate. */
@@ -88,20 +89,9 @@ typedef struct TcsLastRead
 	char		redirect_failure[160];	/* and why it was not redirected */
 } TcsLastRead;
 
-/*
- * State that decides whether a read is satisfied without a further look; local
- * to the process.
- */
+/* What the gate knows of the statement at hand; local to the process. */
 typedef struct TcsGate
 {
-	uint64		settled;		/* settings generation that proof satisfies */
-	uint64		token_settled;	/* the same of its token alone */
-	int64		max_age;		/* us; while proof is no older; 0: for good */
-	TcsProof	proof;			/* of every snapshot taken after it was noted */
-	TcsPosition acknowledged;	/* on a primary: commits that this session
-								 * knows of, which all snapshots to come
-								 * include */
-
 	/*
 	 * The statement at hand: if it took the fast path, its level, and what is
 	 * needed to tell what it was served on; else -1, and what follows.
@@ -125,17 +115,12 @@ extern TCS_LOCAL TcsGate tcs_gate;
 
 extern void tcs_gate_pass_slowly(TcsSite *site);
 extern bool tcs_gate_statement_is_sole(void);
-extern void tcs_gate_carry_over(uint64 generation);
-extern void tcs_gate_unsettle(void);
 extern void tcs_gate_void_plan(void);
-extern void tcs_gate_note_own_commit(TcsPosition at);
 extern void tcs_gate_snapshot_imported(void);
-extern void tcs_gate_note_proof(void);
 extern void tcs_gate_prove_transaction(void);
 extern void tcs_gate_fix_isolation(void);
 extern bool tcs_gate_isolation_is_by_level(void);
 extern void tcs_gate_note_snapshot_use(void);
-extern bool tcs_gate_settings_are_met(void);
 extern bool tcs_gate_is_satisfied(void);
 extern bool tcs_gate_pass_choice_at_once(void);
 extern void tcs_gate_get_last(TcsLastRead *last);
@@ -168,21 +153,21 @@ tcs_gate_count_at_once(void)
 static inline bool
 tcs_gate_pass_at_once(void)
 {
-	if (unlikely(tcs_gate.settled != tcs_settings_generation))
+	if (unlikely(!tcs_proof_is_settled()))
 		return false;
-	if (tcs_gate.max_age != 0)
+	if (tcs_proven.max_age != 0)
 	{
 		int64		now = tcs_now();
-		int64		age = now - tcs_gate.proof.fresh_at;
+		int64		age = now - tcs_proven.proof.fresh_at;
 
-		if (IsolationUsesXactSnapshot() || age > tcs_gate.max_age)
+		if (IsolationUsesXactSnapshot() || age > tcs_proven.max_age)
 			return false;
 		tcs_gate.at_once_at = now;
-		tcs_gate.at_once_proof_kept = age > tcs_gate.max_age / 8;
+		tcs_gate.at_once_proof_kept = age > tcs_proven.max_age / 8;
 		if (tcs_gate.at_once_proof_kept)
 		{
-			tcs_gate.last.proof = tcs_gate.proof;
-			tcs_fresh_read_mirror(&tcs_gate.proof);
+			tcs_gate.last.proof = tcs_proven.proof;
+			tcs_fresh_read_mirror(&tcs_proven.proof);
 		}
 	}
 	tcs_gate_count_at_once();

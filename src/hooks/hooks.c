@@ -337,12 +337,12 @@ start_to_explain(QueryDesc *query_desc, int eflags)
  * and still is, passes with these tests alone.
  *
  * A gate that is settled implies that this process comes to it, that tcs is
- * switched on and that no report is pending; see tcs_gate_unsettle().
+ * switched on and that no report is pending; see tcs_proof_unsettle().
  */
 static void
 tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 {
-	if (likely(tcs_gate.settled == tcs_settings_generation &&
+	if (likely(tcs_proof_is_settled() &&
 			   tcs_frame_innermost() == NULL &&
 			   is_sole_of_portal(queryDesc->plannedstmt) &&
 			   queryDesc->plannedstmt->invalItems == NIL &&
@@ -644,8 +644,8 @@ wait_before_planning(Query *query, const char *source)
 static inline bool
 is_met_before_planning(const Query *query, bool plain)
 {
-	return plain && tcs_gate.settled == tcs_settings_generation &&
-		tcs_gate.max_age == 0 &&
+	return plain && tcs_proof_is_settled() &&
+		tcs_proven.max_age == 0 &&
 		(query->commandType != CMD_SELECT ||
 		 (query->rtable != NIL &&
 		  linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_RELATION));
@@ -672,7 +672,7 @@ before_planning(Query **parse, const char *source, bool plain)
 				tcs_choice_check_hint(query, source);
 			return true;
 		}
-		if (ActivePortal == NULL && !(tcs_gate_settings_are_met() && plain))
+		if (ActivePortal == NULL && !(tcs_proof_meets_settings() && plain))
 			*parse = wait_before_planning(query, source);
 	}
 
@@ -990,7 +990,7 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable)
 		case TCS_AFTER_CHAIN:
 			/* the next transaction has no BEGIN that could do so */
 			if (IsolationUsesXactSnapshot())
-				tcs_gate_note_proof();
+				tcs_proof_note();
 			return;
 		case TCS_AFTER_BEGIN:
 			if (IsolationUsesXactSnapshot())

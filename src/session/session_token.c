@@ -47,9 +47,9 @@
 #include "base/settings.h"
 #include "base/stats.h"
 #include "base/timeline.h"
-#include "gate/gate.h"
 #include "primary/commits_in_flight.h"
 #include "primary/read_index.h"
+#include "session/proof.h"
 #include "session/session_token.h"
 #include "standby/freshness.h"
 
@@ -317,7 +317,7 @@ set_own_token(const TcsToken *token)
 	if (!tcs_guc_set_token(token, buf))
 		return false;
 	if ((token->flags & TCS_TOKEN_APART) == 0)
-		tcs_gate_carry_over(generation);
+		tcs_proof_carry_over(generation);
 	return true;
 }
 
@@ -326,7 +326,7 @@ static void
 make_pending(void)
 {
 	tcs_session_report_is_pending = true;
-	tcs_gate_unsettle();
+	tcs_proof_unsettle();
 }
 
 /*
@@ -402,7 +402,7 @@ withdraw_token(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("could not empty \"%s\"", "tcs.session_token")));
-	tcs_gate_carry_over(generation);
+	tcs_proof_carry_over(generation);
 }
 
 /*
@@ -489,7 +489,7 @@ report_commit(void)
 	if (place_made)
 	{
 		if (!next_is_of_here)
-			tcs_gate_unsettle();
+			tcs_proof_unsettle();
 		tcs_token_format(&next_token, buf);
 		tcs_guc_overwrite_token(&next_token, buf);
 		return;
@@ -513,7 +513,7 @@ committed(void)
 
 	last_written.tli = GetWALInsertionTimeLine();
 	last_written.lsn = XactLastCommitEnd;
-	tcs_gate_note_own_commit(last_written);
+	tcs_proof_note_acknowledged(last_written);
 	if (tcs_report_token != TCS_REPORT_OFF && tcs_is_client_backend())
 		report_commit();
 }
