@@ -212,7 +212,7 @@ is(answer($c, "BEGIN; $read; $read; COMMIT; $read"), $expected, 'a string with a
 $c->ok_query('BEGIN');
 my $first = answer($c, 'SELECT now() FROM t WHERE id = 1');
 like($first, qr/^\d{4}-/, 'now() in a transaction');
-# Each statement has a transaction of its own there; see the limits in README.md.
+# Each statement has a transaction of its own there; see docs/redirect.md.
 isnt(answer($c, 'SELECT now() FROM t WHERE id = 1'), $first, 'is the moment of the statement');
 is(answer($c, 'COMMIT'), '', 'COMMIT');
 
