@@ -51,7 +51,13 @@ typedef enum TcsVerdict
 	TCS_VERDICT_REDIRECT
 } TcsVerdict;
 
+/* in fallback_decide.c */
 extern bool tcs_fallback_has_redirect(const TcsFallback *fallback);
+extern TcsVerdict tcs_fallback_verdict(const TcsFallback *fallback,
+									   const TcsContext *context,
+									   const TcsUnmet *unmet, bool can_redirect,
+									   bool one_snapshot, TcsLevel *served_at);
+
 extern TcsVerdict tcs_fallback_decide(const TcsFallback *fallback,
 									  const TcsContext *context,
 									  const TcsUnmet *unmet, bool can_redirect,
