@@ -24,7 +24,7 @@
 #include "base/compat.h"
 #include "base/settings.h"
 #include "base/stats.h"
-#include "gate/snapshot_swap.h"
+#include "base/xact.h"
 #include "primary/read_index.h"
 #include "standby/wait_queue.h"
 #include "write/write_level.h"
@@ -314,7 +314,7 @@ static void
 assign_read_level(int newval, void *extra)
 {
 	level_source = source_of(extra);
-	level_set_in = MyProc ? tcs_swap_transaction() : InvalidLocalTransactionId;
+	level_set_in = MyProc ? tcs_xact_id() : InvalidLocalTransactionId;
 	tcs_settings_generation++;
 	tcs_choice_generation++;
 }

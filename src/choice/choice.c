@@ -43,6 +43,7 @@
 #include "utils/plancache.h"
 
 #include "base/compat.h"
+#include "base/xact.h"
 #include "choice/choice.h"
 #include "gate/gate.h"
 
@@ -674,7 +675,7 @@ tcs_choice_note_utility_write(const PlannedStmt *pstmt, const char *source)
 		return;
 	if (find_hint(source, pstmt->stmt_location, pstmt->stmt_len, &hint) &&
 		(hint.set & TCS_HINT_WRITE_LEVEL))
-		tcs_write_by_hint(hint.write_level, tcs_gate_statement_is_sole());
+		tcs_write_by_hint(hint.write_level, tcs_xact_statement_is_sole());
 	if (items.writes != NIL)
 		tcs_rules_note_write(tcs_rules_intern(&items));
 }

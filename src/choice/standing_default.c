@@ -29,6 +29,7 @@
 #include "catalog/pg_class.h"
 
 #include "base/compat.h"
+#include "base/xact.h"
 #include "choice/standing_default.h"
 #include "statement/exempt.h"
 #include "statement/statement_queries.h"
@@ -177,7 +178,7 @@ static bool
 fixes_snapshot(void)
 {
 	return (IsolationUsesXactSnapshot() || tcs_choice.level == TCS_LEVEL_SNAPSHOT) &&
-		!tcs_gate_statement_is_sole() && !IsTransactionBlock();
+		!tcs_xact_statement_is_sole() && !IsTransactionBlock();
 }
 
 /*

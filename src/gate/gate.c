@@ -247,17 +247,6 @@ tcs_gate_get_last(TcsLastRead *last)
 		last->proof = tcs_proven.proof;
 }
 
-/*
- * Is the statement at hand the first and only one of its transaction?  In a
- * pipeline without Sync earlier ones may have left locks behind.
- */
-bool
-tcs_gate_statement_is_sole(void)
-{
-	return !IsTransactionBlock() && GetCurrentTransactionNestLevel() == 1 &&
-		(MyXactFlags & XACT_FLAGS_PIPELINING) == 0;
-}
-
 /* Read everything that a requirement depends on, once. */
 void
 tcs_gate_build_context(TcsContext *context, const TcsToken *token)

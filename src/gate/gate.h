@@ -14,6 +14,7 @@
 
 #include "base/settings.h"
 #include "base/stats.h"
+#include "base/xact.h"
 #include "choice/choice.h"
 #include "gate/requirement.h"
 #include "session/proof.h"
@@ -113,8 +114,11 @@ typedef struct TcsGate
 
 extern TCS_LOCAL TcsGate tcs_gate;
 
+/* The former names; until gate.c and hooks.c use the new ones. */
+#define tcs_swap_transaction	tcs_xact_id
+#define tcs_gate_statement_is_sole	tcs_xact_statement_is_sole
+
 extern void tcs_gate_pass_slowly(TcsSite *site);
-extern bool tcs_gate_statement_is_sole(void);
 extern void tcs_gate_void_plan(void);
 extern void tcs_gate_snapshot_imported(void);
 extern void tcs_gate_prove_transaction(void);

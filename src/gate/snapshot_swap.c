@@ -55,6 +55,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/xact.h"
 #include "gate/snapshot_swap.h"
 #include "statement/statement_text.h"
 
@@ -62,13 +63,6 @@
 static const PlannedStmt *watched_plan = NULL;
 static bool plan_is_stale = false;
 static uint64 watched_from = 0; /* SharedInvalidMessageCounter */
-
-/* The last virtual transaction id that was given in place of another. */
-static struct
-{
-	LocalTransactionId lxid;	/* 0: none */
-	LocalTransactionId original;
-}			renewed;
 
 TcsPlanned	tcs_swap_planned;
 
@@ -233,22 +227,9 @@ tcs_swap_drop_snapshot(TcsSite *site)
 void
 tcs_swap_leave_conflicts(void)
 {
-	LocalTransactionId lxid = tcs_swap_transaction();
-
 	if (MyProc->xmin != InvalidTransactionId || !RecoveryInProgress())
 		return;
-	tcs_renew_virtual_xid_compat();
-	renewed.lxid = tcs_my_lxid_compat();
-	renewed.original = lxid;
-}
-
-/* What tells this transaction from others: the virtual id that it began with. */
-LocalTransactionId
-tcs_swap_transaction(void)
-{
-	LocalTransactionId lxid = tcs_my_lxid_compat();
-
-	return lxid == renewed.lxid ? renewed.original : lxid;
+	tcs_xact_renew_virtual_id();
 }
 
 /*

@@ -29,7 +29,6 @@ extern PlannedStmt *tcs_swap_reanalyze_utility(const PlannedStmt *old,
 extern bool tcs_swap_can_reanalyze_query(const Query *query, const char *source);
 extern Query *tcs_swap_reanalyze_query(Query *old, const char *source);
 extern void tcs_swap_leave_conflicts(void);
-extern LocalTransactionId tcs_swap_transaction(void);
 extern void tcs_swap_release_locks(const TcsSite *site);
 extern void tcs_swap_retake_locks(const TcsSite *site);
 extern bool tcs_swap_try_locks(const TcsSite *site);

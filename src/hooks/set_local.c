@@ -27,7 +27,7 @@
 #include "storage/lock.h"
 #include "utils/snapmgr.h"
 
-#include "gate/snapshot_swap.h"
+#include "base/xact.h"
 #include "hooks/set_local.h"
 
 /* The transaction that began with such a SET LOCAL, and the setting's name. */
@@ -37,7 +37,7 @@ static char alone_name[NAMEDATALEN];
 static void
 refuse_before_commit(XactEvent event, void *arg)
 {
-	if (event != XACT_EVENT_PRE_COMMIT || alone_in != tcs_swap_transaction())
+	if (event != XACT_EVENT_PRE_COMMIT || alone_in != tcs_xact_id())
 		return;
 	alone_in = InvalidLocalTransactionId;
 	if (!FirstSnapshotSet)
@@ -92,6 +92,6 @@ tcs_set_local_before_utility(Node *statement, bool is_top_level)
 		RegisterXactCallback(refuse_before_commit, NULL);
 		is_registered = true;
 	}
-	alone_in = tcs_swap_transaction();
+	alone_in = tcs_xact_id();
 	strlcpy(alone_name, ((VariableSetStmt *) statement)->name, sizeof(alone_name));
 }

@@ -22,7 +22,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#include "gate/snapshot_swap.h"
+#include "base/xact.h"
 #include "rules/rule_copy.h"
 #include "write/write_level.h"
 
@@ -401,7 +401,7 @@ tcs_rules_verdict(int number, bool *wrote_to_group)
 	*wrote_to_group = false;
 	foreach(lc, set->groups)
 	{
-		if (tcs_rules.group_written[lfirst_int(lc)] == tcs_swap_transaction())
+		if (tcs_rules.group_written[lfirst_int(lc)] == tcs_xact_id())
 			*wrote_to_group = true;
 	}
 	return &set->verdict;
@@ -456,7 +456,7 @@ tcs_rules_note_write(int number)
 		ListCell   *lc;
 
 		foreach(lc, tcs_rules_look_up(set->oids[set->nreads + set->nfunctions + i])->groups)
-			tcs_rules.group_written[lfirst_int(lc)] = tcs_swap_transaction();
+			tcs_rules.group_written[lfirst_int(lc)] = tcs_xact_id();
 	}
 	if (id != 0)
 		tcs_write_require(level, id);

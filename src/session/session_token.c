@@ -36,7 +36,6 @@
  */
 #include "postgres.h"
 
-#include "access/parallel.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
@@ -47,6 +46,7 @@
 #include "base/settings.h"
 #include "base/stats.h"
 #include "base/timeline.h"
+#include "base/xact.h"
 #include "primary/commits_in_flight.h"
 #include "primary/read_index.h"
 #include "session/proof.h"
@@ -73,16 +73,6 @@ static bool pending_covers_known = false;
 static bool pending_was_set = false;	/* in this transaction, which may yet
 										 * fail */
 bool		tcs_session_report_is_pending = false;
-
-/*
- * Is this a process that reads on behalf of a client?  Autovacuum, walsenders,
- * parallel and background workers are never held back nor get tokens.
- */
-bool
-tcs_is_client_backend(void)
-{
-	return MyBackendType == B_BACKEND && !IsParallelWorker();
-}
 
 /*
  * Begin a token for this node: the one given, or an empty one if that is NULL.

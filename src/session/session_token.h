@@ -18,7 +18,6 @@ extern TCS_LOCAL bool tcs_session_report_is_pending;
 /* Is anything left to be done at the commit of this transaction? */
 extern TCS_LOCAL bool tcs_session_is_ending;
 
-extern bool tcs_is_client_backend(void);
 extern bool tcs_session_current_token(TcsToken *token);
 extern bool tcs_session_primary_token(const TcsToken *given, TcsToken *token);
 extern bool tcs_session_has_uncommitted(void);

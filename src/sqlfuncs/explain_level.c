@@ -24,6 +24,7 @@
 #include "utils/lsyscache.h"
 
 #include "base/compat.h"
+#include "base/xact.h"
 #include "choice/choice.h"
 #include "choice/standing_default.h"
 #include "gate/gate.h"
@@ -176,7 +177,7 @@ write_level_of(const Query *query, TcsWriteLevel hinted, int *rule)
 	if (!collect_writes(query, &items))
 		return NULL;
 	if (hinted != TCS_WRITE_DEFAULT)
-		level = tcs_gate_statement_is_sole() ? hinted : Max(level, hinted);
+		level = tcs_xact_statement_is_sole() ? hinted : Max(level, hinted);
 	if (items.writes != NIL)
 		tcs_rules_write_verdict(tcs_rules_intern(&items), &level, rule);
 	return tcs_write_level_name(level);

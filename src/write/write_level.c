@@ -55,6 +55,7 @@
 
 #include "base/compat.h"
 #include "base/settings.h"
+#include "base/xact.h"
 #include "session/session_token.h"
 #include "write/write_level.h"
 
