@@ -5,8 +5,9 @@
  *
  * NOTES
  *	  Each object belongs to the module that declares it; nobody else sees its
- *	  fields.  After a crash the postmaster sets shared memory up again, so all
- *	  knowledge of freshness starts as unknown.
+ *	  fields.  The module is handed a lock with it, whether it needs one or not.
+ *	  After a crash the postmaster sets shared memory up again, so all knowledge of
+ *	  freshness starts as unknown.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,7 +35,7 @@ typedef struct TcsShmemModule
 {
 	const char *name;			/* of the object, and of its LWLock's tranche */
 	Size		(*size) (void);
-	void		(*init) (void *ptr, bool found);
+	void		(*init) (void *ptr, LWLock *lock, bool found);
 } TcsShmemModule;
 
 static const TcsShmemModule modules[] = {
@@ -81,16 +82,9 @@ tcs_shmem_startup(void)
 		void	   *ptr;
 
 		ptr = ShmemInitStruct(modules[i].name, modules[i].size(), &found);
-		modules[i].init(ptr, found);
+		modules[i].init(ptr, &GetNamedLWLockTranche(modules[i].name)->lock, found);
 	}
 	LWLockRelease(AddinShmemInitLock);
-}
-
-/* The lock that comes with the shared object of the same name. */
-LWLock *
-tcs_shmem_lock(const char *tranche)
-{
-	return &GetNamedLWLockTranche(tranche)->lock;
 }
 
 void

@@ -29,13 +29,11 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
-#include "storage/lwlock.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/relax.h"
 #include "base/tcs.h"
-#include "shmem.h"
 #include "standby/wait_queue.h"
 
 PG_FUNCTION_INFO_V1(tcs_relax);
@@ -78,10 +76,10 @@ tcs_relax_shmem_size(void)
 }
 
 void
-tcs_relax_shmem_init(void *ptr, bool found)
+tcs_relax_shmem_init(void *ptr, LWLock *lock, bool found)
 {
 	relax = ptr;
-	relax_lock = tcs_shmem_lock("tcs_relax");
+	relax_lock = lock;
 	if (found)
 		return;
 

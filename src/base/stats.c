@@ -22,13 +22,11 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/stats.h"
-#include "shmem.h"
 
 /* Counters of one process: whole cache lines, one writer. */
 typedef union TcsReadCounters
@@ -76,10 +74,10 @@ tcs_stats_shmem_size(void)
 }
 
 void
-tcs_stats_shmem_init(void *ptr, bool found)
+tcs_stats_shmem_init(void *ptr, LWLock *lock, bool found)
 {
 	stats = ptr;
-	stats_lock = tcs_shmem_lock("tcs_stats");
+	stats_lock = lock;
 	if (found)
 		return;
 

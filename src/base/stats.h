@@ -10,6 +10,7 @@
 
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
+#include "storage/lwlock.h"
 
 #include "base/tcs.h"
 
@@ -66,6 +67,6 @@ extern void tcs_stats_reset(void);
 extern const char *tcs_reason_name(TcsReason reason);
 
 extern Size tcs_stats_shmem_size(void);
-extern void tcs_stats_shmem_init(void *ptr, bool found);
+extern void tcs_stats_shmem_init(void *ptr, LWLock *lock, bool found);
 
 #endif							/* TCS_STATS_H */

@@ -69,7 +69,7 @@ tcs_commits_shmem_size(void)
 }
 
 void
-tcs_commits_shmem_init(void *ptr, bool found)
+tcs_commits_shmem_init(void *ptr, LWLock *lock, bool found)
 {
 	commit_bounds = ptr;
 	if (found)

@@ -8,6 +8,7 @@
 #ifndef TCS_COMMITS_H
 #define TCS_COMMITS_H
 
+#include "storage/lwlock.h"
 #include "utils/snapshot.h"
 
 #include "base/tcs.h"
@@ -18,6 +19,6 @@ extern bool tcs_commits_under_way(XLogRecPtr upto);
 extern XLogRecPtr tcs_commits_done_up_to(XLogRecPtr upto);
 
 extern Size tcs_commits_shmem_size(void);
-extern void tcs_commits_shmem_init(void *ptr, bool found);
+extern void tcs_commits_shmem_init(void *ptr, LWLock *lock, bool found);
 
 #endif							/* TCS_COMMITS_H */

@@ -59,14 +59,12 @@
 #include "replication/walsender_private.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
-#include "storage/lwlock.h"
 #include "utils/backend_status.h"
 #include "utils/memutils.h"
 
 #include "base/compat.h"
 #include "base/relax.h"
 #include "primary/quorum.h"
-#include "shmem.h"
 #include "standby/wait_queue.h"
 
 /* Who has written the record of a round looks so often, in us. */
@@ -115,10 +113,10 @@ tcs_quorum_shmem_size(void)
 }
 
 void
-tcs_quorum_shmem_init(void *ptr, bool found)
+tcs_quorum_shmem_init(void *ptr, LWLock *lock, bool found)
 {
 	shared = ptr;
-	round_lock = tcs_shmem_lock("tcs_quorum");
+	round_lock = lock;
 	if (found)
 		return;
 

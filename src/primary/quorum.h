@@ -8,6 +8,8 @@
 #ifndef TCS_QUORUM_H
 #define TCS_QUORUM_H
 
+#include "storage/lwlock.h"
+
 #include "base/tcs.h"
 
 /* Can synchronous_standby_names tell who the primary is?  If not, why? */
@@ -59,6 +61,6 @@ extern TcsQuorumResult tcs_quorum_wait(XLogRecPtr upto, int64 deadline,
 extern const char *tcs_quorum_problem(TcsQuorumState state);
 
 extern Size tcs_quorum_shmem_size(void);
-extern void tcs_quorum_shmem_init(void *ptr, bool found);
+extern void tcs_quorum_shmem_init(void *ptr, LWLock *lock, bool found);
 
 #endif							/* TCS_QUORUM_H */

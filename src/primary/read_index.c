@@ -74,7 +74,6 @@
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/ipc.h"
-#include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/backend_status.h"
@@ -87,7 +86,6 @@
 #include "primary/quorum.h"
 #include "primary/read_index.h"
 #include "primary/smart_shutdown.h"
-#include "shmem.h"
 
 #define TCS_MAX_ASKERS		64
 #define TCS_ASKER_ANSWERS	64
@@ -141,11 +139,11 @@ tcs_readindex_shmem_size(void)
 }
 
 void
-tcs_readindex_shmem_init(void *ptr, bool found)
+tcs_readindex_shmem_init(void *ptr, LWLock *lock, bool found)
 {
 	shared = ptr;
 	askers = shared->askers;
-	askers_lock = tcs_shmem_lock("tcs_readindex");
+	askers_lock = lock;
 	if (found)
 		return;
 

@@ -9,6 +9,7 @@
 #define TCS_READINDEX_H
 
 #include "datatype/timestamp.h"
+#include "storage/lwlock.h"
 
 #include "base/timeline.h"
 #include "primary/quorum.h"
@@ -74,6 +75,6 @@ extern bool tcs_readindex_asker_staleness(int pid, XLogRecPtr replayed,
 extern bool tcs_client_is_asker(void);
 
 extern Size tcs_readindex_shmem_size(void);
-extern void tcs_readindex_shmem_init(void *ptr, bool found);
+extern void tcs_readindex_shmem_init(void *ptr, LWLock *lock, bool found);
 
 #endif							/* TCS_READINDEX_H */

@@ -32,7 +32,6 @@
 #include "base/settings.h"
 #include "base/tcs.h"
 #include "redirect/connection_budget.h"
-#include "shmem.h"
 
 /* How long one session gets to give up its connection, in ms. */
 #define TCS_ASK_MS		20
@@ -71,10 +70,10 @@ tcs_budget_shmem_size(void)
 }
 
 void
-tcs_budget_shmem_init(void *ptr, bool found)
+tcs_budget_shmem_init(void *ptr, LWLock *lock, bool found)
 {
 	budget = ptr;
-	budget_lock = tcs_shmem_lock("tcs_budget");
+	budget_lock = lock;
 	if (found)
 		return;
 	memset(budget, 0, tcs_budget_shmem_size());

@@ -9,6 +9,7 @@
 #define TCS_BUDGET_H
 
 #include "port/atomics.h"
+#include "storage/lwlock.h"
 
 /* What a session does with its connection. */
 typedef enum TcsSlotState
@@ -38,6 +39,6 @@ extern void tcs_budget_count_failure(bool over_budget);
 extern void tcs_budget_get_counts(TcsBudgetCounts *counts);
 
 extern Size tcs_budget_shmem_size(void);
-extern void tcs_budget_shmem_init(void *ptr, bool found);
+extern void tcs_budget_shmem_init(void *ptr, LWLock *lock, bool found);
 
 #endif							/* TCS_BUDGET_H */

@@ -84,7 +84,7 @@ tcs_hosts_shmem_size(void)
 }
 
 void
-tcs_hosts_shmem_init(void *ptr, bool found)
+tcs_hosts_shmem_init(void *ptr, LWLock *lock, bool found)
 {
 	known = ptr;
 	if (found)

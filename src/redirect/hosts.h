@@ -8,6 +8,8 @@
 #ifndef TCS_HOSTS_H
 #define TCS_HOSTS_H
 
+#include "storage/lwlock.h"
+
 #include "redirect/redirect_server.h"
 
 /* One place to connect to.  NULL: libpq's default. */
@@ -30,6 +32,6 @@ extern void tcs_hosts_note_silent(TcsHostWalk *walk);
 extern void tcs_hosts_note_primary(const TcsHostWalk *walk);
 
 extern Size tcs_hosts_shmem_size(void);
-extern void tcs_hosts_shmem_init(void *ptr, bool found);
+extern void tcs_hosts_shmem_init(void *ptr, LWLock *lock, bool found);
 
 #endif							/* TCS_HOSTS_H */

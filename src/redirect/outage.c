@@ -32,11 +32,9 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
-#include "storage/lwlock.h"
 
 #include "base/tcs.h"
 #include "redirect/outage.h"
-#include "shmem.h"
 
 /* Outages that are known at a time; a further one takes the place of the oldest. */
 #define TCS_OUTAGES		64
@@ -119,10 +117,10 @@ tcs_outage_shmem_size(void)
 }
 
 void
-tcs_outage_shmem_init(void *ptr, bool found)
+tcs_outage_shmem_init(void *ptr, LWLock *lock, bool found)
 {
 	shared = ptr;
-	outage_lock = tcs_shmem_lock("tcs_outage");
+	outage_lock = lock;
 	if (found)
 		return;
 	memset(shared, 0, sizeof(TcsOutages));

@@ -8,6 +8,8 @@
 #ifndef TCS_OUTAGE_H
 #define TCS_OUTAGE_H
 
+#include "storage/lwlock.h"
+
 /*
  * Why a redirect did not begin.  Of several hosts, the one that comes later here
  * tells more.
@@ -51,6 +53,6 @@ extern void tcs_outage_note_failure(const char *server, const TcsFailure *failur
 extern void tcs_outage_note_success(const char *server);
 
 extern Size tcs_outage_shmem_size(void);
-extern void tcs_outage_shmem_init(void *ptr, bool found);
+extern void tcs_outage_shmem_init(void *ptr, LWLock *lock, bool found);
 
 #endif							/* TCS_OUTAGE_H */

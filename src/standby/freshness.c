@@ -43,11 +43,9 @@
 #include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
-#include "storage/lwlock.h"
 #include "storage/spin.h"
 #include "utils/acl.h"
 
-#include "shmem.h"
 #include "standby/freshness.h"
 
 #define TCS_RING_SIZE		512
@@ -112,10 +110,10 @@ tcs_fresh_shmem_size(void)
 }
 
 void
-tcs_fresh_shmem_init(void *ptr, bool found)
+tcs_fresh_shmem_init(void *ptr, LWLock *lock, bool found)
 {
 	fresh = ptr;
-	fresh_lock = tcs_shmem_lock("tcs_fresh");
+	fresh_lock = lock;
 	if (found)
 		return;
 

@@ -8,6 +8,8 @@
 #ifndef TCS_FRESH_H
 #define TCS_FRESH_H
 
+#include "storage/lwlock.h"
+
 #include "primary/quorum.h"
 
 #define TCS_REASON_LEN	512
@@ -79,6 +81,6 @@ extern void tcs_fresh_set_worker(int pid);
 
 /* for shmem.c */
 extern Size tcs_fresh_shmem_size(void);
-extern void tcs_fresh_shmem_init(void *ptr, bool found);
+extern void tcs_fresh_shmem_init(void *ptr, LWLock *lock, bool found);
 
 #endif							/* TCS_FRESH_H */

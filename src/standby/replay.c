@@ -42,7 +42,7 @@ tcs_replay_shmem_size(void)
 }
 
 void
-tcs_replay_shmem_init(void *ptr, bool found)
+tcs_replay_shmem_init(void *ptr, LWLock *lock, bool found)
 {
 	startup_procno = ptr;
 	if (!found)

@@ -8,6 +8,8 @@
 #ifndef TCS_REPLAY_H
 #define TCS_REPLAY_H
 
+#include "storage/lwlock.h"
+
 /* where no cause is known */
 #define TCS_REPLAY_STANDS_STILL "Replay is not advancing at present."
 
@@ -21,6 +23,6 @@ extern bool tcs_replay_is_held(void);
 extern bool tcs_replay_receiver_streams(void);
 
 extern Size tcs_replay_shmem_size(void);
-extern void tcs_replay_shmem_init(void *ptr, bool found);
+extern void tcs_replay_shmem_init(void *ptr, LWLock *lock, bool found);
 
 #endif							/* TCS_REPLAY_H */

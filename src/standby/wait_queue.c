@@ -36,13 +36,11 @@
 #include "port/atomics.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lwlock.h"
 #include "storage/proc.h"
 
 #include "base/compat.h"
 #include "base/relax.h"
 #include "base/timeline.h"
-#include "shmem.h"
 #include "standby/freshness.h"
 #include "standby/wait_queue.h"
 
@@ -144,10 +142,10 @@ compare_slots(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 }
 
 void
-tcs_queue_shmem_init(void *ptr, bool found)
+tcs_queue_shmem_init(void *ptr, LWLock *lock, bool found)
 {
 	queue = ptr;
-	queue_lock = tcs_shmem_lock("tcs_queue");
+	queue_lock = lock;
 	if (found)
 		return;
 

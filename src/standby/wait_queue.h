@@ -8,6 +8,8 @@
 #ifndef TCS_QUEUE_H
 #define TCS_QUEUE_H
 
+#include "storage/lwlock.h"
+
 #include "standby/freshness.h"
 
 /* What a session sleeps for. */
@@ -68,6 +70,6 @@ extern void tcs_queue_wake_all(void);
 
 /* for shmem.c */
 extern Size tcs_queue_shmem_size(void);
-extern void tcs_queue_shmem_init(void *ptr, bool found);
+extern void tcs_queue_shmem_init(void *ptr, LWLock *lock, bool found);
 
 #endif							/* TCS_QUEUE_H */

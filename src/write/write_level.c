@@ -49,7 +49,6 @@
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
-#include "storage/lwlock.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
@@ -104,7 +103,7 @@ tcs_write_shmem_size(void)
 }
 
 void
-tcs_write_shmem_init(void *ptr, bool found)
+tcs_write_shmem_init(void *ptr, LWLock *lock, bool found)
 {
 	shared = ptr;
 	if (found)

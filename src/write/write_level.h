@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "datatype/timestamp.h"
+#include "storage/lwlock.h"
 #include "utils/guc.h"
 
 #include "base/tcs.h"
@@ -86,6 +87,6 @@ extern void tcs_write_stats_get(TcsWriteStats sums[TCS_WRITE_LEVEL_COUNT],
 extern void tcs_write_stats_reset(void);
 
 extern Size tcs_write_shmem_size(void);
-extern void tcs_write_shmem_init(void *ptr, bool found);
+extern void tcs_write_shmem_init(void *ptr, LWLock *lock, bool found);
 
 #endif							/* TCS_WRITE_H */
