@@ -425,6 +425,14 @@ build()
 		>"$scratch/log/build.log" 2>&1
 }
 
+# build_tables: the module for tests of the pure stages, into the same server.
+build_tables()
+{
+	as_user make -C "$scratch/src/test/modules/tcs_tables" -j2 all install PG_CONFIG="$PG_CONFIG" \
+		DESTDIR="$scratch/root" WERROR="${WERROR:-}" with_llvm=no \
+		>>"$scratch/log/build.log" 2>&1
+}
+
 # clean_up STATUS: no process, no file, no user of this run is left.  KEEP=1
 # keeps the folder; a script that wants its servers kept sets keep_servers=yes.
 clean_up()
