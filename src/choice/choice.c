@@ -101,14 +101,8 @@ choose(const TcsHint *hint, int set, TcsChoice *choice)
 	else
 		tcs_choice_make(hint, rules, choice);
 
-	/* who wrote to one of a group reads the others at least at "session" */
-	if (wrote_to_group && tcs_level_rank(choice->level) < tcs_level_rank(TCS_LEVEL_SESSION))
-	{
-		choice->level = TCS_LEVEL_SESSION;
-		choice->by = TCS_BY_FLOOR;
-		choice->rule = 0;
-		choice->serial = 0;
-	}
+	if (wrote_to_group)
+		tcs_choice_raise_for_group(choice);
 }
 
 /* The set of what goes by the session alone, or 0. */
@@ -291,51 +285,14 @@ tcs_choice_keep(TcsKeptChoice *kept)
 	}
 }
 
-/*
- * The choice is for something within a statement: that is read at what the outer
- * one asked for, or more.  A hint there comes before rules here, as SET does, but
- * not before their floors, which are those of both.  Where the outer one was
- * lowered by the emergency valve, nothing within asks for more, but for hard floors,
- * whether the valve is still open or not.  Below one that standing defaults do not
- * bind there is only its own query, and what built-in functions read of catalogs.
- */
+/* The choice is for something within a statement: join it to that one's. */
 void
 tcs_choice_join(const TcsKeptChoice *outer)
 {
 	TcsChoice	inner = tcs_choice;
-	TcsLevel	level = inner.level;
 
 	tcs_choice = outer->choice;
-	tcs_choice.plain = false;
-	tcs_choice.serial = 0;
-	if (tcs_choice.by == TCS_BY_EXEMPT)
-		return;
-	tcs_choice.max_staleness = Min(tcs_choice.max_staleness, inner.max_staleness);
-	if (inner.has_floor)
-	{
-		tcs_choice.floor = tcs_choice.has_floor ?
-			tcs_level_join(tcs_choice.floor, inner.floor) : inner.floor;
-		tcs_choice.has_floor = true;
-	}
-	if (inner.has_hard)
-	{
-		tcs_choice.hard = tcs_choice.has_hard ?
-			tcs_level_join(tcs_choice.hard, inner.hard) : inner.hard;
-		tcs_choice.has_hard = true;
-	}
-	if (tcs_choice.by == TCS_BY_RELAX)
-		level = inner.has_hard ? inner.hard : TCS_LEVEL_EVENTUAL;
-	else if (tcs_choice.hinted && inner.by == TCS_BY_RULE)
-		level = inner.has_floor ? inner.floor : TCS_LEVEL_EVENTUAL;
-	else if (tcs_choice.hinted && inner.by == TCS_BY_SETTING)
-		level = TCS_LEVEL_EVENTUAL;
-	level = tcs_level_join(tcs_choice.level, level);
-	if (level != tcs_choice.level)
-	{
-		tcs_choice.level = level;
-		tcs_choice.by = tcs_choice.by == TCS_BY_RELAX ? TCS_BY_FLOOR : inner.by;
-		tcs_choice.rule = inner.rule;
-	}
+	tcs_choice_add_inner(&tcs_choice, &inner);
 }
 
 /* A statement is about to write; rules may ask for more of its commit. */

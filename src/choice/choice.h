@@ -88,6 +88,8 @@ extern void tcs_choice_make(const TcsHint *hint, const TcsRuleVerdict *rules,
 extern const char *tcs_choice_source(TcsChoiceBy by, GucSource level_source,
 									 int rule);	/* sqlfuncs/explain_level.c */
 extern bool tcs_choice_relax(TcsChoice *choice, int rank);
+extern void tcs_choice_raise_for_group(TcsChoice *choice);
+extern void tcs_choice_add_inner(TcsChoice *choice, const TcsChoice *inner);
 extern void tcs_choice_by_settings(void);
 extern void tcs_choice_of_plan(const PlannedStmt *plan);
 extern bool tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source);

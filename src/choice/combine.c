@@ -209,3 +209,61 @@ tcs_choice_make(const TcsHint *hint, const TcsRuleVerdict *rules, TcsChoice *cho
 		apply_floor(rules, choice);
 	limit_wait(choice);
 }
+
+/* Who wrote to one of a group of tables reads the others at least at "session". */
+void
+tcs_choice_raise_for_group(TcsChoice *choice)
+{
+	if (tcs_level_rank(choice->level) >= tcs_level_rank(TCS_LEVEL_SESSION))
+		return;
+	choice->level = TCS_LEVEL_SESSION;
+	choice->by = TCS_BY_FLOOR;
+	choice->rule = 0;
+	choice->serial = 0;
+}
+
+/*
+ * The choice of a statement becomes that of something within it, which alone would
+ * get "inner": it is read at what the outer one asked for, or more.  The outer one's
+ * hint comes before rules and settings here, but not before floors, which are those
+ * of both.  Where the outer one was lowered by the emergency valve, nothing within
+ * asks for more, but for hard floors, whether the valve is still open or not.  Below
+ * one that standing defaults do not bind there is only its own query, and what
+ * built-in functions read of catalogs.
+ */
+void
+tcs_choice_add_inner(TcsChoice *choice, const TcsChoice *inner)
+{
+	TcsLevel	level = inner->level;
+
+	choice->plain = false;
+	choice->serial = 0;
+	if (choice->by == TCS_BY_EXEMPT)
+		return;
+	choice->max_staleness = Min(choice->max_staleness, inner->max_staleness);
+	if (inner->has_floor)
+	{
+		choice->floor = choice->has_floor ?
+			tcs_level_join(choice->floor, inner->floor) : inner->floor;
+		choice->has_floor = true;
+	}
+	if (inner->has_hard)
+	{
+		choice->hard = choice->has_hard ?
+			tcs_level_join(choice->hard, inner->hard) : inner->hard;
+		choice->has_hard = true;
+	}
+	if (choice->by == TCS_BY_RELAX)
+		level = inner->has_hard ? inner->hard : TCS_LEVEL_EVENTUAL;
+	else if (choice->hinted && inner->by == TCS_BY_RULE)
+		level = inner->has_floor ? inner->floor : TCS_LEVEL_EVENTUAL;
+	else if (choice->hinted && inner->by == TCS_BY_SETTING)
+		level = TCS_LEVEL_EVENTUAL;
+	level = tcs_level_join(choice->level, level);
+	if (level != choice->level)
+	{
+		choice->level = level;
+		choice->by = choice->by == TCS_BY_RELAX ? TCS_BY_FLOOR : inner->by;
+		choice->rule = inner->rule;
+	}
+}

@@ -92,9 +92,9 @@ foreach my $file (sort glob("$folder/*.table"))
 	my @checks = read_table($file);
 
 	# a function of the row, and one call for each
-	my $sql = "CREATE FUNCTION $table(text) RETURNS text AS 'tcs_tables', 'tcs_table_$table' LANGUAGE C STRICT;\n";
+	my $sql = "CREATE FUNCTION tcs_table_$table(text) RETURNS text AS 'tcs_tables' LANGUAGE C STRICT;\n";
 
-	$sql .= "SELECT $table(\$row\$$_->{facts}\$row\$);\n" foreach @checks;
+	$sql .= "SELECT tcs_table_$table(\$row\$$_->{facts}\$row\$);\n" foreach @checks;
 
 	my (undef, $out, $err) = $node->psql('postgres', $sql, on_error_stop => 0);
 	my @got = split /\n/, $out;

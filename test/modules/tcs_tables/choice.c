@@ -20,6 +20,8 @@
 #include "facts.h"
 
 PG_FUNCTION_INFO_V1(tcs_table_choice);
+PG_FUNCTION_INFO_V1(tcs_table_group);
+PG_FUNCTION_INFO_V1(tcs_table_nested);
 PG_FUNCTION_INFO_V1(tcs_table_levels);
 
 int			tcs_read_level;
@@ -156,25 +158,24 @@ take_rules(Facts *facts, TcsRuleVerdict *rules)
 	return rules->has_level || rules->has_floor;
 }
 
+/* Who chose the level, in the order of TcsChoiceBy. */
+static const char *const choosers[] = {
+	[TCS_BY_SETTING] = "setting",
+	[TCS_BY_RULE] = "rule",
+	[TCS_BY_FLOOR] = "floor",
+	[TCS_BY_HINT] = "hint",
+	[TCS_BY_RELAX] = "valve",
+	[TCS_BY_EXEMPT] = "exempt",
+	NULL
+};
+
+/* The number of a rule goes with its level, and with no other. */
 static const char *
-say_by(TcsChoiceBy by, int rule)
+say_by(const TcsChoice *choice)
 {
-	switch (by)
-	{
-		case TCS_BY_SETTING:
-			return "setting";
-		case TCS_BY_RULE:
-			return rule == 1 ? "rule" : "?";
-		case TCS_BY_FLOOR:
-			return rule == 2 ? "floor" : "?";
-		case TCS_BY_HINT:
-			return rule == 0 ? "hint" : "?";
-		case TCS_BY_RELAX:
-			return rule == 0 ? "valve" : "?";
-		case TCS_BY_EXEMPT:
-			break;
-	}
-	return "exempt";
+	if (choice->rule != (choice->by == TCS_BY_RULE ? 1 : choice->by == TCS_BY_FLOOR ? 2 : 0))
+		elog(ERROR, "the rule is the wrong one");
+	return choosers[choice->by];
 }
 
 /* What must hold of each choice, whichever it is. */
@@ -200,6 +201,31 @@ check_choice(const TcsChoice *choice, const TcsHint *hint, const TcsRuleVerdict 
 		elog(ERROR, "the choice contradicts its own row");
 }
 
+/* The valve keeps what was asked for, also where it has to lower it again. */
+static void
+check_valve(TcsChoice *choice, int rank)
+{
+	TcsChoice	before = *choice;
+
+	if (rank < 0)
+		rank = tcs_level_rank(choice->level);
+	if (!tcs_choice_relax(choice, rank))
+	{
+		if (memcmp(choice, &before, sizeof(before)) != 0)
+			elog(ERROR, "the valve has not lowered the choice, but changed it");
+		return;
+	}
+	if (choice->by != TCS_BY_RELAX || choice->asked != before.level ||
+		choice->asked_by != before.by || choice->asked_rule != before.rule)
+		elog(ERROR, "the valve does not keep what was asked for");
+	before = *choice;
+	if (tcs_choice_relax(choice, tcs_level_rank(choice->level)))
+		elog(ERROR, "the valve lowers what it has lowered");
+	if (rank > tcs_level_rank(choice->level) &&
+		(!tcs_choice_relax(choice, rank) || memcmp(choice, &before, sizeof(before)) != 0))
+		elog(ERROR, "the valve forgets what was asked for");
+}
+
 /* Which level a statement gets, from whom, with which bound, wait and fallback. */
 Datum
 tcs_table_choice(PG_FUNCTION_ARGS)
@@ -221,33 +247,70 @@ tcs_table_choice(PG_FUNCTION_ARGS)
 	memset(&choice, 0x7f, sizeof(choice));
 	tcs_choice_make(has_hint ? &hint : NULL, has_rules ? &rules : NULL, &choice);
 	check_choice(&choice, has_hint ? &hint : NULL, has_rules ? &rules : NULL);
-	if (row.valve_open)
-	{
-		TcsChoice	before = choice;
-		bool		relaxed = tcs_choice_relax(&choice, rank >= 0 ? rank :
-											   tcs_level_rank(choice.level));
-
-		if (relaxed != (choice.by == TCS_BY_RELAX) ||
-			(relaxed && (choice.asked != before.level || choice.asked_by != before.by ||
-						 choice.asked_rule != before.rule)) ||
-			(!relaxed && memcmp(&choice, &before, sizeof(choice)) != 0))
-			elog(ERROR, "the valve does not keep what was asked for");
-		/* a second time it changes nothing */
-		before = choice;
-		if (relaxed && tcs_choice_relax(&choice, tcs_level_rank(choice.level)))
-			elog(ERROR, "the valve lowers what it has lowered");
-		/* what was asked for stays, also if it has to be lowered again */
-		if (relaxed && rank > tcs_level_rank(choice.level) &&
-			(!tcs_choice_relax(&choice, rank) || choice.asked != before.asked ||
-			 choice.asked_by != before.asked_by || choice.asked_rule != before.asked_rule))
-			elog(ERROR, "the valve forgets what was asked for");
-		check_choice(&choice, has_hint ? &hint : NULL, has_rules ? &rules : NULL);
-	}
+	check_valve(&choice, rank);
+	check_choice(&choice, has_hint ? &hint : NULL, has_rules ? &rules : NULL);
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s | %s | %d | %d | %s",
 											  tcs_level_name(choice.level),
-											  say_by(choice.by, choice.rule),
+											  say_by(&choice),
 											  choice.max_staleness, choice.max_wait,
 											  tcs_fallback_text(choice.fallback))));
+}
+
+/* A choice from facts that begin with a prefix. */
+static TcsChoice
+make_choice(Facts *facts, const char *prefix, int rule)
+{
+	TcsChoice	choice = {0};
+
+#define NAMED(name) psprintf("%s%s", prefix, name)
+	choice.level = fact_level(facts, NAMED("level"), TCS_LEVEL_SESSION);
+	choice.by = (TcsChoiceBy) fact_one_of(facts, NAMED("by"), choosers, TCS_BY_SETTING);
+	choice.hinted = choice.by == TCS_BY_HINT || fact_flag(facts, NAMED("hinted"));
+	choice.rule = rule;
+	choice.plain = true;
+	choice.serial = 5;
+	choice.max_staleness = (int) fact_number(facts, NAMED("staleness"), 1000);
+	choice.max_wait = 100 * rule;
+	choice.has_floor = fact_text(facts, NAMED("floor"), NULL) != NULL;
+	choice.floor = fact_level(facts, NAMED("floor"), TCS_LEVEL_EVENTUAL);
+	choice.has_hard = fact_text(facts, NAMED("hard"), NULL) != NULL;
+	choice.hard = fact_level(facts, NAMED("hard"), TCS_LEVEL_EVENTUAL);
+#undef NAMED
+	return choice;
+}
+
+/* What a statement inside a function is read at. */
+Datum
+tcs_table_nested(PG_FUNCTION_ARGS)
+{
+	Facts	   *facts = facts_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	TcsChoice	choice = make_choice(facts, "", 1);
+	TcsChoice	inner = make_choice(facts, "in_", 2);
+
+	facts_check_all_used(facts);
+	tcs_choice_add_inner(&choice, &inner);
+	if (choice.plain || choice.serial != 0 || choice.max_wait != 100)
+		elog(ERROR, "what is kept of the outer choice is wrong");
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s | %s %s | %d | %s | %s",
+											  tcs_level_name(choice.level),
+											  choice.rule == 1 ? "outer" : "inner",
+											  choosers[choice.by], choice.max_staleness,
+											  choice.has_floor ? tcs_level_name(choice.floor) : "-",
+											  choice.has_hard ? tcs_level_name(choice.hard) : "-")));
+}
+
+/* What a read is raised to after a write to one of a group of tables. */
+Datum
+tcs_table_group(PG_FUNCTION_ARGS)
+{
+	Facts	   *facts = facts_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	TcsChoice	choice = make_choice(facts, "", 1);
+
+	facts_check_all_used(facts);
+	tcs_choice_raise_for_group(&choice);
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s | %s | %d | %s",
+											  tcs_level_name(choice.level), choosers[choice.by],
+											  choice.rule, choice.serial == 0 ? "yes" : "no")));
 }
 
 /* Strength of two levels, and the weakest that promises both. */

@@ -180,6 +180,8 @@ fact_fallback(Facts *facts, const char *name, TcsFallback *fallback)
 	int			bad_len;
 	const char *value = fact_text(facts, name, "error");
 
+	/* a step that has no level must not have one by chance that is skipped */
+	memset(fallback, 0, sizeof(*fallback));
 	if (!tcs_fallback_parse(value, fallback, &bad_step, &bad_len))
 		elog(ERROR, "\"%s\" is no fallback: %s", name, value);
 }
