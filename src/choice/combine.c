@@ -235,6 +235,7 @@ void
 tcs_choice_add_inner(TcsChoice *choice, const TcsChoice *inner)
 {
 	TcsLevel	level = inner->level;
+	TcsChoiceBy by = inner->by;
 
 	choice->plain = false;
 	choice->serial = 0;
@@ -254,16 +255,21 @@ tcs_choice_add_inner(TcsChoice *choice, const TcsChoice *inner)
 		choice->has_hard = true;
 	}
 	if (choice->by == TCS_BY_RELAX)
+	{
 		level = inner->has_hard ? inner->hard : TCS_LEVEL_EVENTUAL;
-	else if (choice->hinted && inner->by == TCS_BY_RULE)
+		by = TCS_BY_FLOOR;
+	}
+	else if (choice->hinted && (by == TCS_BY_RULE || by == TCS_BY_SETTING))
+	{
 		level = inner->has_floor ? inner->floor : TCS_LEVEL_EVENTUAL;
-	else if (choice->hinted && inner->by == TCS_BY_SETTING)
-		level = TCS_LEVEL_EVENTUAL;
+		if (by == TCS_BY_SETTING)
+			by = TCS_BY_FLOOR;
+	}
 	level = tcs_level_join(choice->level, level);
 	if (level != choice->level)
 	{
 		choice->level = level;
-		choice->by = choice->by == TCS_BY_RELAX ? TCS_BY_FLOOR : inner->by;
+		choice->by = by;
 		choice->rule = inner->rule;
 	}
 }

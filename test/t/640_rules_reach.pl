@@ -103,6 +103,8 @@ foreach my $table (qw(other parted part1 part2 free child over base s.parted out
 	refused("/* tcs(eventual) */ SELECT * FROM $table", "the floor of a group or schema: $table", token => $token);
 }
 refused('COPY outside TO STDOUT', 'the floor of a schema: COPY of a partition elsewhere', token => $token, level => 'eventual');
+refused('/* tcs(eventual) */ SELECT ff()', "a hint of its caller is not below the floor inside: level $_",
+	token => $token, set => { 'tcs.read_level' => $_ }) foreach ('session', 'strong');
 is(psql_err($standby, '/* tcs(eventual) */ SELECT * FROM base', token => $token, max_wait => 0), '00000',
 	'what a member reads is no member');
 resume_replay($standby);

@@ -159,6 +159,9 @@ say_requirement(StringInfo out, const TcsRequirement *req)
 {
 	if (req->reason != TCS_REASON_NONE)
 	{
+		/* the message names what the token does */
+		if (req->needed.tli != req->token_at.tli || req->needed.lsn != req->token_at.lsn)
+			elog(ERROR, "refused for another position than the token's");
 		appendStringInfo(out, "refused: %s", say_reason(req->reason));
 		if (req->past_end)
 			appendStringInfoString(out, ", past the end");
