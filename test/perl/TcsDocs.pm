@@ -151,6 +151,15 @@ sub _nodes
 	  grep { $word->{$_} || $word->{both} || $word->{all} } qw(primary standby);
 }
 
+# The standby has replayed what the page's blocks have done on the primary.
+sub _caught_up
+{
+	my ($where) = @_;
+
+	wait_for_replay($where->{primary}, $where->{standby}) if $where->{behind} // 1;
+	$where->{behind} = 0;
+}
+
 sub _sql
 {
 	my ($block, $word, $where) = @_;
@@ -166,7 +175,8 @@ sub _sql
 
 		$sql .= "\\pset format unaligned\n\\pset tuples_only\n\\echo $mark\nSHOW tcs.session_token;\n"
 		  if $node == $where->{primary};
-		wait_for_replay($where->{primary}, $node) if $node == $where->{standby};
+		if ($node == $where->{standby}) { _caught_up($where) }
+		else { $where->{behind} = 1 }
 
 		my ($ok, $out) = _program([ 'psql', '-Xq', '-f', '-', '-d', _conninfo($node, $word, $where) ], $sql);
 		my $state = $ok ? '00000' : sqlstate_of($out =~ s/^psql:<stdin>:\d+: //mgr);
@@ -236,7 +246,8 @@ sub _sh
 	local $ENV{PGDATABASE} = $where->{dbname};
 	local $ENV{PRIMARY_URL} = _url($where->{primary}, $word, $where);
 	local $ENV{STANDBY_URL} = _url($where->{standby}, $word, $where);
-	wait_for_replay($where->{primary}, $where->{standby});
+	_caught_up($where);
+	$where->{behind} = 1;
 
 	my ($ok, $out) = _program([ 'sh', '-e' ], "cd '$where->{root}'\n$code");
 
@@ -252,6 +263,8 @@ sub _python
 	return ('', undef, "$driver is not installed") if !$python;
 	local $ENV{PRIMARY_URL} = _url($where->{primary}, $word, $where);
 	local $ENV{STANDBY_URL} = _url($where->{standby}, $word, $where);
+	_caught_up($where);
+	$where->{behind} = 1;
 
 	my ($ok, $out) = _program([ $python, '-' ], $block->{code});
 

@@ -61,7 +61,8 @@ sub try_page
 
 	my @results = run_page($text, %where, dbname => $dbname);
 
-	$primary->safe_psql('postgres', "ALTER ROLE $_ RESET ALL") foreach (qw(web counter backup));
+	$primary->safe_psql('postgres',
+		'ALTER ROLE web RESET ALL; ALTER ROLE counter RESET ALL; ALTER ROLE backup RESET ALL');
 	return @results;
 }
 
@@ -148,10 +149,10 @@ sub fault
 {
 	my ($name, $text, $problem) = @_;
 
-	like(join("\n", map { $_->[2] // '' } try_page($text)), $problem, "found: $name");
+	like(join("\n", map { $_->[2] // '' } run_page($text, %where, dbname => 'postgres')), $problem, "found: $name");
 }
 
-fault('a wrong command', "```sql primary\nCREATE EXTENSION tcs;\nSELECT tcs.no_such();\n```\n", qr/42883/);
+fault('a wrong command', "```sql primary\nSELECT tcs.no_such();\n```\n", qr/42883/);
 fault('a write on a standby', "```sql standby\nCREATE TABLE x (i int);\n```\n", qr/25006/);
 fault('an error that does not come', "```sql primary error=TC001\nSELECT 1;\n```\n", qr/00000/);
 fault('another output', "```sql primary\nSELECT 1 AS one;\n```\n```text output\n one\n-----\n 2\n```\n", qr/printed instead:\none\n1/);
@@ -166,7 +167,8 @@ fault('a target that does not exist', "```sh dry\nmake no-such-target\n```\n", q
 fault('a setting that does not exist', "```conf primary\ntcs.no_such = 1\n```\n", qr/no_such/);
 fault('a value that is none', "```conf standby\ntcs.max_wait = 'soon'\n```\n", qr/max_wait/);
 fault('a command in a picture', "```text\nSELECT 1;\n```\n", qr/a command in a picture/);
-is_deeply([ map { $_->[2] } try_page("```sql primary\nSELECT 1 AS one;\n```\n```text output\n one\n-----\n   1\n```\n") ],
+is_deeply([ map { $_->[2] } run_page("```sql primary\nSELECT 1 AS one;\n```\n```text output\n one\n-----\n   1\n```\n",
+		%where, dbname => 'postgres') ],
 	[ '', '' ], 'nothing is found where nothing is wrong');
 
 done_testing();
