@@ -19,6 +19,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 # A client that keeps every report of the token, and says which of them came
 # before the ReadyForQuery that ended the last message.
@@ -50,15 +51,6 @@ use TcsWire;
 		$self->{reports} = [];
 		return @reports;
 	}
-}
-
-# Position of WAL as a number.
-sub lsn_number
-{
-	my ($lsn) = @_;
-	my ($high, $low) = split m{/}, $lsn;
-
-	return (hex($high || 0) << 32) + hex($low);
 }
 
 # Fields of a token, by name.
@@ -101,11 +93,6 @@ $primary->safe_psql(
 my $client = ReportingClient->new($primary);
 my $watch = TcsWire->new($primary);
 
-sub insert_lsn
-{
-	return lsn_number($watch->ok_query('SELECT pg_current_wal_insert_lsn()'));
-}
-
 
 ##
 ## At connect
@@ -132,10 +119,10 @@ sub commits
 {
 	my ($what, $send) = @_;
 
-	my $before = insert_lsn();
+	my $before = insert_lsn($watch);
 	my @results = ref $send ? $send->($client) : $client->query($send);
 	my @tokens = $client->reports;
-	my $after = insert_lsn();
+	my $after = insert_lsn($watch);
 	my ($failed) = grep { $_->{state} ne '00000' } @results;
 
 	if ($failed)
@@ -272,12 +259,12 @@ commits(
 
 # Both are sent before either is answered: what the first wrote cannot be told
 # from outside, so its window ends where its own token says.
-my $pipelined_before = insert_lsn();
+my $pipelined_before = insert_lsn($watch);
 $client->extended(q{UPDATE t SET v = 'q1' WHERE id = 1})->sync;
 $client->extended(q{UPDATE t SET v = 'q2' WHERE id = 1})->sync->flush;
 my @both = map { [ $client->results ] } 1, 2;
 my @both_tokens = $client->reports;
-my $pipelined_after = insert_lsn();
+my $pipelined_after = insert_lsn($watch);
 
 is(scalar(@both_tokens), 2, 'pipeline with two Syncs: a token for each');
 push @commits,
@@ -370,7 +357,7 @@ $watch->ok_query(
 	  INSERT INTO pruned SELECT g, repeat('x', 500) FROM generate_series(1, 14) g});
 $watch->ok_query('UPDATE pruned SET id = id');
 $watch->ok_query('UPDATE pruned SET id = id');
-my $before = insert_lsn();
+my $before = insert_lsn($watch);
 
 silent('pruning', 'SELECT count(*) FROM pruned');
 my $pruned_end = $watch->ok_query('SELECT pg_switch_wal()');
@@ -444,7 +431,7 @@ silent('report_token = writes, a read', 'SELECT * FROM t');
 $client->query(q{SET tcs.report_token = 'all'});
 $client->reports;
 $watch->ok_query(q{UPDATE t SET v = 'by another' WHERE id = 1});
-my $other_commit = insert_lsn();
+my $other_commit = insert_lsn($watch);
 $client->query('SELECT * FROM t');
 my @tokens = $client->reports;
 
@@ -485,7 +472,7 @@ foreach my $late (
 	my $then = fields($fresh->parameter('tcs.session_token'));
 
 	is($then->{flags} & 6, 0, '... its token is of one history');
-	cmp_ok($then->{$_}, '<=', insert_lsn(), "... $_ is not beyond the WAL") foreach qw(written seen_primary);
+	cmp_ok($then->{$_}, '<=', insert_lsn($watch), "... $_ is not beyond the WAL") foreach qw(written seen_primary);
 	$fresh->disconnect;
 }
 

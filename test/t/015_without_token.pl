@@ -38,7 +38,7 @@ sub refused_is_refused
 }
 
 # Of the standby.
-sub state_of
+sub state_without_token
 {
 	my ($how, $sql, %opt) = @_;
 
@@ -49,7 +49,7 @@ sub state_of
 	return wantarray ? (refused_is_refused($state), @rest) : refused_is_refused($state);
 }
 
-sub session
+sub session_without_token
 {
 	my ($how, $more) = @_;
 
@@ -72,29 +72,29 @@ sub counts
 is(read_at($standby, 'SHOW tcs.without_token'), 'accept', 'the default');
 foreach my $level (@by_token)
 {
-	is(scalar state_of('accept', $read, level => $level), '00000', "accept, $level: served");
-	is(scalar state_of('strong', $read, level => $level), 'TC001', "strong, $level: as at \"strong\"");
-	is(scalar state_of('error', $read, level => $level), 'TC005', "error, $level: refused");
-	is(scalar state_of($_, $read, level => $level, token => $reached), '00000', "$_, $level: with a token")
+	is(scalar state_without_token('accept', $read, level => $level), '00000', "accept, $level: served");
+	is(scalar state_without_token('strong', $read, level => $level), 'TC001', "strong, $level: as at \"strong\"");
+	is(scalar state_without_token('error', $read, level => $level), 'TC005', "error, $level: refused");
+	is(scalar state_without_token($_, $read, level => $level, token => $reached), '00000', "$_, $level: with a token")
 	  foreach qw(strong error);
 	next if $level eq 'snapshot';
-	is(scalar state_of('strong', "/* tcs($level) */ $read", level => 'eventual'), 'TC001', '... by a hint');
-	is(scalar state_of('error', "/* tcs($level) */ $read", level => 'eventual'), 'TC005', '... by a hint');
+	is(scalar state_without_token('strong', "/* tcs($level) */ $read", level => 'eventual'), 'TC001', '... by a hint');
+	is(scalar state_without_token('error', "/* tcs($level) */ $read", level => 'eventual'), 'TC005', '... by a hint');
 }
 foreach my $how (qw(strong error))
 {
-	is(scalar state_of($how, $read, level => $_), '00000', "$how, $_: the token is no matter")
+	is(scalar state_without_token($how, $read, level => $_), '00000', "$how, $_: the token is no matter")
 	  foreach qw(eventual consistent_prefix bounded);
-	is(scalar state_of($how, "/* tcs(eventual) */ $read"), '00000', "$how, a hint that asks for less");
-	is(scalar state_of($how, $read, token => $beyond), 'TC001', "$how, a token that is not reached");
-	is(scalar state_of($how, $read, level => 'strong'), 'TC001', "$how, level strong");
+	is(scalar state_without_token($how, "/* tcs(eventual) */ $read"), '00000', "$how, a hint that asks for less");
+	is(scalar state_without_token($how, $read, token => $beyond), 'TC001', "$how, a token that is not reached");
+	is(scalar state_without_token($how, $read, level => 'strong'), 'TC001', "$how, level strong");
 	is(psql_err($primary, $read, set => { 'tcs.without_token' => $how }), '00000', "$how, on the primary");
 }
 {
-	my ($state, $err) = state_of('strong', $read);
+	my ($state, $err) = state_without_token('strong', $read);
 
 	like($err, qr/handed no token, so this is read as at level "strong"/, 'the error says why');
-	($state, $err) = state_of('error', $read);
+	($state, $err) = state_without_token('error', $read);
 	like($err, qr/ERROR:  TC005: a read at level "session" needs a session token.*HINT: .*SET tcs.session_token/s,
 		'... of a read that is refused as well');
 }
@@ -114,13 +114,13 @@ foreach my $sql (
 	"BEGIN; $read",
 	"BEGIN ISOLATION LEVEL REPEATABLE READ; $read")
 {
-	is(scalar state_of('strong', $sql), 'TC001', "strong: $sql");
-	is(scalar state_of('error', $sql), 'TC005', "error: $sql");
+	is(scalar state_without_token('strong', $sql), 'TC001', "strong: $sql");
+	is(scalar state_without_token('error', $sql), 'TC005', "error: $sql");
 }
 foreach my $sql ('SELECT 1', 'SELECT pg_is_in_recovery()', 'SELECT count(*) FROM pg_stat_activity',
 	'SELECT role FROM tcs.status()', 'SHOW tcs.read_level', 'BEGIN; SELECT 1; COMMIT')
 {
-	is(scalar state_of($_, $sql), '00000', "$_: $sql needs none") foreach qw(strong error);
+	is(scalar state_without_token($_, $sql), '00000', "$_: $sql needs none") foreach qw(strong error);
 }
 
 
@@ -131,7 +131,7 @@ foreach my $sql ('SELECT 1', 'SELECT pg_is_in_recovery()', 'SELECT count(*) FROM
 foreach my $how (qw(strong error))
 {
 	my $refused = $how eq 'strong' ? 'TC001' : 'TC005';
-	my $client = session($how);
+	my $client = session_without_token($how);
 	my $state = sub { return refused_is_refused((($client->query($_[0] // $read))[-1])->{state}) };
 
 	is($state->(), $refused, "$how: no token");
@@ -172,7 +172,7 @@ foreach my $how (qw(strong error))
 	is($state->("/* tcs(session) */ $read"), $refused, "... $how again");
 	$client->disconnect;
 
-	$client = session($how, "-c tcs.session_token=$reached");
+	$client = session_without_token($how, "-c tcs.session_token=$reached");
 	is($state->(), '00000', "$how: a token at start-up");
 	$client->ok_query('DISCARD ALL');
 	is($state->(), '00000', '... which DISCARD ALL returns to');
@@ -181,7 +181,7 @@ foreach my $how (qw(strong error))
 
 # What the session has seen here is no token of the client.
 {
-	my $client = session('strong', '-c tcs.report_token=all');
+	my $client = session_without_token('strong', '-c tcs.report_token=all');
 
 	$client->ok_query("/* tcs(bounded) */ $read");
 	isnt($client->parameter('tcs.session_token'), '', 'report_token = all: a token of what was seen here');
@@ -197,25 +197,25 @@ foreach my $how (qw(strong error))
 ## The steps after it
 ##
 
-is(scalar state_of('strong', $read, fallback => 'bounded, error'), '00000', 'strong: a bound is less');
-is(scalar state_of('strong', $read, fallback => 'session, error'), 'TC001', '... "session" without a token is no step');
-is(scalar state_of('strong', $read, fallback => 'eventual'), '00000', '... "eventual" is');
-is(scalar state_of('error', $read, fallback => 'bounded, eventual'), 'TC005', 'error: nothing else is tried');
+is(scalar state_without_token('strong', $read, fallback => 'bounded, error'), '00000', 'strong: a bound is less');
+is(scalar state_without_token('strong', $read, fallback => 'session, error'), 'TC001', '... "session" without a token is no step');
+is(scalar state_without_token('strong', $read, fallback => 'eventual'), '00000', '... "eventual" is');
+is(scalar state_without_token('error', $read, fallback => 'bounded, eventual'), 'TC005', 'error: nothing else is tried');
 foreach my $level (qw(session eventual))
 {
 	$standby->safe_psql('postgres', "SELECT tcs.relax('$level', \"for\" => '1h', reason => 'test')");
 	foreach my $how (qw(strong error))
 	{
-		my ($state, $err, $out) = state_of($how, $read);
+		my ($state, $err, $out) = state_without_token($how, $read);
 
 		is("$state $out", '00000 2', "$how: the emergency valve, open at $level");
 		like($err, qr/WARNING/, '... with a warning');
-		is(scalar state_of($how, "$read; /* tcs(session) */ $read"), '00000', '... a hint as well');
+		is(scalar state_without_token($how, "$read; /* tcs(session) */ $read"), '00000', '... a hint as well');
 	}
-	is(scalar state_of('strong', $read, level => 'strong'), '00000', '... level strong comes down to it');
+	is(scalar state_without_token('strong', $read, level => 'strong'), '00000', '... level strong comes down to it');
 	$standby->safe_psql('postgres', 'SELECT tcs.relax_end()');
 }
-is(scalar state_of('strong', $read), 'TC001', '... and closed');
+is(scalar state_without_token('strong', $read), 'TC001', '... and closed');
 foreach my $case ([ accept => 't' ], [ strong => 'f' ], [ error => 'f' ])
 {
 	my ($how, $can) = @$case;
@@ -236,8 +236,8 @@ read_at($standby, "$read; $read; $read", token => $reached);
 is(counts('session'), '5 2', '... of those with one');
 read_at($standby, "/* tcs(causal, session_token='$reached') */ $read; /* tcs(causal) */ $read", set => { 'tcs.hints' => 'all' });
 is(counts('causal'), '2 1', '... a hint has its own');
-state_of('strong', $read);
-state_of('error', $read);
+state_without_token('strong', $read);
+state_without_token('error', $read);
 is(counts('session'), '7 4', '... those that were refused');
 
 
@@ -250,15 +250,15 @@ wait_for_replay($primary, $standby);
 wait_for_answer($standby);
 is(read_at($standby, "SELECT tcs.can_serve('session')", set => { 'tcs.without_token' => 'strong' }),
 	't', 'tcs.can_serve(): strong, up to date');
-is((state_of('strong', "$read; $read"))[2], "3\n3", 'strong: the newest row after a question');
+is((state_without_token('strong', "$read; $read"))[2], "3\n3", 'strong: the newest row after a question');
 redirect_to($primary);
 wait_for_replay($primary, $standby);
 pause_replay($standby);
 write_token($primary, 'UPDATE t SET v = 4');
-is((state_of('strong', $read, fallback => 'redirect, error'))[2], '4', 'strong: redirected');
-is(scalar state_of('error', $read, fallback => 'redirect, error'), 'TC005', 'error: not redirected');
+is((state_without_token('strong', $read, fallback => 'redirect, error'))[2], '4', 'strong: redirected');
+is(scalar state_without_token('error', $read, fallback => 'redirect, error'), 'TC005', 'error: not redirected');
 {
-	my $client = session('strong', '-c tcs.fallback=redirect');
+	my $client = session_without_token('strong', '-c tcs.fallback=redirect');
 
 	is($client->ok_query($read), '4', 'a redirected read');
 	write_token($primary, 'UPDATE t SET v = 5');

@@ -34,7 +34,7 @@ wait_for_replay($primary, $_) foreach ($s1, $s2);
 pause_replay($_) foreach ($s1, $s2);
 my $token = write_token($primary, 'INSERT INTO t VALUES (1)');
 
-sub refused
+sub refused_behind
 {
 	my ($node, $table, $what) = @_;
 
@@ -42,7 +42,7 @@ sub refused
 	return;
 }
 
-sub served
+sub served_relaxed
 {
 	my ($node, $table, $what) = @_;
 	my ($state, $err, $out) = psql_err($node,
@@ -80,7 +80,7 @@ is(psql_err($s1, $_), '22023', $_)
 is(psql_err($s1, "SELECT tcs.relax($_)"), '22004', "relax($_)")
   foreach (q{NULL, '1min', 'x'}, q{'eventual', NULL, 'x'}, q{'eventual', '1min', NULL});
 is(read_at($s1, 'SELECT level IS NULL, reads FROM tcs.relaxed()'), 't|0', 'nothing is in force');
-refused($s1, $_, "not relaxed: $_") foreach ('t', 'soft', 'hard');
+refused_behind($s1, $_, "not relaxed: $_") foreach ('t', 'soft', 'hard');
 
 
 ##
@@ -100,14 +100,14 @@ is($waiter->ok_query('SELECT level, outcome, reason, waited_ms > 0 FROM tcs.last
 like(join('', map { $_->{M} // '' } $waiter->notices), qr/"eventual" instead of "session"/, '... by a warning');
 $waiter->disconnect;
 
-served($s1, $_, "relaxed: $_") foreach ('t', 'soft');
+served_relaxed($s1, $_, "relaxed: $_") foreach ('t', 'soft');
 is(psql_err($s1, 'SELECT * FROM t', token => $token, level => $_, max_wait => 0), '00000', "relaxed: $_")
   foreach ('read_your_writes', 'session', 'bounded', 'strong', 'linearizable');
 is(psql_err($s1, "/* tcs(strong) */ SELECT * FROM t", token => $token, max_wait => 0), '00000', 'relaxed: a hint');
-refused($s1, 'hard', 'a hard floor is kept');
+refused_behind($s1, 'hard', 'a hard floor is kept');
 is( read_at($s1, q{SELECT level || ' ' || source FROM tcs.explain_level('SELECT * FROM hard')}),
 	'session relaxed', '... at its own level');
-refused($s1, 't, hard', '... also beside a table without');
+refused_behind($s1, 't, hard', '... also beside a table without');
 
 # what is there without a wait is served as ever
 my $reads = read_at($s1, 'SELECT reads FROM tcs.relaxed()');
@@ -135,7 +135,7 @@ is(psql_err($s1, $_, token => $token, max_wait => 0), '00000', "relaxed: $_")
 	'COPY t TO STDOUT', 'EXPLAIN ANALYZE SELECT * FROM t',
 	'DO $$BEGIN PERFORM count(*) FROM t; END$$');
 is(read_at($s1, 'SELECT waiting_sessions FROM tcs.status()'), '0', 'nobody waits');
-refused($s2, 't', 'the other standby goes on as ever');
+refused_behind($s2, 't', 'the other standby goes on as ever');
 is( read_at($s1, q{SELECT level, reason, role = session_user, reads > 5, until > now() FROM tcs.relaxed()}),
 	'eventual|the primary burns|t|t|t',
 	'tcs.relaxed()');
@@ -149,7 +149,7 @@ is(read_at($s1, q{SELECT repeat('ä', 300) LIKE reason || '%' AND octet_length(r
 
 # the valve's own level is waited for
 read_at($s1, q{SELECT tcs.relax('session', '1h', 'test')});
-refused($s1, 't', 'relaxed to session, a read at session');
+refused_behind($s1, 't', 'relaxed to session, a read at session');
 is( psql_err($s1, 'SELECT * FROM t', level => 'strong', max_wait => 0), '00000',
 	'... and one at strong, whose session has no token');
 read_at($s1, q{SELECT tcs.relax('eventual', '1h', 'the primary burns')});
@@ -160,14 +160,14 @@ read_at($s1, q{SELECT tcs.relax('eventual', '1h', 'the primary burns')});
 ##
 
 is(read_at($s1, 'SELECT tcs.relax_end()'), 't', 'ended by hand');
-refused($s1, $_, "as before: $_") foreach ('t', 'soft');
+refused_behind($s1, $_, "as before: $_") foreach ('t', 'soft');
 is(read_at($s1, 'SELECT tcs.relax_end()'), 'f', '... once');
 
 $log = log_position($s1);
 read_at($s1, q{SELECT tcs.relax('session', '300ms', 'for a moment')});
 $s1->poll_query_until('postgres', 'SELECT level IS NULL FROM tcs.relaxed()');
 like(log_since($s1, $log), qr/own levels again, the time is over/, 'it ends by itself, and says so');
-refused($s1, 't', '... and reads are refused again');
+refused_behind($s1, 't', '... and reads are refused again');
 
 read_at($s1, q{SELECT tcs.relax('eventual', '1h', 'until the crash')});
 $s1->stop('immediate');

@@ -17,6 +17,7 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsResults;
 use TcsTest;
 use TcsWire;
 
@@ -70,7 +71,7 @@ sub next_insert
 }
 
 # Sends statements that are expected to wait for standbys; true if they do.
-sub held
+sub held_by_standbys
 {
 	my ($client, $sql) = @_;
 	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
@@ -84,15 +85,6 @@ sub held
 		die 'neither an answer nor a wait' if time > $deadline;
 	}
 	return 1;
-}
-
-# SQLSTATE of the last result.
-sub state_of
-{
-	my ($client, $sql) = @_;
-	my @results = $client->query($sql);
-
-	return $results[-1]{state};
 }
 
 # The counters of a level that are not 0.
@@ -140,7 +132,7 @@ sub continue_receivers
 ##
 
 $writer->ok_query('SET tcs.write_level = quorum');
-is(state_of($writer, next_insert()), '55000', 'without synchronous standbys: refused');
+is(state_after($writer, next_insert()), '55000', 'without synchronous standbys: refused');
 is(is_there($watch), '0', '... and not committed');
 is(counted('quorum'), 'refused 1', '... and counted');
 $writer->ok_query('RESET tcs.write_level');
@@ -160,10 +152,10 @@ foreach my $level (qw(default eventual session quorum))
 	is(is_there($watch), '1', "$level does not wait for replay");
 }
 $writer->ok_query('SET tcs.write_level = strong');
-is(state_of($writer, 'SELECT count(*) FROM t'), '00000', 'nor does a read at strong');
-is(state_of($writer, 'BEGIN; SELECT count(*) FROM t; UPDATE t SET v = 0 WHERE false; COMMIT'), '00000',
+is(state_after($writer, 'SELECT count(*) FROM t'), '00000', 'nor does a read at strong');
+is(state_after($writer, 'BEGIN; SELECT count(*) FROM t; UPDATE t SET v = 0 WHERE false; COMMIT'), '00000',
 	'... or a transaction that writes nothing');
-ok(held($writer, next_insert()), 'strong does');
+ok(held_by_standbys($writer, next_insert()), 'strong does');
 is(is_there($look[0]), '0', '... of a commit that no standby shows');
 $look[0]->go_on;
 is($writer->results, 1, '... until one has replayed it');
@@ -185,7 +177,7 @@ foreach my $level (qw(eventual session))
 	is(is_there($watch), '1', "$level does not wait for standbys");
 }
 $writer->ok_query('SET tcs.write_level = quorum');
-ok(held($writer, next_insert()), 'quorum does');
+ok(held_by_standbys($writer, next_insert()), 'quorum does');
 kill('CONT', $receivers[1]);
 is($writer->results, 1, '... until one has it on disk');
 continue_receivers();
@@ -236,7 +228,7 @@ foreach (
 
 	$writer->ok_query("SET tcs.write_level = $level") if defined $level;
 	$_->stop_replay foreach @look;
-	ok(held($client, $sql), "strong: $name");
+	ok(held_by_standbys($client, $sql), "strong: $name");
 	$_->go_on foreach @look;
 	my @results = $client->results;
 
@@ -253,7 +245,7 @@ $_->stop_replay foreach @look;
 	$careless->ok_query(next_insert());
 	is(is_there($watch), '1', 'a standing synchronous_commit gives way to the level');
 	$careless->ok_query('RESET tcs.write_level');
-	ok(held($careless, next_insert()), '... which leaves it as it was');
+	ok(held_by_standbys($careless, next_insert()), '... which leaves it as it was');
 	$_->go_on foreach @look;
 	is($careless->results, 1, '... and done');
 }
@@ -266,7 +258,7 @@ is(is_there($watch), '1', 'a hint asks for less');
 is($writer->ok_query('SHOW tcs.write_level'), 'strong', '... for its own statement');
 is( $writer->ok_query("SELECT write_level FROM tcs.explain_level('/* tcs(write_level=session) */ DELETE FROM t')"),
 	'session', '... as tcs.explain_level() says');
-ok(held($writer, next_insert()), '... and the next waits again');
+ok(held_by_standbys($writer, next_insert()), '... and the next waits again');
 $_->go_on foreach @look;
 is($writer->results, 1, '... and is done');
 
@@ -277,8 +269,8 @@ $writer->ok_query('BEGIN; ' . next_insert()
 	  . '; SAVEPOINT s; SET LOCAL tcs.write_level = strong; ROLLBACK TO s; COMMIT');
 is(is_there($watch), '1', 'a level that a savepoint took back is not in force');
 $writer->ok_query('SET tcs.write_level = strong');
-is(state_of($writer, 'BEGIN; ' . next_insert() . '; ROLLBACK'), '00000', 'a rollback does not wait');
-is(state_of($writer, 'BEGIN READ ONLY; SELECT count(*) FROM t; COMMIT'), '00000', 'nor a read-only transaction');
+is(state_after($writer, 'BEGIN; ' . next_insert() . '; ROLLBACK'), '00000', 'a rollback does not wait');
+is(state_after($writer, 'BEGIN READ ONLY; SELECT count(*) FROM t; COMMIT'), '00000', 'nor a read-only transaction');
 is($writer->ok_query('SHOW synchronous_commit'), 'on', 'the setting is as it was');
 
 
@@ -287,21 +279,21 @@ is($writer->ok_query('SHOW synchronous_commit'), 'on', 'the setting is as it was
 ##
 
 # It is on disk there, which is all that core waits for.
-is(state_of($writer, 'BEGIN; ' . next_insert() . q{; PREPARE TRANSACTION 'p'}), '00000',
+is(state_after($writer, 'BEGIN; ' . next_insert() . q{; PREPARE TRANSACTION 'p'}), '00000',
 	'PREPARE TRANSACTION does not wait for replay');
-ok(held($writer, q{COMMIT PREPARED 'p'}), 'COMMIT PREPARED does');
+ok(held_by_standbys($writer, q{COMMIT PREPARED 'p'}), 'COMMIT PREPARED does');
 $_->go_on foreach @look;
 is($writer->results, 1, '... and is done');
 is(is_there($watch), '1', '... and shows');
 $writer->ok_query('BEGIN');
 $writer->ok_query(next_insert());
 stop_receivers();
-ok(held($writer, q{PREPARE TRANSACTION 'p'}), 'PREPARE TRANSACTION waits for standbys');
+ok(held_by_standbys($writer, q{PREPARE TRANSACTION 'p'}), 'PREPARE TRANSACTION waits for standbys');
 continue_receivers();
 is($writer->results, 1, '... and is done');
 stop_receivers();
 $writer->ok_query('SET tcs.write_level = session');
-is(state_of($writer, q{COMMIT PREPARED 'p'}), '00000', 'COMMIT PREPARED goes by its own session');
+is(state_after($writer, q{COMMIT PREPARED 'p'}), '00000', 'COMMIT PREPARED goes by its own session');
 continue_receivers();
 
 
@@ -312,7 +304,7 @@ continue_receivers();
 $_->stop_replay foreach @look;
 $writer->ok_query('SET tcs.write_level = strong');
 reset_counters();
-ok(held($writer, next_insert()), 'a wait');
+ok(held_by_standbys($writer, next_insert()), 'a wait');
 $watch->ok_query('SELECT pg_cancel_backend(' . $writer->pid . ')');
 is(($writer->results)[-1]{state}, '00000', '... that is cancelled is no error');
 is(($writer->notices)[-1]{C}, '01000', '... but a warning');
@@ -320,14 +312,14 @@ is(is_there($watch), '1', '... of a commit that is done here');
 is(counted('strong'), 'commits 1 waited 1 cancelled 1', '... and counted');
 
 $writer->ok_query('BEGIN; ' . next_insert() . q{; PREPARE TRANSACTION 'p'});
-ok(held($writer, q{COMMIT PREPARED 'p'}), 'of COMMIT PREPARED');
+ok(held_by_standbys($writer, q{COMMIT PREPARED 'p'}), 'of COMMIT PREPARED');
 $watch->ok_query('SELECT pg_cancel_backend(' . $writer->pid . ')');
 is(($writer->results)[-1]{state}, '00000', '... cancelled');
 is(counted('strong'), 'commits 2 waited 3 cancelled 2', '... and counted');
 
 # without a level, as synchronous_commit says
 $writer->ok_query('RESET tcs.write_level');
-ok(held($writer, 'SET synchronous_commit = remote_apply; ' . next_insert()), 'without a level');
+ok(held_by_standbys($writer, 'SET synchronous_commit = remote_apply; ' . next_insert()), 'without a level');
 $watch->ok_query('SELECT pg_cancel_backend(' . $writer->pid . ')');
 $writer->results;
 is(counted('default'), 'cancelled 1', '... is counted, too');
@@ -336,11 +328,11 @@ $writer->ok_query('RESET synchronous_commit');
 stop_receivers();
 reset_counters();
 $writer->ok_query('SET tcs.write_level = quorum');
-ok(held($writer, 'BEGIN; ' . next_insert() . q{; PREPARE TRANSACTION 'p'}), 'of PREPARE TRANSACTION');
+ok(held_by_standbys($writer, 'BEGIN; ' . next_insert() . q{; PREPARE TRANSACTION 'p'}), 'of PREPARE TRANSACTION');
 $watch->ok_query('SELECT pg_cancel_backend(' . $writer->pid . ')');
 $writer->results;
 is(counted('quorum'), 'waited 1 cancelled 1', '... is counted');
-ok(held($writer, q{ROLLBACK PREPARED 'p'}), 'of ROLLBACK PREPARED');
+ok(held_by_standbys($writer, q{ROLLBACK PREPARED 'p'}), 'of ROLLBACK PREPARED');
 $watch->ok_query('SELECT pg_cancel_backend(' . $writer->pid . ')');
 $writer->results;
 is(counted('quorum'), 'waited 1 cancelled 1', '... which has no level');
@@ -349,7 +341,7 @@ is(counted('default'), 'cancelled 1', '... is counted without');
 {
 	my $ended = TcsWire->new($primary, options => '-c tcs.write_level=quorum');
 
-	ok(held($ended, next_insert()), 'of a session');
+	ok(held_by_standbys($ended, next_insert()), 'of a session');
 	$watch->ok_query('SELECT pg_terminate_backend(' . $ended->pid . ')');
 	is(($ended->results)[-1]{state}, '08006', '... that is ended');
 	is(is_there($watch), '1', '... which has committed');
@@ -372,13 +364,13 @@ continue_receivers();
 	my $open = TcsWire->new($primary, options => '-c tcs.write_level=strong');
 
 	$open->ok_query('BEGIN; INSERT INTO t VALUES (2001)');
-	ok(held($writer, next_insert()), 'a wait for standbys');
+	ok(held_by_standbys($writer, next_insert()), 'a wait for standbys');
 	set_names('');
 	is(($writer->results)[-1]{state}, '00000', '... that are not waited for any more');
 	is(counted('strong'), 'commits 1 waited 1 cancelled 1', '... is counted');
 	$watch->ok_query('SELECT pg_advisory_unlock(1)');
 	is(($blocked->results)[-1]{state}, '55000', 'what ran meanwhile is refused');
-	is(state_of($open, 'COMMIT'), '55000', '... and what was open');
+	is(state_after($open, 'COMMIT'), '55000', '... and what was open');
 	is($watch->ok_query('SELECT count(*) FROM t WHERE v >= 2000'), '0', '... and nothing of it is there');
 	is(counted('strong'), 'commits 1 waited 1 cancelled 1 refused 2', '... and counted');
 }
@@ -457,12 +449,12 @@ set_names('');
 ##
 
 $writer->ok_query('SET tcs.write_level = strong');
-is(state_of($writer, next_insert()), '55000', 'refused');
-is(state_of($watch, '/* tcs(write_level=quorum) */ ' . next_insert()), '55000', '... likewise by a hint');
+is(state_after($writer, next_insert()), '55000', 'refused');
+is(state_after($watch, '/* tcs(write_level=quorum) */ ' . next_insert()), '55000', '... likewise by a hint');
 $watch->ok_query('ALTER SYSTEM SET tcs.enabled = off');
 $primary->reload;
 $watch->poll(q{SELECT current_setting('tcs.enabled') = 'off'}) or die 'not switched off';
-is(state_of($writer, next_insert()), '00000', '... unless tcs is switched off');
+is(state_after($writer, next_insert()), '00000', '... unless tcs is switched off');
 is($watch->ok_query('SHOW synchronous_commit'), 'on', '... and so is the level');
 
 my $single = new_primary('single', conf => "max_wal_senders = 0\nsynchronous_standby_names = 'standby1'\n");

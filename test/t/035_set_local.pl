@@ -36,7 +36,7 @@ my $set = q{SET LOCAL tcs.read_level = 'strong'};
 my $show = q{SELECT current_setting('tcs.read_level') FROM t};
 
 # "state, state: last value" of the results
-sub outcome
+sub states_and_value
 {
 	my (@results) = @_;
 	my $value = @results ? $results[-1]{rows}[0][0] : undef;
@@ -55,15 +55,15 @@ foreach my $node ($primary, $standby)
 		"SET LOCAL tcs.session_token = '$token'", q{SET LOCAL TCS.max_wait = '1h'},
 		'SET LOCAL tcs.write_level = strong')
 	{
-		is(outcome($c->query($sql)), '25P01', "$name: $sql");
-		is(outcome($c->extended($sql)->sync->results),
+		is(states_and_value($c->query($sql)), '25P01', "$name: $sql");
+		is(states_and_value($c->extended($sql)->sync->results),
 			'00000, 25P01', "$name: the same in the extended protocol");
 	}
-	is(outcome($c->extended($set)->close_object('P', '')->sync->results),
+	is(states_and_value($c->extended($set)->close_object('P', '')->sync->results),
 		'00000, 25P01', "$name: its portal is closed");
-	is(outcome($c->extended($set)->extended(q{SET LOCAL statement_timeout = '1h'})->sync->results),
+	is(states_and_value($c->extended($set)->extended(q{SET LOCAL statement_timeout = '1h'})->sync->results),
 		'00000, 00000, 25P01', "$name: nothing but SET LOCAL in a pipeline");
-	is(outcome($c->extended($set)->extended('COMMIT')->sync->results),
+	is(states_and_value($c->extended($set)->extended('COMMIT')->sync->results),
 		'00000, 25P01', "$name: COMMIT behind it");
 
 	my ($refused) = $c->query(q{SET LOCAL tcs.read_level = 'strong'});
@@ -73,38 +73,38 @@ foreach my $node ($primary, $standby)
 		"$name: the message");
 	is($refused->{error}{H}, 'Use BEGIN before it, or SET without LOCAL.', "$name: the hint");
 	is($c->status, 'I', "$name: the session goes on");
-	is(outcome($c->query($show)), '00000: session', "$name: at its own level");
+	is(states_and_value($c->query($show)), '00000: session', "$name: at its own level");
 
 	# other settings are core's business
-	is(outcome($c->query(q{SET LOCAL work_mem = '1MB'})), '00000', "$name: another setting");
+	is(states_and_value($c->query(q{SET LOCAL work_mem = '1MB'})), '00000', "$name: another setting");
 
 	# it binds something
-	is(outcome($c->query("BEGIN; $set; $show; COMMIT; $show")),
+	is(states_and_value($c->query("BEGIN; $set; $show; COMMIT; $show")),
 		'00000, 00000, 00000, 00000, 00000: session', "$name: a block");
-	is(outcome($c->query('BEGIN'), $c->query($set), $c->query($show)),
+	is(states_and_value($c->query('BEGIN'), $c->query($set), $c->query($show)),
 		'00000, 00000, 00000: strong', "$name: a block, message by message");
-	is(outcome($c->query('COMMIT')), '00000', "$name: its end");
-	is(outcome($c->query('BEGIN'), $c->query($set), $c->query('COMMIT')),
+	is(states_and_value($c->query('COMMIT')), '00000', "$name: its end");
+	is(states_and_value($c->query('BEGIN'), $c->query($set), $c->query('COMMIT')),
 		'00000, 00000, 00000', "$name: a block with nothing else");
-	is(outcome($c->query("$set; $show")), '00000, 00000: strong', "$name: one message");
-	is(outcome($c->extended($set)->extended($show)->sync->results),
+	is(states_and_value($c->query("$set; $show")), '00000, 00000: strong', "$name: one message");
+	is(states_and_value($c->extended($set)->extended($show)->sync->results),
 		'00000, 00000: strong', "$name: a pipeline");
-	is(outcome($c->extended($set)->extended('SHOW tcs.read_level')->sync->results),
+	is(states_and_value($c->extended($set)->extended('SHOW tcs.read_level')->sync->results),
 		'00000, 00000: strong', "$name: a pipeline with SHOW");
-	is(outcome($c->extended($set)->extended('BEGIN')->sync->results, $c->query($show)),
+	is(states_and_value($c->extended($set)->extended('BEGIN')->sync->results, $c->query($show)),
 		'00000, 00000, 00000: strong', "$name: a block that begins behind it");
-	is(outcome($c->query('ROLLBACK')), '00000', "$name: its end");
-	is(outcome($c->query('SELECT level_inside()')), '00000: strong', "$name: a function");
-	is(outcome($c->query(q{DO $$BEGIN SET LOCAL tcs.read_level = 'strong'; END$$})), '00000',
+	is(states_and_value($c->query('ROLLBACK')), '00000', "$name: its end");
+	is(states_and_value($c->query('SELECT level_inside()')), '00000: strong', "$name: a function");
+	is(states_and_value($c->query(q{DO $$BEGIN SET LOCAL tcs.read_level = 'strong'; END$$})), '00000',
 		"$name: DO");
-	is(outcome($c->query('CALL no_effect()')), '00000', "$name: a procedure");
-	is(outcome($c->query(q{SELECT set_config('tcs.read_level', 'strong', true)})),
+	is(states_and_value($c->query('CALL no_effect()')), '00000', "$name: a procedure");
+	is(states_and_value($c->query(q{SELECT set_config('tcs.read_level', 'strong', true)})),
 		'00000: strong', "$name: set_config() as such");
 
 	# an error before the end takes the mark with it
-	is(outcome($c->extended($set)->extended('SELECT 1/0')->sync->results),
+	is(states_and_value($c->extended($set)->extended('SELECT 1/0')->sync->results),
 		'00000, 22012', "$name: an error in the pipeline");
-	is(outcome($c->query('SELECT 1')), '00000: 1', "$name: and the next statement");
+	is(states_and_value($c->query('SELECT 1')), '00000: 1', "$name: and the next statement");
 	$c->disconnect;
 }
 
@@ -112,6 +112,6 @@ foreach my $node ($primary, $standby)
 $standby->append_conf('postgresql.conf', 'tcs.enabled = off');
 $standby->reload;
 $standby->poll_query_until('postgres', 'SHOW tcs.enabled', 'off') or die 'not switched off';
-is(outcome(TcsWire->new($standby)->query($set)), '00000', 'switched off');
+is(states_and_value(TcsWire->new($standby)->query($set)), '00000', 'switched off');
 
 done_testing();

@@ -18,6 +18,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 my $crowd = 500;
 
@@ -39,14 +40,8 @@ wait_for_answer($_) foreach ($standby, $other);
 my $look = TcsWire->new($standby, options => '-c tcs.read_level=eventual');
 my $value = 0;
 
-# A new value in t, and its token.
-sub write_next
-{
-	my (%opt) = @_;
-
-	$value++;
-	return write_token($primary, "UPDATE t SET v = $value", %opt);
-}
+# The next write.
+my $write_next = counted_write(\$value, 'UPDATE t SET v = %d');
 
 # A session that waits for as long as it takes.
 sub patient_session
@@ -84,7 +79,7 @@ sub send_and_wait
 ##
 
 pause_replay($standby);
-my $token = write_next();
+my $token = $write_next->($primary);
 my $session = patient_session($standby);
 
 # Without tcs it would be stale.
@@ -173,7 +168,7 @@ $unhurried->disconnect;
 
 # idle_session_timeout counts from the end of the wait
 pause_replay($standby);
-$token = write_next();
+$token = $write_next->($primary);
 $session->ok_query("SET statement_timeout = 0; SET tcs.session_token = '$token'");
 my $idle = patient_session($standby);
 
@@ -194,7 +189,7 @@ SKIP:
 	skip 'transaction_timeout exists from 17 on', 3 if $major < 17;
 
 	pause_replay($standby);
-	$token = write_next();
+	$token = $write_next->($primary);
 	my $limited = patient_session($standby);
 
 	$limited->ok_query("SET tcs.session_token = '$token'; SET transaction_timeout = 100");
@@ -208,7 +203,7 @@ SKIP:
 
 # pg_terminate_backend
 pause_replay($standby);
-$token = write_next();
+$token = $write_next->($primary);
 my $victim = patient_session($standby);
 
 $victim->ok_query("SET tcs.session_token = '$token'");
@@ -295,7 +290,7 @@ $_->flush foreach @crowd;
 $_->results foreach @crowd;
 
 # how many of the crowd got what
-sub answers
+sub crowd_answers
 {
 	my %count;
 
@@ -310,7 +305,7 @@ sub answers
 
 # autocommit
 pause_replay($standby);
-$token = write_next();
+$token = $write_next->($primary);
 foreach my $session (@crowd)
 {
 	$session->simple("SET tcs.session_token = '$token'")->simple($read)->flush;
@@ -323,7 +318,7 @@ is( $look->ok_query(
 	"$crowd sessions wait, none of them with a snapshot");
 resume_replay($standby);
 $_->results foreach @crowd;    # of SET
-is_deeply(answers(), { $value => $crowd }, "one commit serves $crowd sessions");
+is_deeply(crowd_answers(), { $value => $crowd }, "one commit serves $crowd sessions");
 nobody_waits("$crowd sessions");
 
 # inside of blocks, that hold the lock of a table and a savepoint
@@ -331,9 +326,9 @@ foreach my $session (@crowd)
 {
 	$session->simple("BEGIN; SELECT count(*) FROM u; SAVEPOINT a")->flush;
 }
-answers();
+crowd_answers();
 pause_replay($standby);
-$token = write_next();
+$token = $write_next->($primary);
 foreach my $session (@crowd)
 {
 	$session->simple("SET LOCAL tcs.session_token = '$token'")->simple($read)->flush;
@@ -341,22 +336,22 @@ foreach my $session (@crowd)
 wait_for_waiters($standby, $crowd);
 resume_replay($standby);
 $_->results foreach @crowd;    # of SET LOCAL
-is_deeply(answers(), { $value => $crowd }, "... inside of blocks, too");
+is_deeply(crowd_answers(), { $value => $crowd }, "... inside of blocks, too");
 nobody_waits("$crowd sessions in blocks");
 $_->simple('COMMIT')->flush foreach @crowd;
-answers();
+crowd_answers();
 
 # at level strong, which is one question for all
 $_->simple(q{SET tcs.session_token = ''})->simple('SET tcs.read_level = strong')->flush
   foreach @crowd;
 $_->results foreach @crowd;
-answers();
+crowd_answers();
 pause_replay($standby);
-write_next();
+$write_next->($primary);
 $_->simple($read)->flush foreach @crowd;
 wait_for_waiters($standby, $crowd);
 resume_replay($standby);
-is_deeply(answers(), { $value => $crowd }, '... and at level strong');
+is_deeply(crowd_answers(), { $value => $crowd }, '... and at level strong');
 nobody_waits("$crowd strong reads");
 $_->disconnect foreach splice(@crowd, 100);
 
@@ -369,7 +364,7 @@ $_->disconnect foreach splice(@crowd, 100);
 pause_replay($standby);
 my $before = $value;
 
-$token = write_next();
+$token = $write_next->($primary);
 foreach my $i (0 .. 99)
 {
 	my $session = $crowd[$i];
@@ -392,14 +387,14 @@ $_->simple($read)->flush foreach @crowd;
 wait_for_waiters($standby, 100);
 $standby->safe_psql('postgres', 'ALTER SYSTEM SET tcs.enabled = off');
 $standby->reload;
-is_deeply(answers(), { $before => 100 }, 'tcs.enabled = off lets 100 sessions go');
+is_deeply(crowd_answers(), { $before => 100 }, 'tcs.enabled = off lets 100 sessions go');
 nobody_waits('tcs.enabled = off');
 $_->simple($read)->flush foreach @crowd;
-is_deeply(answers(), { $before => 100 }, '... whose next reads do not wait either');
+is_deeply(crowd_answers(), { $before => 100 }, '... whose next reads do not wait either');
 is( read_at($standby, $read, level => 'strong', max_wait => -1),
 	$before, '... nor do those of new sessions');
 $_->simple('COMMIT')->flush foreach @crowd;
-answers();
+crowd_answers();
 
 $standby->safe_psql('postgres', 'ALTER SYSTEM RESET tcs.enabled');
 $standby->reload;
@@ -450,7 +445,7 @@ $_->disconnect foreach $reader, $caller, $look;
 ##
 
 pause_replay($other);
-$token = write_next();
+$token = $write_next->($primary);
 my @waiting = map { patient_session($other) } 1 .. 3;
 
 $waiting[0]->ok_query("SET tcs.session_token = '$token'");
@@ -477,7 +472,7 @@ nobody_waits('shutdown', $other);
 # no timeline that the new primary has.
 wait_for_answer($other);
 pause_replay($other);
-my $arrived = write_next();
+my $arrived = $write_next->($primary);
 my $arrived_value = $value;
 
 $other->poll_query_until('postgres',
@@ -492,7 +487,7 @@ $other->reload;
 kill('TERM', $other->safe_psql('postgres', 'SELECT pid FROM pg_stat_wal_receiver'));
 $other->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_wal_receiver')
   or die 'the WAL receiver did not end';
-my $not_arrived = write_next();
+my $not_arrived = $write_next->($primary);
 
 @waiting = map { patient_session($other) } 1 .. 6;
 $waiting[0]->ok_query("SET tcs.session_token = '$arrived'");

@@ -20,6 +20,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 use constant PAGE => 8192;
 
@@ -37,21 +38,8 @@ wait_for_answer($_) foreach ($standby, $other);
 
 my $writer = TcsWire->new($primary);
 
-sub lsn_number
-{
-	my ($lsn) = @_;
-	my ($high, $low) = split m{/}, $lsn;
-
-	return (hex($high) << 32) + hex($low);
-}
-
-sub insert_lsn
-{
-	return lsn_number($writer->ok_query('SELECT pg_current_wal_insert_lsn()'));
-}
-
 # What a standby would be told now.
-sub told
+sub read_index_now
 {
 	return lsn_number($writer->ok_query('SELECT lsn FROM tcs.read_index()'));
 }
@@ -63,7 +51,7 @@ sub written_in
 	return hex((split /\./, $token)[4]);
 }
 
-sub write_next
+sub write_with
 {
 	my ($more) = @_;
 
@@ -81,7 +69,7 @@ my @soon = (max_wait => '8s');
 ## Exactly there, and one byte more
 ##
 
-my $token = write_next();
+my $token = write_with();
 
 is(token_with($token), $token, 'a token made here is like one made there');
 wait_for_replay($primary, $standby);
@@ -125,13 +113,13 @@ my $one_more = start_read(
 
 wait_for_waiters($standby);
 resume_replay($standby);
-$token = write_next();
+$token = write_with();
 # That record may be any, the commit's or one before it.
 is((finish_read($one_more))[0], '00000', 'the next record serves it');
 
 # The end of the commit is the least position that shows it.
 pause_replay($standby);
-$token = write_next();
+$token = write_with();
 is(psql_err($standby, $read, token => $token, max_wait => 0),
 	'TC001', 'a commit that is not replayed');
 resume_replay($standby);
@@ -149,16 +137,16 @@ sub fill_page
 	my ($transactional) = @_;
 	my $emit = sub {
 		my ($size) = @_;
-		my $before = insert_lsn();
+		my $before = insert_lsn($writer);
 
 		$writer->ok_query("SELECT pg_logical_emit_message($transactional, '', repeat('x', $size))");
-		return insert_lsn() - $before;
+		return insert_lsn($writer) - $before;
 	};
 
 	foreach my $try (1 .. 50)
 	{
 		# what a message of a known size takes, within one page
-		my $left = PAGE - insert_lsn() % PAGE;
+		my $left = PAGE - insert_lsn($writer) % PAGE;
 
 		if ($left < 1000)
 		{
@@ -168,13 +156,13 @@ sub fill_page
 		my $overhead = $emit->(300) - 300;
 
 		# leave room for one whose length needs no more bytes than that
-		$left = PAGE - insert_lsn() % PAGE;
+		$left = PAGE - insert_lsn($writer) % PAGE;
 		next if $left < 1000;
 		$emit->($left - 900 - $overhead) if $left > 2000;
-		$left = PAGE - insert_lsn() % PAGE;
+		$left = PAGE - insert_lsn($writer) % PAGE;
 		next if $left - $overhead < 260 || $left > 2000;
 		$emit->($left - $overhead);
-		my $now = insert_lsn();
+		my $now = insert_lsn($writer);
 
 		# the server counts the header of the next page
 		return $now - $now % PAGE if $now % PAGE == 24;
@@ -202,7 +190,7 @@ foreach my $try (1 .. 10)
 
 	is($served, '00000 00000 00000',
 		'the end of a page: a token, strong and a bound of zero are served');
-	($filled, $after) = ($end, insert_lsn());
+	($filled, $after) = ($end, insert_lsn($writer));
 	last if $after <= $end + 40;
 }
 cmp_ok($after, '<=', $filled + 40, '... without another write');
@@ -223,7 +211,7 @@ is(read_at($standby, $read, token => $token, @soon),
 
 # A position that somebody took as the server counts, behind the header.
 pause_replay($standby);
-$token = write_next();
+$token = write_with();
 is(psql_err($standby, $read, token => $token, max_wait => 0), 'TC001',
 	'the next commit is not there yet');
 resume_replay($standby);
@@ -253,7 +241,7 @@ my $hoarder = TcsWire->new($primary);
 
 foreach my $round (1 .. 3)
 {
-	$token = write_next();
+	$token = write_with();
 	$hoarder->ok_query(
 		q{BEGIN; INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 130)});
 	$token = $writer->ok_query('SELECT tcs.session_token()');
@@ -262,7 +250,7 @@ foreach my $round (1 .. 3)
 	$hoarder->ok_query(
 		q{INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 130)});
 	is(read_at($other, $read, level => 'strong', @soon), $value, '... strong is');
-	cmp_ok(told(), '<', insert_lsn() - 200_000, '... since nobody has to see that WAL');
+	cmp_ok(read_index_now(), '<', insert_lsn($writer) - 200_000, '... since nobody has to see that WAL');
 	$hoarder->ok_query(
 		q{INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 130)});
 	is( read_at(
@@ -284,7 +272,7 @@ foreach my $round (1 .. 3)
 		'... an asynchronous commit is read by its token');
 	$value++;
 	$writer->ok_query("UPDATE t SET v = $value WHERE id = 1");
-	cmp_ok(told(), '>=', written_in($writer->parameter('tcs.session_token')),
+	cmp_ok(read_index_now(), '>=', written_in($writer->parameter('tcs.session_token')),
 		'... is in what standbys are told');
 	is(read_at($standby, $read, level => 'strong', @soon),
 		$value, '... and read by strong');
@@ -311,7 +299,7 @@ foreach my $round (1 .. 4)
 	pause_replay($other);
 
 	my $before = $value;
-	my $commit = write_next('DROP TABLE ' . join(', ', @tables));
+	my $commit = write_with('DROP TABLE ' . join(', ', @tables));
 	my $answer = '';
 	my $attempts = 0;
 
@@ -355,10 +343,10 @@ note "in $early of 4 rounds the commit was seen before its position was replayed
 sub covers
 {
 	my ($what, $statements) = @_;
-	my $before = insert_lsn();
+	my $before = insert_lsn($writer);
 
 	$writer->ok_query($_) foreach (@$statements);
-	cmp_ok(told(), '>', $before, "told: $what");
+	cmp_ok(read_index_now(), '>', $before, "told: $what");
 }
 
 covers('autocommit', ['UPDATE t SET v = v']);
@@ -374,7 +362,7 @@ covers('COMMIT PREPARED in a session that only reads', [q{COMMIT PREPARED 'three
 
 # the first answer of a server that knows of no commit yet
 $writer->ok_query('RESET default_transaction_read_only');
-$token = write_next();
+$token = write_with();
 $primary->stop('immediate');
 $primary->start;
 cmp_ok(lsn_number($primary->safe_psql('postgres', 'SELECT lsn FROM tcs.read_index()')),

@@ -41,7 +41,7 @@ sub ask_by
 }
 
 # What roles are told, in tcs.status() and in the error of a read.
-sub told
+sub told_by_role
 {
 	my ($what, $plain, $monitor) = @_;
 
@@ -67,19 +67,19 @@ sub told
 my $log = log_position($standby);
 
 ask_by('host=127.0.0.1 port=1 dbname=postgres user=secret_asker');
-told('nobody listens', 'the primary cannot be reached', '127\.0\.0\.1.*refused');
+told_by_role('nobody listens', 'the primary cannot be reached', '127\.0\.0\.1.*refused');
 ask_by("host=$host port=$port dbname=postgres user=secret_asker");
-told('no REPLICATION', 'the primary does not admit the connection of the worker', 'permission denied');
+told_by_role('no REPLICATION', 'the primary does not admit the connection of the worker', 'permission denied');
 ask_by("host=$host port=$port dbname=secret_missing user=secret_replicator");
-told('no database', 'the connection to the primary failed', 'database "secret_missing" does not exist');
+told_by_role('no database', 'the connection to the primary failed', 'database "secret_missing" does not exist');
 ask_by('nonsense');
-told('no connection string', 'tcs.primary_conninfo cannot be parsed', 'tcs.primary_conninfo cannot be parsed: an option has no');
+told_by_role('no connection string', 'tcs.primary_conninfo cannot be parsed', 'tcs.primary_conninfo cannot be parsed: an option has no');
 
 # Several hosts.  libpq tells of a socket by its path.
 my $known = 'socket "[^"]*": server is in hot standby mode; "127\.0\.0\.1", port 1: Connection refused';
 
 ask_by(sprintf 'host=%s,127.0.0.1 port=%d,1 dbname=postgres user=secret_replicator', $standby->host, $standby->port);
-told('no primary among them', 'none of the servers asked answers as the primary \(not the primary: 1; not reached: 1\)', $known);
+told_by_role('no primary among them', 'none of the servers asked answers as the primary \(not the primary: 1; not reached: 1\)', $known);
 unlike(read_at($standby, 'SELECT link_reason FROM tcs.status()'), qr/set tcs\.primary_conninfo/, '... and no advice that is followed');
 
 my @hogs;
@@ -90,11 +90,11 @@ while (my $hog = eval { TcsWire->new($primary, user => 'plain') })
 }
 ask_by(sprintf 'host=%s,127.0.0.1,%s port=%d,1,%d dbname=postgres user=secret_replicator',
 	$standby->host, $host, $standby->port, $port);
-told('a primary without room', '\(not the primary: 1; not reached: 1; no room for the connection of the worker: 1\)',
+told_by_role('a primary without room', '\(not the primary: 1; not reached: 1; no room for the connection of the worker: 1\)',
 	"$known; socket \"[^\"]*\": FATAL: remaining connection slots are reserved for [a-zA-Z_ -]+ \\(raise max_connections on the primary\\)");
 $_->disconnect foreach @hogs;
 ask_by('nonsense');
-told('again', 'tcs.primary_conninfo cannot be parsed', 'tcs.primary_conninfo cannot be parsed: an option has no');
+told_by_role('again', 'tcs.primary_conninfo cannot be parsed', 'tcs.primary_conninfo cannot be parsed: an option has no');
 
 # What is refused is in the log by core, with its statement.
 psql_err($standby, $read, level => 'strong', max_wait => 0) for 1 .. 10;
@@ -114,7 +114,7 @@ is(read_at($standby, $read, level => 'strong', max_wait => -1), 0, 'the primary 
 $standby->wait_for_log(qr/LOG: .*tcs: no read has been refused or served below its level for 1 min; \d+ were before/, $log);
 $log = log_position($standby);
 ask_by('nonsense');
-told('once more', 'tcs.primary_conninfo cannot be parsed', 'tcs.primary_conninfo cannot be parsed');
+told_by_role('once more', 'tcs.primary_conninfo cannot be parsed', 'tcs.primary_conninfo cannot be parsed');
 $standby->wait_for_log(qr/LOG: .*tcs: reads are refused or served below their level/, $log);
 
 like($standby->safe_psql('postgres', 'SELECT tcs.version()'),

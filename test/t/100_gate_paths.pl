@@ -20,6 +20,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 my ($primary, $standby) = new_pair();
 my $version = server_version($primary);
@@ -82,18 +83,11 @@ my $lo = $writer->ok_query(q{SELECT lo_from_bytea(0, '00000')});
 
 my $v = 0;
 
-# The next write.  Returns its token.
-sub write_next
-{
-	$v++;
-	$writer->ok_query(
-		sprintf
-		  q{UPDATE t SET v = %1$d; INSERT INTO log VALUES (%1$d);
-			UPDATE wide SET v = %1$d WHERE a = 1;
-			COMMENT ON TABLE log IS '%1$d'; SELECT lo_put(%2$d, 0, '%1$05d')},
-		$v, $lo);
-	return $writer->parameter('tcs.session_token');
-}
+# The next write.
+my $write_next = counted_write(\$v, sprintf
+	q{UPDATE t SET v = %%1$d; INSERT INTO log VALUES (%%1$d);
+		UPDATE wide SET v = %%1$d WHERE a = 1;
+		COMMENT ON TABLE log IS '%%1$d'; SELECT lo_put(%s, 0, '%%1$05d')}, $lo);
 
 # A path:
 #   name
@@ -623,7 +617,7 @@ sub connect_for
 	return $c;
 }
 
-write_next();
+$write_next->($writer);
 wait_for_replay($primary, $standby);
 wait_for_answer($standby);
 
@@ -639,7 +633,7 @@ foreach my $path (@paths)
 		my $token;
 
 		$look->stop_replay;
-		$token = write_next();
+		$token = $write_next->($writer);
 		start_path($path, $c, settings('eventual', $token));
 		is(end_path($path, $c), $v - 1, "$name: eventual reads what is there");
 
@@ -649,7 +643,7 @@ foreach my $path (@paths)
 		is(end_path($path, $c), $v, "$name: the token's write is read");
 
 		$look->stop_replay;
-		write_next();
+		$write_next->($writer);
 		start_path($path, $c, settings('strong', ''));
 		$look->wait_until_held($c);
 		$look->go_on;
@@ -675,7 +669,7 @@ is($c->ok_query('SHOW tcs.read_level'),
 	'session', 'an error takes back what the function has set');
 
 $look->stop_replay;
-$token = write_next();
+$token = $write_next->($writer);
 ($result) = $c->query("SELECT f_set_token('$token')");
 is($result->{state}, '55000', 'a function that sets a token which is ahead');
 is($c->ok_query('SELECT v FROM t'), $v - 1, 'nothing of it stays');
@@ -700,7 +694,7 @@ $c->ok_query('RESET ALL');
 ##
 
 $look->stop_replay;
-$token = write_next();
+$token = $write_next->($writer);
 
 # The error of a statement, '' without one.
 sub failure

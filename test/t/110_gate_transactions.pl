@@ -19,8 +19,10 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsResults;
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 my ($primary, $standby) = new_pair();
 my $writer = TcsWire->new($primary);
@@ -69,20 +71,14 @@ my $v = 0;
 my $token;
 my $c;
 
-# The next write; $token is its token.
-sub write_next
-{
-	$v++;
-	$writer->ok_query("UPDATE t SET v = $v");
-	$token = $writer->parameter('tcs.session_token');
-	return;
-}
+# The next write.
+my $write_next = counted_write(\$v, 'UPDATE t SET v = %d');
 
 # A write that the standby does not replay.
 sub fall_behind
 {
 	$look->stop_replay;
-	write_next();
+	$token = $write_next->($writer);
 	return;
 }
 
@@ -90,7 +86,7 @@ sub fall_behind
 # have it.
 sub move_on
 {
-	write_next();
+	$token = $write_next->($writer);
 	catch_up();
 	return;
 }
@@ -115,20 +111,6 @@ sub fresh_client
 	$c->disconnect if $c;
 	$c = TcsWire->new($standby, options => '-c tcs.max_wait=-1 ' . ($options // ''));
 	return;
-}
-
-# Last result as text, or the SQLSTATE of the first error.
-sub outcome
-{
-	my (@results) = @_;
-	my ($failed) = grep { $_->{state} ne '00000' } @results;
-
-	if ($failed)
-	{
-		note(TcsWire::describe_result($failed));
-		return $failed->{state};
-	}
-	return TcsWire::rows_text($results[-1]);
 }
 
 # The statement waits, replay goes on, and this comes out.

@@ -19,6 +19,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 my ($primary, $standby) = new_pair();
 my $writer = TcsWire->new($primary);
@@ -392,14 +393,7 @@ sub with_parameter { return "SELECT q.* FROM ($_[0]) q WHERE \$1::int = 1"; }
 my $number = 0;
 my ($c, $token, $lsn);
 
-sub note_write
-{
-	$token = $writer->parameter('tcs.session_token');
-	$lsn = $writer->ok_query('SELECT pg_current_wal_flush_lsn()');
-	return;
-}
-
-sub catch_up
+sub wait_until_replayed
 {
 	$look->poll("SELECT pg_last_wal_replay_lsn() >= '$lsn'")
 	  or die 'the standby did not catch up';
@@ -407,7 +401,7 @@ sub catch_up
 }
 
 # Rows of the read as text, or the SQLSTATE of the first error.
-sub outcome
+sub outcome_of_way
 {
 	my ($way, @results) = @_;
 	my ($failed) = grep { $_->{state} ne '00000' } @results;
@@ -444,8 +438,8 @@ sub one_case
 	$writer->ok_query($_) foreach @steps;
 	# VACUUM has no commit record of its own that a token could name
 	$writer->ok_query('INSERT INTO other VALUES (3)');
-	note_write();
-	catch_up() if $way->{after};
+	($token, $lsn) = last_write($writer);
+	wait_until_replayed() if $way->{after};
 	if ($way->{pipelined})
 	{
 		$c->extended("SET tcs.session_token = '$token'")->ask->results(1);
@@ -472,7 +466,7 @@ sub one_case
 
 		foreach my $statement (@{ $way->{start} // [] })
 		{
-			outcome({}, $look->release($c, $statement, \$held));
+			outcome_of_way({}, $look->release($c, $statement, \$held));
 		}
 		$way->{read} ? $way->{read}->($c, $sql) : $c->simple($sql);
 		@results =
@@ -491,7 +485,7 @@ sub one_case
 		}
 	}
 
-	my $got = outcome($way, @results);
+	my $got = outcome_of_way($way, @results);
 
 	ok((grep { $got eq $_ } @expected) > 0, "$name: " . join(' or ', @expected))
 	  or diag("got $got");
@@ -499,10 +493,10 @@ sub one_case
 	# Tried again, from the beginning, it has the new rows.  Replay sends its signal
 	# until it has the lock, and core ends a session that gets it between statements.
 	$c->query('ROLLBACK') if $c->status ne 'I';
-	catch_up();
+	wait_until_replayed();
 	$c = TcsWire->new($standby) if ($c->query('DISCARD ALL'))[-1]{state} eq '08006';
 	$c->ok_query("SET tcs.session_token = '$token'; SET statement_timeout = '60s'; SET search_path = front, public");
-	is(outcome({}, $c->query($sql)), $change->{new}, "$name: tried again");
+	is(outcome_of_way({}, $c->query($sql)), $change->{new}, "$name: tried again");
 	$c->disconnect;
 	return;
 }
@@ -534,8 +528,8 @@ foreach my $delay ('0', '-1', '1s')
 				$change->{create} =~ s/\bT\b|\bT(?=_)/$table/gr);
 		}
 	}
-	note_write();
-	catch_up();
+	($token, $lsn) = last_write($writer);
+	wait_until_replayed();
 	one_case(@$_) foreach @cases;
 }
 
@@ -562,8 +556,8 @@ CREATE FUNCTION f_stops() RETURNS int LANGUAGE plpgsql STABLE
 		RETURN 100;
 	END$$;
 });
-note_write();
-catch_up();
+($token, $lsn) = last_write($writer);
+wait_until_replayed();
 
 my $holder = TcsWire->new($standby);
 my $sql =
@@ -574,7 +568,7 @@ is($c->ok_query($sql), '1', 'the old partitions');
 $holder->ok_query('SELECT pg_advisory_lock(1)');
 $look->stop_replay;
 $writer->ok_query('ALTER TABLE p ATTACH PARTITION p_2 FOR VALUES IN (2)');
-note_write();
+($token, $lsn) = last_write($writer);
 $c->ok_query("SET tcs.session_token = '$token'");
 $c->simple($sql)->flush;
 $look->poll(
@@ -582,9 +576,9 @@ $look->poll(
 	  . $c->pid)
   or die 'planning was not stopped';
 $look->go_on;
-catch_up();
+wait_until_replayed();
 $holder->ok_query('SELECT pg_advisory_unlock(1)');
-is(outcome({}, $c->results), '1,2', 'a partition attached during planning');
+is(outcome_of_way({}, $c->results), '1,2', 'a partition attached during planning');
 
 
 ##
@@ -599,16 +593,16 @@ CREATE FUNCTION count_locked() RETURNS bigint LANGUAGE plpgsql IMMUTABLE
 	AS 'BEGIN RETURN (SELECT count(*) FROM locked); END';
 CREATE FUNCTION inlined() RETURNS SETOF locked LANGUAGE sql STABLE AS 'SELECT * FROM locked';
 });
-note_write();
-catch_up();
+($token, $lsn) = last_write($writer);
+wait_until_replayed();
 foreach my $rules (0, 1)
 {
 	# with a rule for anything, EXECUTE looks at what its statement reads
 	if ($rules)
 	{
 		$writer->ok_query(q{SELECT tcs.set_rule('other', 'session')});
-		note_write();
-		catch_up();
+		($token, $lsn) = last_write($writer);
+		wait_until_replayed();
 	}
 	foreach my $statement (
 		'SELECT count(*) FROM locked',
@@ -626,9 +620,9 @@ foreach my $rules (0, 1)
 		$c->ok_query('SET tcs.max_wait = -1; PREPARE e AS SELECT count(*) FROM inlined()');
 		$look->stop_replay;
 		$writer->ok_query('BEGIN; LOCK TABLE locked; INSERT INTO locked VALUES (1); COMMIT');
-		note_write();
+		($token, $lsn) = last_write($writer);
 		$c->ok_query("SET tcs.session_token = '$token'");
-		is(outcome({}, ($look->release($c, $statement, \$held))[0]) =~ /^(?:4....|5....)$/ ? $& : 'served',
+		is(outcome_of_way({}, ($look->release($c, $statement, \$held))[0]) =~ /^(?:4....|5....)$/ ? $& : 'served',
 			'served', "a lock that replay needs: $statement" . ($rules ? ', with rules' : ''));
 		ok($held, '... it has waited');
 		is($c->ok_query($statement =~ /^DECLARE/ ? 'FETCH ALL FROM d' : 'SELECT count(*) FROM locked'),
@@ -637,8 +631,8 @@ foreach my $rules (0, 1)
 	}
 }
 $writer->ok_query(q{SELECT tcs.drop_rule('other')});
-note_write();
-catch_up();
+($token, $lsn) = last_write($writer);
+wait_until_replayed();
 
 
 ##
@@ -649,8 +643,8 @@ $writer->ok_query(
 	q{CREATE PROCEDURE public.same(INOUT a int) LANGUAGE plpgsql AS 'BEGIN a := 1; END';
 	  CREATE PROCEDURE public.changed(INOUT a int) LANGUAGE plpgsql AS 'BEGIN a := 1; END';
 	  CREATE PROCEDURE public.turned(INOUT a int) LANGUAGE plpgsql AS 'BEGIN a := 1; END'});
-note_write();
-catch_up();
+($token, $lsn) = last_write($writer);
+wait_until_replayed();
 foreach my $case (
 	[ q{CREATE PROCEDURE front.same(INOUT a int) LANGUAGE plpgsql AS 'BEGIN a := 2; END'},
 		'CALL same(NULL)', '2' ],
@@ -666,12 +660,12 @@ foreach my $case (
 	$c->ok_query('SET search_path = front, public; SET tcs.max_wait = -1');
 	$look->stop_replay;
 	$writer->ok_query($change);
-	note_write();
+	($token, $lsn) = last_write($writer);
 	$c->ok_query("SET tcs.session_token = '$token'");
 
 	my $held;
 	$c->simple($call);
-	is(outcome({}, $look->release($c, undef, \$held)), $expected, "$call: $expected");
+	is(outcome_of_way({}, $look->release($c, undef, \$held)), $expected, "$call: $expected");
 	$c->disconnect;
 }
 
@@ -685,21 +679,21 @@ $writer->ok_query(
 	q{CREATE TABLE folded (a int); INSERT INTO folded VALUES (1);
 	  CREATE FUNCTION folds() RETURNS int LANGUAGE plpgsql IMMUTABLE
 		AS 'BEGIN RETURN (SELECT max(a) FROM public.folded); END'});
-note_write();
-catch_up();
+($token, $lsn) = last_write($writer);
+wait_until_replayed();
 $c = TcsWire->new($standby);
 $c->ok_query(q{SET tcs.max_wait = -1; SET plan_cache_mode = force_generic_plan;
 	SET default_transaction_isolation = 'repeatable read'});
 $c->parse('f', 'SELECT folds() FROM other LIMIT 1')->bind('', 'f')->execute('')->sync->results;
 $look->stop_replay;
 $writer->ok_query('UPDATE folded SET a = 2; CREATE TABLE unrelated (a int)');
-note_write();
+($token, $lsn) = last_write($writer);
 $c->ok_query("SET tcs.session_token = '$token'");
 $c->bind('', 'f')->execute('')->sync;
 {
 	my $held;
 
-	is(outcome({}, $look->release($c, undef, \$held)), '2', 'a plan made anew in REPEATABLE READ');
+	is(outcome_of_way({}, $look->release($c, undef, \$held)), '2', 'a plan made anew in REPEATABLE READ');
 }
 $c->disconnect;
 
@@ -711,12 +705,12 @@ $c->disconnect;
 # What the statement gives back while it waits are its own relation locks.
 $c = TcsWire->new($standby);
 $writer->ok_query('CREATE TABLE s (a int); INSERT INTO s VALUES (1)');
-note_write();
-catch_up();
+($token, $lsn) = last_write($writer);
+wait_until_replayed();
 $c->ok_query('SELECT pg_advisory_lock(43)');
 $look->stop_replay;
 $writer->ok_query('ALTER TABLE s ADD b int; UPDATE s SET a = 2');
-note_write();
+($token, $lsn) = last_write($writer);
 $c->ok_query("SET tcs.session_token = '$token'");
 $c->simple('SELECT a FROM s')->flush;
 ok($look->wait_until_held($c), 'a statement waits');
@@ -730,7 +724,7 @@ is( $look->look(
 	't',
 	'and no snapshot');
 $look->go_on;
-is(outcome({}, $c->results), '2', 'it is served');
+is(outcome_of_way({}, $c->results), '2', 'it is served');
 is($c->ok_query('SELECT pg_advisory_unlock(43)'),
 	't', 'and the session still has its lock');
 

@@ -15,8 +15,10 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsResults;
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 my ($primary, $standby) = new_pair();
 my $writer = TcsWire->new($primary);
@@ -223,24 +225,6 @@ my @ways = (
 
 my ($token, $lsn);
 
-sub note_write
-{
-	$token = $writer->parameter('tcs.session_token');
-	$lsn = $writer->ok_query('SELECT pg_current_wal_flush_lsn()');
-	return;
-}
-
-sub outcome
-{
-	my (@results) = @_;
-	my ($failed) = grep { $_->{state} ne '00000' } @results;
-
-	note(TcsWire::describe_result($failed)) if $failed;
-	return $failed->{state} if $failed;
-	return $results[-1]{copy} =~ s/\n\z//r if $results[-1]{copy} ne '';
-	return TcsWire::rows_text($results[-1]);
-}
-
 $writer->ok_query('CREATE TABLE one (a int); INSERT INTO one VALUES (1)');
 wait_for_answer($standby);
 my $number = 0;
@@ -261,7 +245,7 @@ foreach my $object (@objects)
 		my $c = TcsWire->new($standby);
 
 		$writer->ok_query($create);
-		note_write();
+		($token, $lsn) = last_write($writer);
 		$look->poll("SELECT pg_last_wal_replay_lsn() >= '$lsn'") or die 'the standby did not catch up';
 		$c->ok_query("SET tcs.max_wait = -1; SET statement_timeout = '60s'");
 		$c->ok_query($_) foreach @before;
@@ -279,7 +263,7 @@ foreach my $object (@objects)
 		{
 			$writer->ok_query("$drop; $again");
 		}
-		note_write();
+		($token, $lsn) = last_write($writer);
 		$c->ok_query("SET tcs.session_token = '$token'");
 		$send->($c, $read);
 		$c->flush;

@@ -18,6 +18,7 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsResults;
 use TcsTest;
 use TcsWire;
 
@@ -25,14 +26,6 @@ use TcsWire;
 # freshness.  Replay goes on.
 my ($primary, $standby) = new_pair(
 	standby_conf => "tcs.primary_conninfo = 'host=/nowhere'\ntcs.max_wait = 0");
-
-sub state_of
-{
-	my ($c, $sql) = @_;
-	my ($failed) = grep { $_->{state} ne '00000' } $c->query($sql);
-
-	return $failed ? $failed->{state} : '00000';
-}
 
 
 ##
@@ -204,7 +197,7 @@ sub all_are
 
 	foreach my $sql (@list)
 	{
-		my $is = state_of($c, $sql);
+		my $is = error_after($c, $sql);
 
 		push @not, "$is: $sql" if $is !~ /^(?:$state)$/;
 		$c->query('ROLLBACK');
@@ -278,8 +271,8 @@ resume_replay($standby);
 # In REPEATABLE READ too, and what comes after it is told the true reason.
 my $c = TcsWire->new($standby);
 $c->ok_query('BEGIN ISOLATION LEVEL REPEATABLE READ');
-is(state_of($c, 'SELECT count(*) FROM pg_database'), '00000', 'REPEATABLE READ: catalogs');
-is(state_of($c, 'SELECT v FROM t'), 'TC004', 'REPEATABLE READ: then data');
+is(error_after($c, 'SELECT count(*) FROM pg_database'), '00000', 'REPEATABLE READ: catalogs');
+is(error_after($c, 'SELECT v FROM t'), 'TC004', 'REPEATABLE READ: then data');
 $c->query('ROLLBACK');
 
 # asyncpg's reset of a pooled connection, in every way that a level can be standing.
@@ -287,7 +280,7 @@ foreach my $way (sort keys %ways)
 {
 	my $c = TcsWire->new($standby, %{ $ways{$way} });
 
-	is(state_of($c, 'SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;'),
+	is(error_after($c, 'SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;'),
 		'00000', "$way: a pool resets its connection");
 }
 

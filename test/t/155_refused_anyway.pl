@@ -39,7 +39,7 @@ pause_replay($standby);
 my $token = write_token($primary, 'UPDATE t SET v = 2');
 
 # All of it in sessions that would wait for ever, at levels of every kind.
-sub session
+sub session_that_waits
 {
 	my ($level) = @_;
 	my $c = TcsWire->new($standby);
@@ -55,7 +55,7 @@ sub session
 }
 
 # What read goes by notices.
-sub outcome
+sub state_and_reads
 {
 	my ($c, $sql) = @_;
 	my $notices = scalar(() = $c->notices);
@@ -124,26 +124,26 @@ my @refused = (
 
 foreach my $level ('session', 'strong')
 {
-	my $c = session($level);
+	my $c = session_that_waits($level);
 
 	foreach (@refused)
 	{
 		my ($state, $sql) = @$_;
 		my $name = ref $sql ? 'extended protocol' : $sql;
 
-		is(outcome($c, $sql), $state, "$level: $name");
+		is(state_and_reads($c, $sql), $state, "$level: $name");
 	}
 }
 
 # In a block: BEGIN does not wait for what only the primary can tell.
-my $c = session('strong');
+my $c = session_that_waits('strong');
 foreach my $sql (
 	q{DECLARE c CURSOR FOR SELECT f_immutable() FROM t FOR UPDATE},
 	q{EXPLAIN ANALYZE DECLARE c CURSOR FOR SELECT * FROM t FOR UPDATE},
 	q{INSERT INTO t SELECT f_immutable(), f_volatile()},
 	q{SAVEPOINT s; UPDATE t SET v = f_immutable()})
 {
-	is(outcome($c, "BEGIN; $sql"), '25006', "in a block: $sql");
+	is(state_and_reads($c, "BEGIN; $sql"), '25006', "in a block: $sql");
 }
 
 # By the name that core has for the plan, which knows of locks at any depth.
@@ -171,14 +171,14 @@ foreach my $sql (
 	q{DO 'BEGIN PERFORM f_volatile(); END'},
 	q{COPY (SELECT f_immutable() FROM t) TO STDOUT})
 {
-	like(outcome($c, $sql), qr/^TC00[14]$/, "gated: $sql");
+	like(state_and_reads($c, $sql), qr/^TC00[14]$/, "gated: $sql");
 }
 # it runs nothing at all
-is(outcome($c, $_), '00000', "a rule leaves nothing to do: $_")
+is(state_and_reads($c, $_), '00000', "a rule leaves nothing to do: $_")
   foreach ('INSERT INTO nothing SELECT f_volatile()', 'EXPLAIN ANALYZE INSERT INTO nothing SELECT f_immutable()');
 # and shows what it would do
-is(outcome($c, 'EXPLAIN INSERT INTO t VALUES (1, 1)'), '00000', 'EXPLAIN');
-is(outcome($c, 'PREPARE q_later AS UPDATE t SET v = 1'), '00000', 'PREPARE');
+is(state_and_reads($c, 'EXPLAIN INSERT INTO t VALUES (1, 1)'), '00000', 'EXPLAIN');
+is(state_and_reads($c, 'PREPARE q_later AS UPDATE t SET v = 1'), '00000', 'PREPARE');
 
 # With redirection: such statements are not for the primary either.
 resume_replay($standby);
@@ -189,11 +189,11 @@ $token = write_token($primary, 'UPDATE t SET v = 4');
 $c = TcsWire->new($standby);
 $c->ok_query("SET tcs.fallback = 'redirect'; SET tcs.session_token = '$token'");
 is($c->ok_query('SELECT v FROM t'), '4', 'a read is redirected');
-is(outcome($c, $_), '25006', "with redirection: $_")
+is(state_and_reads($c, $_), '25006', "with redirection: $_")
   foreach ('UPDATE t SET v = 9', 'SELECT v FROM t FOR UPDATE', 'WITH x AS (DELETE FROM t RETURNING v) SELECT v FROM x');
 $c->ok_query('BEGIN ISOLATION LEVEL REPEATABLE READ');
 is($c->ok_query('SELECT v FROM t'), '4', 'a transaction is redirected');
-is(outcome($c, 'UPDATE t SET v = 9'), '25006', 'in a transaction that runs on the primary: UPDATE');
+is(state_and_reads($c, 'UPDATE t SET v = 9'), '25006', 'in a transaction that runs on the primary: UPDATE');
 is(read_at($primary, 'SELECT v FROM t'), '4', 'and nothing was written');
 resume_replay($standby);
 

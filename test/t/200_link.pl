@@ -19,8 +19,10 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsNodes;
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 my $senders = 8;
 my $primary = new_primary('primary',
@@ -41,35 +43,15 @@ my $value = 0;
 
 wait_for_answer($standby);
 
-sub write_next
-{
-	$value++;
-	return write_token($primary, "UPDATE t SET v = $value");
-}
+# The next write.
+my $write_next = counted_write(\$value, 'UPDATE t SET v = %d');
 
 # Rules for connections without a password on the primary.
-sub set_hba
+sub admit_by
 {
 	my (@lines) = @_;
 
-	unlink($primary->data_dir . '/pg_hba.conf');
-	$primary->append_conf('pg_hba.conf', join("\n", @lines));
-	$primary->reload;
-
-	# A reload is over when a session sees it.
-	$primary->poll_query_until('postgres',
-		'SELECT count(*) = ' . scalar(@lines) . ' FROM pg_hba_file_rules')
-	  or die 'pg_hba.conf was not read';
-	return;
-}
-
-# Change settings of a standby by its file, which no statement in a log shows.
-sub configure
-{
-	my ($node, @lines) = @_;
-
-	$node->append_conf('postgresql.conf', join("\n", @lines));
-	$node->reload;
+	set_hba($primary, 'SELECT count(*) = ' . scalar(@lines) . ' FROM pg_hba_file_rules', @lines);
 	return;
 }
 
@@ -85,23 +67,14 @@ sub cut_link
 	return;
 }
 
-sub link_says
-{
-	my ($node, $state, $reason) = @_;
-
-	return $node->poll_query_until('postgres',
-		"SELECT coalesce(link_state = '$state' AND link_reason ~ '$reason', false) FROM tcs.status()"
-	);
-}
-
 # strong and bounded do not know, session does.  The reads at strong ask, so
 # the worker does not put the next attempt off.
-sub check_unknown
+sub link_unknown
 {
 	my ($what, $reason, $node) = @_;
 
 	$node //= $standby;
-	ok(link_says($node, $reason->[0], $reason->[1]), "$what: tcs.status() says why")
+	ok(wait_for_link($node, $reason->[0], $reason->[1]), "$what: tcs.status() says why")
 	  or diag $node->safe_psql('postgres', 'SELECT link_state, link_reason FROM tcs.status()');
 
 	my ($state, $err) = psql_err($node, $read, level => 'strong', max_wait => '300ms');
@@ -124,7 +97,7 @@ sub check_session
 {
 	my ($what, $token) = @_;
 
-	is(read_at($standby, $read, token => $token // write_next(), max_wait => '60s'),
+	is(read_at($standby, $read, token => $token // $write_next->($primary), max_wait => '60s'),
 		$value, "$what: session is not disturbed");
 	return;
 }
@@ -135,7 +108,7 @@ sub check_recovery
 	my ($what, $node) = @_;
 
 	$node //= $standby;
-	write_next();
+	$write_next->($primary);
 	is(read_at($node, $read, level => 'strong', max_wait => -1),
 		$value, "$what: the link came back");
 	is( $node->safe_psql('postgres', 'SELECT link_state, link_reason IS NULL FROM tcs.status()'),
@@ -206,7 +179,7 @@ my $questions = questions();
 read_at($standby, $read, level => 'strong', max_wait => -1) foreach 1 .. 3;
 is(questions(), $questions + 3, 'probe_interval = 0: a question for each strong read');
 read_at($standby, $read, level => 'bounded', max_staleness => '1h');
-read_at($standby, $read, level => 'session', token => write_next(), max_wait => -1);
+read_at($standby, $read, level => 'session', token => $write_next->($primary), max_wait => -1);
 is(questions(), $questions + 3, '... none for what the last answer serves');
 $standby->poll_query_until('postgres',
 	'SELECT last_answer_age_ms > 100 FROM tcs.status()');
@@ -229,9 +202,9 @@ $standby->poll_query_until('postgres',
 
 my @trust = ('local all all trust', 'local replication all trust');
 
-set_hba('local all all trust', 'local replication hog trust');
+admit_by('local all all trust', 'local replication hog trust');
 cut_link();
-check_unknown('no line in pg_hba.conf',
+link_unknown('no line in pg_hba.conf',
 	[ 'down', 'no pg_hba.conf entry.*add the line to pg_hba.conf of the primary' ]);
 check_session('no line in pg_hba.conf');
 
@@ -259,8 +232,8 @@ while (@hogs < $senders && walsenders() < $senders)
 }
 
 is(walsenders(), $senders, 'all connections for standbys are taken');
-set_hba(@trust);
-check_unknown('max_wal_senders reached', [ 'down', 'raise max_wal_senders on the primary' ]);
+admit_by(@trust);
+link_unknown('max_wal_senders reached', [ 'down', 'raise max_wal_senders on the primary' ]);
 check_session('max_wal_senders reached');
 foreach my $hog (@hogs)
 {
@@ -274,13 +247,13 @@ check_recovery('room again');
 ##
 
 my $asker = $primary->safe_psql('postgres', 'SELECT pid FROM tcs.askers()');
-my $token = write_next();
+my $token = $write_next->($primary);
 
 kill('STOP', $asker);
 is( psql_err($standby, $read, level => 'strong', max_wait => '200ms'),
 	'TC004', 'an answer that does not come: strong ends in time');
 check_session('an answer that does not come');
-ok(link_says($standby, 'stalled', 'not answered'), 'tcs.status() says that the primary is silent');
+ok(wait_for_link($standby, 'stalled', 'not answered'), 'tcs.status() says that the primary is silent');
 my $patient = start_read($standby, $read, level => 'strong', max_wait => -1);
 
 # The worker gives that connection up and makes another.
@@ -298,7 +271,7 @@ is( psql_err($standby, $read, level => 'strong', max_wait => '300ms'),
 $value++;
 $watch->ok_query("UPDATE t SET v = $value");
 check_session('a connection that hangs', $watch->parameter('tcs.session_token'));
-ok(link_says($standby, 'down', 'connection attempt timed out'),
+ok(wait_for_link($standby, 'down', 'connection attempt timed out'),
 	'the attempt is given up, and tcs.status() says so');
 kill('CONT', $postmaster);
 check_recovery('the primary goes on');
@@ -309,10 +282,10 @@ $watch->disconnect;
 ## The primary is down, and up again
 ##
 
-$token = write_next();
+$token = $write_next->($primary);
 wait_for_replay($primary, $standby);
 $primary->stop('fast');
-check_unknown('primary down', [ 'down', 'no WAL receiver streams to this standby' ]);
+link_unknown('primary down', [ 'down', 'no WAL receiver streams to this standby' ]);
 check_session('primary down', $token);
 $primary->start;
 check_recovery('primary up again');
@@ -323,7 +296,7 @@ my $primary_log = log_position($primary);
 
 $primary->append_conf('postgresql.conf', q{shared_preload_libraries = ''});
 $primary->restart;
-check_unknown('primary without the library',
+link_unknown('primary without the library',
 	[ 'down', 'the primary runs without tcs: add it to shared_preload_libraries' ]);
 $value++;
 $primary->safe_psql('postgres', "UPDATE t SET v = $value");
@@ -352,7 +325,7 @@ my $host = $primary->host;
 my $port = $primary->port;
 
 # Wrong in several ways; the link keeps none of the secrets.
-set_hba(
+admit_by(
 	'local all asker scram-sha-256',
 	'local replication asker scram-sha-256', @trust);
 $log = 0;
@@ -371,7 +344,7 @@ my %wrong = (
 foreach my $conninfo (sort keys %wrong)
 {
 	configure($standby, "tcs.primary_conninfo = '$conninfo'");
-	check_unknown("tcs.primary_conninfo ($wrong{$conninfo})", [ 'down', $wrong{$conninfo} ]);
+	link_unknown("tcs.primary_conninfo ($wrong{$conninfo})", [ 'down', $wrong{$conninfo} ]);
 }
 check_session('a wrong tcs.primary_conninfo');
 
@@ -427,7 +400,7 @@ foreach my $node ($primary, $standby)
 	unlike(slurp_file($node->logfile), qr/(?:open|wrong|half)-sesame/,
 		$node->name . ': no password in the log');
 }
-set_hba(@trust);
+admit_by(@trust);
 
 
 ##
@@ -436,9 +409,9 @@ set_hba(@trust);
 
 my $cascade = new_standby($standby, 'cascade');
 
-check_unknown('a standby of a standby',
+link_unknown('a standby of a standby',
 	[ 'refused', 'itself a standby; set tcs.primary_conninfo to the primary' ], $cascade);
-$token = write_next();
+$token = $write_next->($primary);
 is(read_at($cascade, $read, token => $token, max_wait => '60s'),
 	$value, 'a standby of a standby: session waits for what it needs');
 configure($cascade, "tcs.primary_conninfo = 'host=$host port=$port dbname=postgres user=hog'");
@@ -461,7 +434,7 @@ my ($state, $err) = psql_err($small, $read, level => 'strong', max_wait => '200m
 is($state, 'TC004', '... strong does not know');
 like($err, qr/worker that asks the primary is not running/, '... and says why');
 pause_replay($small);
-$token = write_next();
+$token = $write_next->($primary);
 my $alone = start_read($small, $read, token => $token, max_wait => -1);
 
 wait_for_waiters($small);
@@ -480,7 +453,7 @@ foreach my $round (1 .. 3)
 	my $before = $value;
 
 	pause_replay($standby);
-	$token = write_next();
+	$token = $write_next->($primary);
 	foreach my $i (0 .. 19)
 	{
 		$sessions[$i]->ok_query('SET tcs.max_wait = -1');
@@ -496,7 +469,7 @@ foreach my $round (1 .. 3)
 
 	is(scalar(grep { /^(57P0[0-9]|08006)$/ } @states),
 		20, "round $round: sessions end with the server");
-	$token = write_next();
+	$token = $write_next->($primary);
 	$standby->start;
 	is(read_at($standby, $read, token => $token, max_wait => -1),
 		$value, '... and after its start reads are fresh');
@@ -510,7 +483,7 @@ foreach my $round (1 .. 3)
 my $victim = TcsWire->new($standby);
 
 pause_replay($standby);
-$token = write_next();
+$token = $write_next->($primary);
 $victim->ok_query("SET tcs.max_wait = -1; SET tcs.session_token = '$token'");
 $victim->simple($read)->flush;
 wait_for_waiters($standby, 1);

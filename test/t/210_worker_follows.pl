@@ -16,32 +16,19 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsNodes;
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 my $read = 'SELECT max(v) FROM t';
 my $value = 0;
 
-sub write_next
-{
-	my ($node) = @_;
-
-	$value++;
-	return write_token($node, "INSERT INTO t VALUES ($value)");
-}
-
-# Change settings of a node by its file.
-sub configure
-{
-	my ($node, @lines) = @_;
-
-	$node->append_conf('postgresql.conf', join("\n", @lines));
-	$node->reload;
-	return;
-}
+# The next write.
+my $write_next = counted_write(\$value, 'INSERT INTO t VALUES (%d)');
 
 # libpq's words for one or several nodes.
-sub hosts
+sub conninfo_of
 {
 	my (@nodes) = @_;
 
@@ -50,25 +37,14 @@ sub hosts
 		join(',', map { $_->port } @nodes));
 }
 
-sub link_says
-{
-	my ($node, $state, $reason, $what) = @_;
-	my $ok = $node->poll_query_until('postgres',
-		"SELECT link_state = '$state' AND coalesce(link_reason, '') ~ '$reason' FROM tcs.status()");
-
-	ok($ok, $what)
-	  or diag $node->safe_psql('postgres', 'SELECT link_state, link_reason FROM tcs.status()');
-	return;
-}
-
 # A strong read sees what was just written on the primary, once the node is on
 # its timeline: a change of that while it waits would be an error of its own.
 sub strong_sees
 {
 	my ($node, $written_on, $what) = @_;
 
-	read_at($node, $read, token => write_next($written_on), max_wait => -1);
-	write_next($written_on);
+	read_at($node, $read, token => $write_next->($written_on), max_wait => -1);
+	$write_next->($written_on);
 	is(read_at($node, $read, level => 'strong', max_wait => -1), $value, $what);
 	return;
 }
@@ -94,7 +70,7 @@ wait_for_replay($old, $_) foreach ($new, $standby);
 
 # The WAL receiver takes the first host that is there, a standby.
 configure($standby,
-	sprintf(q{primary_conninfo = '%s application_name=standby2'}, hosts($new, $old)));
+	sprintf(q{primary_conninfo = '%s application_name=standby2'}, conninfo_of($new, $old)));
 $new->poll_query_until('postgres',
 	q{SELECT count(*) = 1 FROM pg_stat_replication WHERE application_name = 'standby2'})
   or die 'the WAL receiver did not take the first host';
@@ -103,7 +79,7 @@ link_says($standby, 'up', '^$', '... and the link is up');
 is(asked_by($old, 'standby2') . asked_by($new, 'standby2'), '10', '... to the primary alone');
 
 # Only the upstream is known, and is a standby.
-configure($standby, sprintf(q{primary_conninfo = '%s application_name=standby2'}, hosts($new)));
+configure($standby, sprintf(q{primary_conninfo = '%s application_name=standby2'}, conninfo_of($new)));
 link_says($standby, 'refused', 'itself a standby; set tcs.primary_conninfo to the primary',
 	'the derived connection follows a reload of primary_conninfo');
 foreach my $level ('strong', 'bounded')
@@ -117,20 +93,20 @@ foreach my $level ('strong', 'bounded')
 	like($err, qr/itself a standby; set tcs.primary_conninfo to the primary/,
 		'... and what to set is told');
 }
-is( read_at($standby, $read, token => write_next($old), max_wait => -1),
+is( read_at($standby, $read, token => $write_next->($old), max_wait => -1),
 	$value, '... session waits for what comes over the upstream');
 
 # The root is set; its nodes may change places.
 configure($standby,
 	sprintf(q{tcs.primary_conninfo = '%s dbname=postgres target_session_attrs=read-write'},
-		hosts($new, $old)));
+		conninfo_of($new, $old)));
 strong_sees($standby, $old, 'the root primary is found among several hosts');
 
 # A list that says nothing of what is wanted, or the wrong thing.
 foreach my $attrs ('', 'target_session_attrs=any', 'target_session_attrs=standby')
 {
 	configure($standby, sprintf(q{tcs.primary_conninfo = '%s dbname=postgres %s'},
-			hosts($new, $old), $attrs));
+			conninfo_of($new, $old), $attrs));
 	$old->poll_query_until('postgres', q{SELECT count(*) = 1 FROM tcs.askers() a
 		JOIN pg_stat_activity p USING (pid) WHERE p.backend_type = 'client backend'
 		AND p.backend_start > clock_timestamp() - interval '10 s'});
@@ -138,7 +114,7 @@ foreach my $attrs ('', 'target_session_attrs=any', 'target_session_attrs=standby
 }
 
 # No primary among them.
-configure($standby, sprintf(q{tcs.primary_conninfo = '%s dbname=postgres'}, hosts($new, $standby)));
+configure($standby, sprintf(q{tcs.primary_conninfo = '%s dbname=postgres'}, conninfo_of($new, $standby)));
 link_says($standby, 'down', 'set tcs.primary_conninfo to all nodes that can be the primary',
 	'no primary in the list: what to set is told');
 
@@ -149,7 +125,7 @@ link_says($standby, 'down', 'set tcs.primary_conninfo to all nodes that can be t
 
 configure($standby, q{tcs.primary_conninfo = ''});
 link_says($standby, 'refused', 'itself a standby', 'the upstream is asked again');
-write_next($old);
+$write_next->($old);
 wait_for_replay($old, $_) foreach ($new, $standby);
 
 my $asker = $new->safe_psql('postgres', 'SELECT pid FROM tcs.askers()');
@@ -172,11 +148,11 @@ like(log_since($standby, $log), qr/followed the primary to timeline 2/, '... the
 $old->start;
 $old->safe_psql('postgres', 'INSERT INTO t VALUES (1000000)');
 configure($standby,
-	sprintf(q{tcs.primary_conninfo = '%s dbname=postgres'}, hosts($old)));
+	sprintf(q{tcs.primary_conninfo = '%s dbname=postgres'}, conninfo_of($old)));
 link_says($standby, 'refused', 'deposed', 'the deposed primary alone');
 configure($standby,
 	sprintf(q{tcs.primary_conninfo = '%s dbname=postgres target_session_attrs=read-write'},
-		hosts($old, $new)));
+		conninfo_of($old, $new)));
 strong_sees($standby, $new, 'the deposed primary first in the list: the next one is asked');
 link_says($standby, 'up', '^$', '... and the link is up');
 
@@ -228,11 +204,11 @@ my ($first, $left, $right) = new_cluster(prefix => 'fork_', standbys => 2);
 
 $value = 0;
 $first->safe_psql('postgres', 'CREATE TABLE t (v int)');
-write_next($first);
+$write_next->($first);
 
 # Asks a standby, so it has no answers yet.
 my $torn = new_standby($first, 'torn',
-	conf => sprintf(q{tcs.primary_conninfo = '%s dbname=postgres'}, hosts($left)) . "\n");
+	conf => sprintf(q{tcs.primary_conninfo = '%s dbname=postgres'}, conninfo_of($left)) . "\n");
 my @patience = (level => 'bounded', max_staleness => '1h', max_wait => '200ms');
 
 link_says($torn, 'refused', 'itself a standby', 'no answer so far');
@@ -251,7 +227,7 @@ $torn->poll_query_until('postgres', 'SELECT primary_lsn > replay_lsn FROM tcs.st
 my $worker = $torn->safe_psql('postgres', 'SELECT worker_pid FROM tcs.status()');
 
 kill('STOP', $worker);
-write_next($first);
+$write_next->($first);
 wait_for_replay($first, $torn);
 isnt(psql_err($torn, $read, @patience), '00000',
 	'past the place where that timeline began, by another way: its answers prove nothing');
@@ -269,7 +245,7 @@ $first->stop('immediate');
 $right->promote;
 $right->safe_psql('postgres',
 	'CREATE TABLE filler AS SELECT repeat($$y$$, 1000) FROM generate_series(1, 2000)');
-configure($torn, sprintf(q{primary_conninfo = '%s'}, hosts($right)));
+configure($torn, sprintf(q{primary_conninfo = '%s'}, conninfo_of($right)));
 wait_for_replay($right, $torn);
 is( $torn->safe_psql('postgres',
 		'SELECT timeline, primary_lsn < replay_lsn, staleness_ms IS NULL FROM tcs.status()'),
@@ -278,7 +254,7 @@ is( $torn->safe_psql('postgres',
 is(psql_err($torn, $read, @patience), 'TC004', '... and nothing is served on its strength');
 kill('CONT', $worker);
 link_says($torn, 'refused', 'does not descend', '... the worker sees it');
-configure($torn, sprintf(q{tcs.primary_conninfo = '%s dbname=postgres'}, hosts($right)));
+configure($torn, sprintf(q{tcs.primary_conninfo = '%s dbname=postgres'}, conninfo_of($right)));
 strong_sees($torn, $right, '... and asks whom it is told to');
 
 done_testing();

@@ -18,6 +18,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 my $read = 'SELECT max(v) FROM t';
 my $value = 0;
@@ -27,13 +28,10 @@ my $primary = new_primary('primary', init => { has_archiving => 1 });
 
 $primary->safe_psql('postgres', 'CREATE TABLE t (v int)');
 
-sub write_next
-{
-	$value++;
-	return write_token($primary, "INSERT INTO t VALUES ($value)");
-}
+# The next write.
+my $write_next = counted_write(\$value, 'INSERT INTO t VALUES (%d)');
 
-sub written
+sub position_of
 {
 	my ($token) = @_;
 
@@ -84,7 +82,7 @@ sub replay_says
 	return;
 }
 
-sub refused
+sub refused_because
 {
 	my ($node, $what, $state, $pattern, $sql, @opt) = @_;
 	my ($got, $err) = psql_err($node, $sql, @opt);
@@ -101,7 +99,7 @@ sub not_fresh
 
 	$node->poll_query_until('postgres', 'SELECT primary_lsn > replay_lsn FROM tcs.status()')
 	  or die 'no answer beyond what is replayed';
-	refused($node, "$what: $_ is behind", 'TC001', $pattern, $read,
+	refused_because($node, "$what: $_ is behind", 'TC001', $pattern, $read,
 		level => $_, max_staleness => 0, max_wait => '300ms', fallback => 'error')
 	  foreach ('strong', 'bounded');
 	return;
@@ -119,7 +117,7 @@ sub patient
 	return @reads;
 }
 
-my $kept = write_next();
+my $kept = $write_next->($primary);
 
 $primary->backup('base');
 
@@ -140,12 +138,12 @@ $primary->backup('base');
 	replay_says($standby, $alone, 'archive alone');
 
 	# Nobody can say how fresh it is, however long is waited.
-	refused($standby, "archive alone: $_ is refused at once", 'TC004', $unset, $read,
+	refused_because($standby, "archive alone: $_ is refused at once", 'TC004', $unset, $read,
 		level => $_, max_staleness => '1ms', @forever)
 	  foreach ('strong', 'bounded', 'linearizable');
-	refused($standby, '... with a bound in bytes, too', 'TC004', $unset, $read,
+	refused_because($standby, '... with a bound in bytes, too', 'TC004', $unset, $read,
 		level => 'bounded', max_staleness => '1h', max_lag => '1MB', @forever);
-	refused($standby, '... in REPEATABLE READ, too', 'TC004', $unset,
+	refused_because($standby, '... in REPEATABLE READ, too', 'TC004', $unset,
 		"BEGIN ISOLATION LEVEL REPEATABLE READ; $read;", level => 'strong', @forever);
 	my ($state, $err, $out) =
 	  psql_err($standby, $read, level => 'strong', fallback => 'session', @forever);
@@ -154,9 +152,9 @@ $primary->backup('base');
 	like($err, qr/TC004: read served at level "session" instead of "strong"/, '... with a warning');
 
 	# The archive may get more at any moment.
-	my $token = write_next();
+	my $token = $write_next->($primary);
 
-	refused($standby, 'what is not archived yet is not there', 'TC001', $alone, $read,
+	refused_because($standby, 'what is not archived yet is not there', 'TC001', $alone, $read,
 		token => $token, max_wait => '50ms');
 	my $waiting = start_read($standby, $read, token => $token, @forever);
 
@@ -166,8 +164,8 @@ $primary->backup('base');
 
 	# With a primary to be asked, freshness is known.
 	ask_primary($standby);
-	write_next();
-	refused($standby, 'the primary can be asked: strong is behind', 'TC001', $alone, $read,
+	$write_next->($primary);
+	refused_because($standby, 'the primary can be asked: strong is behind', 'TC001', $alone, $read,
 		level => 'strong', max_wait => '300ms');
 	$waiting = start_read($standby, $read, level => 'strong', @forever);
 	wait_for_waiters($standby);
@@ -182,27 +180,27 @@ $primary->backup('base');
 ##
 
 {
-	my $last = write_next();
+	my $last = $write_next->($primary);
 	my $last_value = $value;
-	my $beyond = write_next();
+	my $beyond = $write_next->($primary);
 
 	$primary->safe_psql('postgres', 'SELECT pg_switch_wal()');
 	my $node = new_restored('target', 0,
 		sprintf(q{recovery_target_lsn = '%s'
 			recovery_target_inclusive = off
-			recovery_target_action = pause}, written($last)));
+			recovery_target_action = pause}, position_of($last)));
 	my $ended = qr/Replay is paused at its recovery target/;
 
 	$node->poll_query_until('postgres', q{SELECT pg_get_wal_replay_pause_state() = 'paused'});
 	replay_says($node, $ended, 'recovery target');
 	is(read_at($node, $read, token => $last, max_wait => 0), $last_value, 'what is before it is served');
-	refused($node, 'what is beyond it is refused at once', 'TC001', $ended, $read,
+	refused_because($node, 'what is beyond it is refused at once', 'TC001', $ended, $read,
 		token => $beyond, @forever);
-	refused($node, '... by tcs.wait_for()', 'TC001', $ended, "CALL tcs.wait_for('$beyond', '1 h')");
-	refused($node, '... in a block', 'TC001', $ended, "BEGIN;\n$read", token => $beyond, @forever);
-	refused($node, 'strong has nobody to ask', 'TC004', qr/neither/, $read, level => 'strong', @forever);
+	refused_because($node, '... by tcs.wait_for()', 'TC001', $ended, "CALL tcs.wait_for('$beyond', '1 h')");
+	refused_because($node, '... in a block', 'TC001', $ended, "BEGIN;\n$read", token => $beyond, @forever);
+	refused_because($node, 'strong has nobody to ask', 'TC004', qr/neither/, $read, level => 'strong', @forever);
 	ask_primary($node);
-	refused($node, '... and is behind for good', 'TC001', $ended, $read, level => 'strong', @forever);
+	refused_because($node, '... and is behind for good', 'TC001', $ended, $read, level => 'strong', @forever);
 	my ($state, $err, $out) =
 	  psql_err($node, $read, token => $beyond, fallback => 'eventual', @forever);
 
@@ -222,10 +220,10 @@ $primary->backup('base');
 	my $standby = new_standby($primary, 'standby');
 
 	pause_replay($standby);
-	my $token = write_next();
+	my $token = $write_next->($primary);
 
 	replay_says($standby, qr/^Replay is paused \(by pg_wal_replay_pause/, 'paused');
-	refused($standby, 'paused: behind', 'TC001', qr/Replay is paused \(by pg_wal_replay_pause/, $read,
+	refused_because($standby, 'paused: behind', 'TC001', qr/Replay is paused \(by pg_wal_replay_pause/, $read,
 		token => $token, max_wait => '10ms');
 	not_fresh($standby, 'paused', qr/Replay is paused \(by pg_wal_replay_pause/);
 	my @waiting = patient($standby, $token);
@@ -236,9 +234,9 @@ $primary->backup('base');
 	$standby->append_conf('postgresql.conf', q{recovery_min_apply_delay = '1h'});
 	$standby->reload;
 	$standby->poll_query_until('postgres', q{SELECT current_setting('recovery_min_apply_delay') = '1h'});
-	$token = write_next();
+	$token = $write_next->($primary);
 	replay_says($standby, qr/^Replay is delayed by recovery_min_apply_delay/, 'delayed');
-	refused($standby, 'delayed: behind', 'TC001', qr/delayed by recovery_min_apply_delay/, $read,
+	refused_because($standby, 'delayed: behind', 'TC001', qr/delayed by recovery_min_apply_delay/, $read,
 		token => $token, max_wait => '10ms');
 	not_fresh($standby, 'delayed', qr/delayed by recovery_min_apply_delay/);
 	@waiting = patient($standby, $token);
@@ -250,8 +248,8 @@ $primary->backup('base');
 	my $receiver = $standby->safe_psql('postgres', 'SELECT pid FROM pg_stat_wal_receiver');
 
 	kill('STOP', $receiver);
-	$token = write_next();
-	refused($standby, 'a WAL receiver that hangs: behind', 'TC001', qr/Needed .*, reached /, $read,
+	$token = $write_next->($primary);
+	refused_because($standby, 'a WAL receiver that hangs: behind', 'TC001', qr/Needed .*, reached /, $read,
 		token => $token, max_wait => '10ms');
 	not_fresh($standby, 'a WAL receiver that hangs', qr/Needed .*, reached /);
 	@waiting = patient($standby, $token);
@@ -262,7 +260,7 @@ $primary->backup('base');
 	my $startup = $standby->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'});
 
 	kill('STOP', $startup);
-	write_next();
+	$write_next->($primary);
 	ok($standby->poll_query_until('postgres', q{SELECT replay_state = 'Replay is not advancing at present.' FROM tcs.status()}),
 		'a startup process that hangs: tcs.status() says that replay stands still');
 	kill('CONT', $startup);

@@ -16,58 +16,25 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsNodes;
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 my $read = 'SELECT max(v) FROM t';
 my $value = 0;
 my @forever = (max_wait => -1);
 my $root;
 
-sub write_next
-{
-	$value++;
-	return write_token($root, "INSERT INTO t VALUES ($value)");
-}
+# The next write.
+my $write_next = counted_write(\$value, 'INSERT INTO t VALUES (%d)');
 
-# Change settings of a node by its file.
-sub configure
-{
-	my ($node, @lines) = @_;
-
-	$node->append_conf('postgresql.conf', join("\n", @lines));
-	$node->reload;
-	return;
-}
-
-# No more WAL for a standby than it has.
-sub cut_off
-{
-	my ($node) = @_;
-
-	configure($node, q{primary_conninfo = ''});
-	$node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_wal_receiver')
-	  or die 'the WAL receiver did not end';
-	return;
-}
-
-sub follow
+sub receive_from
 {
 	my ($node, $upstream) = @_;
 
 	configure($node, sprintf(q{primary_conninfo = '%s application_name=%s'},
 			$upstream->connstr, $node->name));
-	return;
-}
-
-sub link_says
-{
-	my ($node, $state, $reason, $what) = @_;
-	my $ok = $node->poll_query_until('postgres',
-		"SELECT link_state = '$state' AND coalesce(link_reason, '') ~ '$reason' FROM tcs.status()");
-
-	ok($ok, $what)
-	  or diag $node->safe_psql('postgres', 'SELECT link_state, link_reason FROM tcs.status()');
 	return;
 }
 
@@ -91,7 +58,7 @@ my $ports = join(',', map { $_->port } ($first, $other));
 
 $root->safe_psql('postgres', 'CREATE TABLE t (v int)');
 redirect_to($root, options => "host '$hosts', port '$ports'");
-write_next();
+$write_next->($root);
 wait_for_replay($root, $leaf);
 
 
@@ -109,7 +76,7 @@ foreach my $level ('strong', 'bounded', 'linearizable')
 	is($state, 'TC004', "... $level does not know");
 	like($err, qr/itself a standby; set tcs.primary_conninfo to the primary/, '... and says what to set');
 }
-write_next();
+$write_next->($root);
 foreach my $level ('strong', 'bounded')
 {
 	is( read_at($leaf, "$read;\nSELECT outcome FROM tcs.last_read()",
@@ -117,7 +84,7 @@ foreach my $level ('strong', 'bounded')
 		"$value\nredirected",
 		"... but the root can be asked for the answer itself, $level");
 }
-is(read_at($leaf, $read, token => write_next(), @forever), $value, '... session needs nobody');
+is(read_at($leaf, $read, token => $write_next->($root), @forever), $value, '... session needs nobody');
 
 
 ##
@@ -130,7 +97,7 @@ link_says($leaf, 'up', '^$', 'the root is asked');
 
 # The upstream passes on what it has not replayed.
 pause_replay($middle);
-write_next();
+$write_next->($root);
 is(read_at($leaf, $read, level => 'strong', @forever), $value, 'the upstream is behind: strong is served');
 is(psql_err($middle, $read, level => 'strong', max_wait => '50ms', fallback => 'error'),
 	'TC001', '... though not there');
@@ -140,18 +107,18 @@ configure($root, q{synchronous_standby_names = 'ANY 1 (standby1, standby2)'});
 $root->poll_query_until('postgres',
 	q{SELECT count(*) = 2 FROM pg_stat_replication WHERE sync_state = 'quorum'})
   or die 'no quorum';
-write_next();
+$write_next->($root);
 is(read_at($leaf, $read, level => 'linearizable', @forever), $value, 'linearizable has the quorum of the root');
 configure($root, q{synchronous_standby_names = ''});
 $root->poll_query_until('postgres',
 	q{SELECT count(*) = 0 FROM pg_stat_replication WHERE sync_state = 'quorum'});
 
 # The upstream gets nothing.
-my $reached = write_next();
+my $reached = $write_next->($root);
 
 wait_for_replay($root, $leaf);
 cut_off($middle);
-my $missing = write_next();
+my $missing = $write_next->($root);
 
 knows_of_more($leaf);
 is(psql_err($leaf, $read, level => 'strong', max_wait => '100ms', fallback => 'error'),
@@ -164,14 +131,14 @@ my @waiting = (
 	start_read($leaf, $read, token => $missing, fallback => 'error', @forever));
 
 wait_for_waiters($leaf, 2);
-follow($middle, $root);
+receive_from($middle, $root);
 is(finish_read($_), $value, '... and what is not is waited for') foreach @waiting;
 
 # The upstream is dead.
 wait_for_replay($root, $_) foreach ($middle, $leaf);
 $middle->stop('immediate');
 $leaf->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_wal_receiver');
-write_next();
+$write_next->($root);
 knows_of_more($leaf);
 my ($state, $err) =
   psql_err($leaf, $read, level => 'strong', max_wait => '100ms', fallback => 'error');
@@ -189,12 +156,12 @@ is(finish_read($waiting[0]), $value, '... and waited for');
 ## The root fails over
 ##
 
-my $kept = write_next();
+my $kept = $write_next->($root);
 my $kept_value = $value;
 
 wait_for_replay($root, $_) foreach ($other, $middle, $leaf);
 cut_off($_) foreach ($other, $middle);
-my $lost = write_next();
+my $lost = $write_next->($root);
 
 knows_of_more($leaf);
 my $doomed = start_read($leaf, $read, token => $lost, fallback => 'error', @forever);
@@ -205,7 +172,7 @@ $other->promote;
 $root = $other;
 $root->safe_psql('postgres',
 	'CREATE TABLE filler AS SELECT repeat($$x$$, 1000) FROM generate_series(1, 300)');
-my $token = write_next();
+my $token = $write_next->($root);
 
 # It is on the former timeline as long as its upstream is.
 knows_of_more($leaf);
@@ -219,14 +186,14 @@ is( read_at($leaf, "$read;\nSELECT outcome FROM tcs.last_read()",
 	'... or redirected to the new root');
 is(read_at($leaf, $read, token => $kept, max_wait => 0), $kept_value, '... what was kept is served');
 
-follow($middle, $root);
+receive_from($middle, $root);
 is(read_at($leaf, $read, token => $token, fallback => 'error', @forever), $value,
 	'it follows through its upstream');
 ($state) = finish_read($doomed);
 is($state, 'TC003', '... what was lost is refused, to who waited for it, too');
 is( $leaf->safe_psql('postgres', 'SELECT timeline, link_state FROM tcs.status()'),
 	'2|up', '... on the new timeline, with the new root');
-write_next();
+$write_next->($root);
 is(read_at($leaf, $read, level => 'strong', fallback => 'error', @forever), $value,
 	'strong asks the new root');
 is(psql_err($leaf, $read, token => $lost, max_wait => -1), 'TC003', 'a lost token is lost');

@@ -18,8 +18,10 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsNodes;
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 my $read = 'SELECT max(v) FROM t';
 my $value = 0;
@@ -31,13 +33,8 @@ my ($n1, $n2, $n3, $late) = new_cluster(
 $n1->safe_psql('postgres', 'CREATE TABLE t (v int)');
 $n1->backup('copy');
 
-sub write_next
-{
-	my ($node) = @_;
-
-	$value++;
-	return write_token($node, "INSERT INTO t VALUES ($value)");
-}
+# The next write.
+my $write_next = counted_write(\$value, 'INSERT INTO t VALUES (%d)');
 
 sub info
 {
@@ -45,30 +42,6 @@ sub info
 
 	return $node->safe_psql('postgres',
 		"SELECT $columns FROM tcs.token_info('$token')");
-}
-
-# No more WAL for a standby than it has.
-sub cut_off
-{
-	my (@standbys) = @_;
-
-	foreach my $standby (@standbys)
-	{
-		$standby->append_conf('postgresql.conf', q{primary_conninfo = ''});
-		$standby->reload;
-		$standby->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_wal_receiver')
-		  or die 'the WAL receiver did not end';
-	}
-	return;
-}
-
-sub follow
-{
-	my ($standby, $upstream) = @_;
-
-	$standby->enable_streaming($upstream);
-	$standby->reload;
-	return;
 }
 
 # A token is served on a node at once, or lost there.
@@ -116,7 +89,7 @@ my $exact;
 
 foreach my $try (1 .. 10)
 {
-	$exact = write_next($n1);
+	$exact = $write_next->($n1);
 	wait_for_replay($n1, $_) foreach ($n2, $n3, $late);
 	cut_off($n2, $n3, $late);
 
@@ -128,7 +101,7 @@ foreach my $try (1 .. 10)
 }
 my $exact_value = $value;
 my $exact_end = info($n1, $exact, 'written');
-my $lost_1 = write_next($n1);
+my $lost_1 = $write_next->($n1);
 
 # what comes next on the old timeline, by one byte
 is(info($n2, $lost_1, 'on_this_history'), 'not yet known', 'before the failover nothing is lost');
@@ -142,7 +115,7 @@ is(read_at($n2, $read, token => $exact), $exact_value, '... and is there');
 lost_on('the next one', $lost_1, "forked at $exact_end of timeline 1", $n2);
 
 # nothing was proved of the new timeline while it was not there
-my $on_2 = write_next($n2);
+my $on_2 = $write_next->($n2);
 
 is(info($n3, $on_2, 'timeline, on_this_history, reached_here'), '2|not yet known|f',
 	'a standby that has not followed does not know');
@@ -164,7 +137,7 @@ lost_on('behind it', $lost_1, "forked at $lsn of timeline 1", $n3);
 	rename($file, "$file.away") or die "$file: $!";
 	foreach my $try (1 .. 3)
 	{
-		my $next = write_next($n2);
+		my $next = $write_next->($n2);
 
 		$session->ok_query("SET tcs.max_wait = -1; SET tcs.session_token = '$next'");
 		is($session->ok_query($read), $value, "the history is not read again ($try)");
@@ -190,16 +163,16 @@ my $patient = TcsWire->new($late, options => '-c tcs.max_wait=-1');
 my $doomed = TcsWire->new($late, options => '-c tcs.max_wait=-1');
 
 wait_for_replay($n2, $n3);
-my $on_2_late = write_next($n2);
+my $on_2_late = $write_next->($n2);
 wait_for_replay($n2, $n3);
 cut_off($n3);
-my $lost_2 = write_next($n2);
+my $lost_2 = $write_next->($n2);
 
 $n2->stop('immediate');
 $n3->promote;
 $n3->safe_psql('postgres',
 	'CREATE TABLE filler AS SELECT repeat($$x$$, 1000) FROM generate_series(1, 300)');
-my $on_3 = write_next($n3);
+my $on_3 = $write_next->($n3);
 
 is( info($n3, $on_3,
 		"timeline, written > (tcs.token_info('$lost_2')).written, written > (tcs.token_info('$lost_1')).written"),

@@ -52,7 +52,7 @@ sub durable
 
 my $writer = TcsWire->new($primary);
 
-sub written
+sub token_after
 {
 	$writer->ok_query($_) foreach @_;
 	return $writer->parameter('tcs.session_token');
@@ -69,17 +69,17 @@ $primary->safe_psql('postgres', 'VACUUM FREEZE');
 $primary->safe_psql('postgres', 'CHECKPOINT');
 
 hold_wal_writer();
-is(durable($primary, written('INSERT INTO t VALUES (1)')), 'true', 'a commit is flushed');
-my $async = written('SET synchronous_commit = off', 'INSERT INTO t VALUES (2)');
+is(durable($primary, token_after('INSERT INTO t VALUES (1)')), 'true', 'a commit is flushed');
+my $async = token_after('SET synchronous_commit = off', 'INSERT INTO t VALUES (2)');
 
 is(durable($primary, $async), 'false', 'an asynchronous one is not');
-is(durable($primary, written('BEGIN', 'SET LOCAL synchronous_commit = local', 'INSERT INTO t VALUES (3)', 'COMMIT')),
+is(durable($primary, token_after('BEGIN', 'SET LOCAL synchronous_commit = local', 'INSERT INTO t VALUES (3)', 'COMMIT')),
 	'true', 'unless its transaction says otherwise');
-is(durable($primary, written('DROP TABLE dropped')), 'true', '... or does what is flushed in any case');
-is( durable($primary, written('BEGIN', 'INSERT INTO t VALUES (4)', q{PREPARE TRANSACTION 'p'}, q{COMMIT PREPARED 'p'})),
+is(durable($primary, token_after('DROP TABLE dropped')), 'true', '... or does what is flushed in any case');
+is( durable($primary, token_after('BEGIN', 'INSERT INTO t VALUES (4)', q{PREPARE TRANSACTION 'p'}, q{COMMIT PREPARED 'p'})),
 	'true', '... as is COMMIT PREPARED');
 
-$async = written('INSERT INTO t VALUES (5)');
+$async = token_after('INSERT INTO t VALUES (5)');
 is(durable($primary, $async), 'false', 'another asynchronous one');
 my $upper = uc $async;
 
@@ -101,8 +101,8 @@ is(durable($primary, $other->ok_query('SELECT tcs.session_token()')), 'false',
 	'... nor does another session know');
 
 # of two, the write that stays
-my $flushed = written('SET synchronous_commit = on', 'INSERT INTO t VALUES (6)');
-my $later = written('SET synchronous_commit = off', 'INSERT INTO t VALUES (7)');
+my $flushed = token_after('SET synchronous_commit = on', 'INSERT INTO t VALUES (6)');
+my $later = token_after('SET synchronous_commit = off', 'INSERT INTO t VALUES (7)');
 
 foreach ([ $async, $flushed, 'true' ], [ $flushed, $later, 'false' ], [ $async, $later, 'false' ])
 {
@@ -129,7 +129,7 @@ is(durable($standby, $flushed), 'true', 'of another, the same');
 ##
 
 # Nobody is to have it.  It is past what recovery itself writes.
-my $lost = written('INSERT INTO t SELECT -1 FROM generate_series(1, 5000)', 'INSERT INTO t VALUES (8)');
+my $lost = token_after('INSERT INTO t SELECT -1 FROM generate_series(1, 5000)', 'INSERT INTO t VALUES (8)');
 my $lsn = "(SELECT written FROM tcs.token_info('$lost'))";
 
 is($watch->ok_query("SELECT pg_current_wal_flush_lsn() < $lsn"), 't', 'the commit is not flushed');
@@ -162,7 +162,7 @@ is(read_at($standby, $read, token => $lost, max_wait => -1), '7', '... and is se
 $writer = TcsWire->new($primary);
 $watch = TcsWire->new($primary);
 hold_wal_writer();
-my $founded = written('SET synchronous_commit = off', 'INSERT INTO t VALUES (9)');
+my $founded = token_after('SET synchronous_commit = off', 'INSERT INTO t VALUES (9)');
 
 is(durable($primary, $founded), 'false', 'one more asynchronous write');
 kill('CONT', $wal_writer);

@@ -18,6 +18,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 my $read = 'SELECT max(v) FROM t';
 my $value = 0;
@@ -28,11 +29,8 @@ my ($primary, $standby) = new_pair(conf => "restart_after_crash = on\n");
 $primary->safe_psql('postgres', 'CREATE TABLE t (v int)');
 wait_for_replay($primary, $standby);
 
-sub write_next
-{
-	$value++;
-	return write_token($primary, "INSERT INTO t VALUES ($value)");
-}
+# The next write.
+my $write_next = counted_write(\$value, 'INSERT INTO t VALUES (%d)');
 
 # A backend dies, and the server starts all its processes anew.
 sub crash
@@ -49,7 +47,7 @@ sub crash
 }
 
 # The standby knows nothing, and a token is all that can be relied on.
-sub check_unknown
+sub freshness_unknown
 {
 	my ($what, $reached, $not_reached) = @_;
 
@@ -76,7 +74,7 @@ sub check_unknown
 ## The standby, while the primary is dead
 ##
 
-my $reached = write_next();
+my $reached = $write_next->($primary);
 
 is(read_at($standby, $read, level => 'strong', @forever), $value, 'before');
 
@@ -87,7 +85,7 @@ $standby->append_conf('postgresql.conf',
 $standby->reload;
 $standby->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_wal_receiver')
   or die 'the WAL receiver did not end';
-my $later = write_next();
+my $later = $write_next->($primary);
 
 $standby->poll_query_until('postgres', 'SELECT primary_lsn > replay_lsn FROM tcs.status()')
   or die 'no answer beyond what is replayed';
@@ -102,14 +100,14 @@ $waiting->simple($read)->flush;
 wait_for_waiters($standby);
 crash($standby);
 like(($waiting->results)[0]{state}, qr/^(?:57P0[0-9]|08006)$/, 'a crash ends waits');
-check_unknown('a crash of the standby', $reached, $later);
+freshness_unknown('a crash of the standby', $reached, $later);
 is($standby->safe_psql('postgres', 'SELECT waiting_sessions FROM tcs.status()'),
 	'0', '... nobody is left in the queue');
 
 # The whole server, killed.
 $standby->stop('immediate');
 $standby->start;
-check_unknown('a restart of the standby', $reached, $later);
+freshness_unknown('a restart of the standby', $reached, $later);
 
 # What answers there were are of no use to a worker that comes after.
 my $worker = $standby->safe_psql('postgres', 'SELECT worker_pid FROM tcs.status()');
@@ -118,7 +116,7 @@ kill('KILL', $worker);
 $standby->poll_query_until('postgres',
 	"SELECT worker_pid <> $worker FROM tcs.status() WHERE worker_pid IS NOT NULL")
   or die 'no other worker';
-check_unknown('a crash of the worker', $reached, $later);
+freshness_unknown('a crash of the worker', $reached, $later);
 
 
 ##
@@ -144,7 +142,7 @@ is(finish_read($patient), $value, '... and one that waited for what had not arri
 foreach my $try (1 .. 3)
 {
 	pause_replay($standby);
-	write_next();
+	$write_next->($primary);
 	my $before = TcsWire->new($standby, options => '-c tcs.max_wait=-1 -c tcs.read_level=strong');
 
 	$before->simple($read)->flush;
@@ -177,7 +175,7 @@ foreach my $try (1 .. 3)
 	{
 		my $pid = $standby->safe_psql('postgres', 'SELECT worker_pid FROM tcs.status()');
 
-		write_next();
+		$write_next->($primary);
 		kill('TERM', $pid);
 		$_->simple($read)->flush foreach @sessions;
 		is_deeply([ map { TcsWire::describe_result($_->results) } @sessions ],

@@ -123,7 +123,7 @@ sub disarm
 	return -s "$folder/failed" // 0;
 }
 
-sub written
+sub written_position
 {
 	return ($client->parameter('tcs.session_token') // '') =~ /^(?:\w+\.){4}(\w+)\./
 	  ? hex($1)
@@ -176,7 +176,7 @@ foreach my $kind (sort keys %ends)
 
 			$client->ok_query($begin);
 			my $expected = $before + ($kind eq 'NOTIFY' ? 1 : 0);
-			my $token_before = written();
+			my $token_before = written_position();
 
 			arm($spare);
 			my ($result) = $client->query($end);
@@ -193,10 +193,10 @@ foreach my $kind (sort keys %ends)
 			{
 				$committed++;
 				$expected = $before + 1;
-				$late_in_all++ if written() <= $token_before;
+				$late_in_all++ if written_position() <= $token_before;
 				$client->query($_) foreach @{ $next{$what} };
 				push @wrong, "no token after allocation $spare failed"
-				  if written() <= $token_before;
+				  if written_position() <= $token_before;
 			}
 			else
 			{

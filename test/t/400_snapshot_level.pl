@@ -14,6 +14,7 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsResults;
 use TcsTest;
 use TcsWire;
 
@@ -74,7 +75,7 @@ sub bump
 	return $writer->parameter('tcs.session_token');
 }
 
-sub client
+sub snapshot_client
 {
 	my ($node, $level, $set) = @_;
 	my $client = TcsWire->new($node, options => '-c tcs.read_level=' . ($level // 'snapshot'));
@@ -82,15 +83,6 @@ sub client
 	$client->ok_query($set) if defined $set;
 	return $client;
 }
-
-# Rows or SQLSTATE of each result.
-sub answers
-{
-	return join(' / ',
-		map { $_->{state} eq '00000' ? TcsWire::rows_text($_) : $_->{state} } @_);
-}
-
-sub answer { return answers($_[-1]); }
 
 sub notice_of
 {
@@ -130,7 +122,7 @@ sub commit_between
 foreach my $node ($primary, $standby)
 {
 	my $name = $node->name;
-	my $c = client($node);
+	my $c = snapshot_client($node);
 	my $show = 'SHOW transaction_isolation';
 
 	foreach my $begin (
@@ -140,7 +132,7 @@ foreach my $node ($primary, $standby)
 		is(answers(($c->query("$begin; $show; COMMIT"))[1]),
 			'repeatable read', "$name: $begin");
 	}
-	is(answer($c->extended('BEGIN')->sync->results), '', "$name: BEGIN of the extended protocol");
+	is(last_answer($c->extended('BEGIN')->sync->results), '', "$name: BEGIN of the extended protocol");
 	is($c->ok_query($show), 'repeatable read', '... too');
 	is(answers($c->query('COMMIT AND CHAIN; SHOW transaction_isolation; COMMIT')),
 		' / repeatable read / ', "$name: COMMIT AND CHAIN");
@@ -183,7 +175,7 @@ foreach my $node ($primary, $standby)
 		'repeatable read', "$name: a default is no explicit isolation level");
 
 	# What other levels do is not touched.
-	my $session = client($node, 'session');
+	my $session = snapshot_client($node, 'session');
 
 	is(answers(($session->query("BEGIN ISOLATION LEVEL READ COMMITTED; $show; COMMIT"))[1]),
 		'read committed', "$name: level session");
@@ -196,7 +188,7 @@ foreach my $node ($primary, $standby)
 }
 
 {
-	my $c = client($primary, 'snapshot', q{SET default_transaction_isolation = 'serializable'});
+	my $c = snapshot_client($primary, 'snapshot', q{SET default_transaction_isolation = 'serializable'});
 
 	is(answers(($c->query('BEGIN; SHOW transaction_isolation; SELECT v FROM t; COMMIT'))[1, 2]),
 		"serializable / $value", 'SERIALIZABLE by default stays');
@@ -225,7 +217,7 @@ my %kind = (
 	'CALL' => sub { $_[0]->simple('CALL p_two_reads(NULL)') },
 	'protocol call' => sub { $_[0]->call($_[0]->{oid}) },);
 
-sub shown
+sub value_shown
 {
 	my ($result) = @_;
 	my $text = answers($result);
@@ -246,30 +238,30 @@ foreach my $node ($primary, $standby)
 
 		foreach my $kind (sort keys %kind)
 		{
-			my $c = client($node, $level,
+			my $c = snapshot_client($node, $level,
 				q{SET plan_cache_mode = 'force_generic_plan'; PREPARE e AS SELECT v FROM t});
 
 			$c->{oid} = $c->ok_query(q{SELECT 'one_read'::regproc::oid});
 			$c->parse('s', 'SELECT v FROM t')->sync->results;
 			$c->ok_query('BEGIN');
-			my $first = shown(($kind{$kind}->($c)->results)[-1]);
+			my $first = value_shown(($kind{$kind}->($c)->results)[-1]);
 			my $before = $value;
 
 			bump($node);
-			my $second = shown(($kind{$kind}->($c)->results)[-1]);
+			my $second = value_shown(($kind{$kind}->($c)->results)[-1]);
 
 			is("$first $second", $before . ' ' . ($same ? $before : $value),
 				"$name, $level, $kind: " . ($same ? 'one snapshot' : 'the change can be seen'));
 			$c->query('ROLLBACK TO s; SELECT v FROM t') if $kind eq 'savepoint';
 			is($c->ok_query('SELECT v FROM t'), $before, '... also after ROLLBACK TO')
 			  if $kind eq 'savepoint' && $same;
-			is(answer($c->query('COMMIT; SELECT v FROM t')), $value, '... and the next sees it')
+			is(last_answer($c->query('COMMIT; SELECT v FROM t')), $value, '... and the next sees it')
 			  if $same;
 			$c->disconnect;
 		}
 
 		# cursors
-		my $c = client($node, $level);
+		my $c = snapshot_client($node, $level);
 
 		$c->ok_query('BEGIN; DECLARE a CURSOR FOR SELECT n FROM c ORDER BY n');
 		my $rows = $value + 1;
@@ -315,23 +307,23 @@ foreach my $node ($primary, $standby)
 			my $text =
 				$sql =~ /^DO/ ? notice_of($c)
 			  : $sql =~ /^COPY/ ? $results[0]{copy} =~ s/\n//r
-			  : answer(@results);
+			  : last_answer(@results);
 
 			is($text, "$before " . ($same ? $before : $value), "$name, $level: $sql");
 		}
 		($before, @results) = commit_between($node, $c,
 			sub { $_[0]->call($_[0]->ok_query(q{SELECT 'two_reads'::regproc::oid})) });
-		is(answer(@results), "$before " . ($same ? $before : $value),
+		is(last_answer(@results), "$before " . ($same ? $before : $value),
 			"$name, $level: function call of the protocol");
 		($before, @results) = commit_between($node, $c,
 			sub { $_[0]->extended('SELECT two_reads() || $1', '')->sync });
-		is(answer(@results), "$before " . ($same ? $before : $value),
+		is(last_answer(@results), "$before " . ($same ? $before : $value),
 			"$name, $level: extended protocol");
 		$c->disconnect;
 	}
 
 	# Procedures that end their transaction.
-	my $c = client($node);
+	my $c = snapshot_client($node);
 	my ($result) = $c->query('CALL p_commits(NULL)');
 
 	is($result->{state}, '25001', "$name: a procedure cannot read after COMMIT");
@@ -353,7 +345,7 @@ foreach my $node ($primary, $standby)
 foreach my $node ($primary, $standby)
 {
 	my $name = $node->name;
-	my $c = client($node, 'session');
+	my $c = snapshot_client($node, 'session');
 
 	foreach my $set (
 		q{SET tcs.read_level = 'snapshot'},
@@ -389,7 +381,7 @@ foreach my $node ($primary, $standby)
 	foreach my $wait ("CALL tcs.wait_for('$token', '60 s')",
 		"SET LOCAL tcs.session_token = '$token'")
 	{
-		my $late = client($node, 'session');
+		my $late = snapshot_client($node, 'session');
 
 		$late->ok_query(q{BEGIN; SELECT v FROM t; SET LOCAL tcs.read_level = 'snapshot'});
 		bump($node);
@@ -454,7 +446,7 @@ my @waiting = (
 foreach my $case (@waiting)
 {
 	my ($what, $sql, $expected, $also, $prepare) = @$case;
-	my $c = client($standby, 'snapshot', q{SET tcs.max_wait = '60s'});
+	my $c = snapshot_client($standby, 'snapshot', q{SET tcs.max_wait = '60s'});
 	my $held;
 
 	$look->stop_replay;
@@ -480,7 +472,7 @@ foreach my $case (@waiting)
 	$look->stop_replay;
 	my $before = $look->ok_query('SELECT v FROM t');
 	my $token = bump();
-	my $c = client($standby, 'snapshot', "SET tcs.session_token = '$token'; SET tcs.max_wait = 20");
+	my $c = snapshot_client($standby, 'snapshot', "SET tcs.session_token = '$token'; SET tcs.max_wait = 20");
 
 	is(answers($c->query('BEGIN')), '', 'BEGIN does not fail');
 	is(answers($c->query('SELECT v FROM t')), 'TC001', '... its first query does');
@@ -499,7 +491,7 @@ foreach my $case (@waiting)
 	wait_for_replay($primary, $standby);
 	is(answers($c->query('SELECT v FROM t')), $before, '... whose snapshot remains the one');
 	is(answers($c->query('COMMIT; SELECT v FROM t')), " / $value", '... until its end');
-	my $session = client($standby, 'session', q{SET tcs.fallback = 'session, error'});
+	my $session = snapshot_client($standby, 'session', q{SET tcs.fallback = 'session, error'});
 	my $late = q{BEGIN; SELECT v FROM t; SET LOCAL tcs.read_level = 'snapshot'; SELECT v FROM t};
 
 	is(answers(($session->query($late))[-1]),
@@ -525,7 +517,7 @@ wait_for_replay($primary, $standby);
 	$look->stop_replay;
 	my $old = $look->ok_query('SELECT v FROM t');
 	my $token = bump();
-	my $c = client($standby, 'snapshot',
+	my $c = snapshot_client($standby, 'snapshot',
 		"SET tcs.session_token = '$token'; SET tcs.redirect_after = 0; SET tcs.max_wait = '300ms'");
 	my $before = $value;
 
@@ -578,7 +570,7 @@ wait_for_replay($primary, $standby);
 ##
 
 {
-	my $c = client($primary);
+	my $c = snapshot_client($primary);
 
 	is(($c->query('INSERT INTO plain VALUES (1), (2)'))[0]{tag}, 'INSERT 0 2', 'INSERT');
 	is(answers($c->query('INSERT INTO plain SELECT v FROM t RETURNING v')), $value, 'INSERT SELECT RETURNING');
@@ -653,7 +645,7 @@ INSERT INTO a VALUES (0);
 INSERT INTO b VALUES (0)});
 wait_for_replay($primary, $standby);
 {
-	my @readers = map { client($_) } ($primary, $standby);
+	my @readers = map { snapshot_client($_) } ($primary, $standby);
 	my @writers = map
 	{
 		start_read($primary,

@@ -19,6 +19,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 my $quorum = 'ANY 1 (standby1, standby2)';
 my $eventual = '-c tcs.read_level=eventual';
@@ -75,12 +76,8 @@ my $writer = TcsWire->new($primary, options => $eventual);
 my $look = TcsWire->new($three, options => $eventual);
 my $watch = TcsWire->new($primary, options => $eventual);
 
-sub write_next
-{
-	$value++;
-	$writer->ok_query("UPDATE t SET v = $value");
-	return;
-}
+# The next write.
+my $write_next = counted_write(\$value, 'UPDATE t SET v = %d');
 
 # A commit that nobody confirms, but standby3 has it.
 sub hang_commit
@@ -102,7 +99,7 @@ sub free_commit
 	return;
 }
 
-sub client
+sub linearizable_client
 {
 	my ($node, $set, $level) = @_;
 	my $client =
@@ -114,7 +111,7 @@ sub client
 
 # Rows or SQLSTATE of each result.  Rows that went out before an error did go
 # out, so they are shown as well.
-sub answers
+sub answers_and_rows
 {
 	return join(' / ',
 		map {
@@ -198,7 +195,7 @@ my @kinds_of_primary = (
 sub kind_client
 {
 	my ($node, $set) = @_;
-	my $c = client($node, q{SET plan_cache_mode = 'force_generic_plan'; PREPARE e AS SELECT v FROM t});
+	my $c = linearizable_client($node, q{SET plan_cache_mode = 'force_generic_plan'; PREPARE e AS SELECT v FROM t});
 
 	$c->{oid} = $watch->ok_query(q{SELECT 'one_read'::regproc::oid});
 	$c->parse('s', 'SELECT v FROM t')->sync->results;
@@ -207,13 +204,13 @@ sub kind_client
 }
 
 # What a kind of statement shows.
-sub shown
+sub kind_shown
 {
 	my ($c, $kind) = @_;
 	my ($what, $send) = @$kind;
 	my $notices = $c->notices;
 	my @results = ref $send ? $send->($c)->results : $c->query($send);
-	my $text = answers(@results);
+	my $text = answers_and_rows(@results);
 
 	$c->query('ROLLBACK') if $c->status ne 'I';
 	if ((my @new = ($c->notices)[ $notices .. $c->notices - 1 ]) > 0)
@@ -241,7 +238,7 @@ sub kinds_show
 	{
 		my $c = kind_client($node, q{SET tcs.max_wait = '60s'});
 
-		is( join("\n", map { $_->[0] . ': ' . shown($c, $_) } all_kinds($node)),
+		is( join("\n", map { $_->[0] . ': ' . kind_shown($c, $_) } all_kinds($node)),
 			join("\n", map { $_->[0] . ': ' . ($_->[2] ? $_->[2]->($value) : $value) } all_kinds($node)),
 			"$when, " . $node->name . ': each kind of statement');
 		$c->disconnect;
@@ -261,7 +258,7 @@ sub kinds_are_refused
 		my $state = $node == $one || $node == $two ? 'TC00[14]' : 'TC004';
 
 		# the first error, with what went out before it
-		is( join("\n", map { $_->[0] . ': ' . (shown($c, $_) =~ s/^[ \/]+//r =~ s/^$state$/refused/r) } all_kinds($node)),
+		is( join("\n", map { $_->[0] . ': ' . (kind_shown($c, $_) =~ s/^[ \/]+//r =~ s/^$state$/refused/r) } all_kinds($node)),
 			join("\n", map { $_->[0] . ': refused' } all_kinds($node)),
 			"$when, " . $node->name . ': each kind is refused, and shows nothing');
 		my ($result) = $c->query('SELECT v FROM t');
@@ -280,7 +277,7 @@ sub kinds_are_refused
 	return;
 }
 
-write_next();
+$write_next->($writer);
 kinds_show('quorum', $primary, $one, $two, $three);
 
 # A commit that standby3 has replayed; the others have not.
@@ -291,7 +288,7 @@ kinds_are_refused('no quorum', $primary, $one, $two, $three);
 
 # cancelled, it is visible on the primary and not confirmed yet
 $watch->ok_query('SELECT pg_cancel_backend(' . $writer->pid . ')');
-is(answers($writer->results), '', 'the commit is not waited for any more');
+is(answers_and_rows($writer->results), '', 'the commit is not waited for any more');
 is($watch->ok_query('SELECT v FROM t'), $value, '... and is visible on the primary');
 kinds_are_refused('no quorum, visible', $primary, $three);
 continue_receiver($one, $two);
@@ -305,7 +302,7 @@ kinds_show('quorum again', $primary, $one, $two, $three);
 foreach my $node ($primary, $three)
 {
 	my $name = $node->name;
-	my %client = map { $_ => client($node) } ('READ COMMITTED', 'REPEATABLE READ');
+	my %client = map { $_ => linearizable_client($node) } ('READ COMMITTED', 'REPEATABLE READ');
 
 	foreach my $isolation (sort keys %client)
 	{
@@ -325,10 +322,10 @@ foreach my $node ($primary, $three)
 
 	hang_commit();
 	$_->ok_query('SET LOCAL tcs.max_wait = 20') foreach values %client;
-	is(answers($_->query('FETCH c')), $before, "$name: a cursor reads on") foreach values %client;
-	is(answers($client{'REPEATABLE READ'}->query('SELECT v FROM t; SELECT two_reads()')),
+	is(answers_and_rows($_->query('FETCH c')), $before, "$name: a cursor reads on") foreach values %client;
+	is(answers_and_rows($client{'REPEATABLE READ'}->query('SELECT v FROM t; SELECT two_reads()')),
 		"$before / $before $before", '... REPEATABLE READ needs no other confirmation');
-	is(answers($client{'READ COMMITTED'}->query('SELECT v FROM t')),
+	is(answers_and_rows($client{'READ COMMITTED'}->query('SELECT v FROM t')),
 		'TC004', '... each statement of READ COMMITTED does');
 	$_->query('ROLLBACK') foreach values %client;
 	free_commit();
@@ -347,7 +344,7 @@ foreach my $node ($primary, $three)
 
 	foreach my $wait (20, -1)
 	{
-		my $c = client($node, "SET tcs.max_wait = $wait");
+		my $c = linearizable_client($node, "SET tcs.max_wait = $wait");
 		my $before = $value;
 
 		$holder->ok_query('SELECT pg_advisory_lock(7)');
@@ -363,7 +360,7 @@ foreach my $node ($primary, $three)
 		# On the primary the commit is not visible when the second statement begins,
 		# which waits for the confirmation of what it shows, not for more.
 		$expected = "$before $before" if $wait < 0 && $node == $primary;
-		is(answers($c->results), $expected,
+		is(answers_and_rows($c->results), $expected,
 			$node->name . ', function: what its second statement shows is confirmed, max_wait ' . $wait);
 		free_commit() if $wait >= 0;
 		$c->disconnect;
@@ -374,7 +371,7 @@ foreach my $node ($primary, $three)
 
 	foreach my $fallback ('error', 'strong, error')
 	{
-		my $c = client($node, "SET $forced = on; SET tcs.max_wait = 20; SET tcs.fallback = '$fallback'");
+		my $c = linearizable_client($node, "SET $forced = on; SET tcs.max_wait = 20; SET tcs.fallback = '$fallback'");
 		my $before = $value;
 
 		$holder->ok_query('SELECT pg_advisory_lock(7)');
@@ -384,13 +381,13 @@ foreach my $node ($primary, $three)
 		  or die 'no parallel worker waits';
 		hang_commit();
 		$holder->ok_query('SELECT pg_advisory_unlock(7)');
-		is(answers($c->results),
+		is(answers_and_rows($c->results),
 			$fallback eq 'error' ? 'TC004' : $node == $primary ? "$before $before" : "$before $value",
 			$node->name . ", parallel worker, fallback '$fallback'");
 		like(join('', map { $_->{M} } $c->notices), qr/served at level "strong" instead of/, '... with a warning')
 		  if $fallback ne 'error';
 		free_commit();
-		is(answers($c->query(q{SET tcs.max_wait = '60s'; SELECT parallel_reads(v) FROM t})),
+		is(answers_and_rows($c->query(q{SET tcs.max_wait = '60s'; SELECT parallel_reads(v) FROM t})),
 			" / $value $value", '... confirmed');
 		$c->disconnect;
 	}
@@ -405,7 +402,7 @@ foreach my $node ($primary, $three)
 foreach my $node ($primary, $one, $three)
 {
 	my $n = 30;
-	my @clients = map { client($node, 'SET tcs.max_wait = -1') } 1 .. $n;
+	my @clients = map { linearizable_client($node, 'SET tcs.max_wait = -1') } 1 .. $n;
 
 	stop_receiver($one, $two);
 	my $from = inserted();
@@ -415,7 +412,7 @@ foreach my $node ($primary, $one, $three)
 	is($look->ok_query('SELECT waiting_sessions FROM tcs.status()'), $n, '... tcs.status() counts them')
 	  if $node == $three;
 	continue_receiver($one, $two);
-	is( join(' ', map { answers($_->results) } @clients),
+	is( join(' ', map { answers_and_rows($_->results) } @clients),
 		join(' ', ($value) x $n),
 		$node->name . ": $n readers");
 	my $rounds = rounds_between($from, inserted());
@@ -435,11 +432,11 @@ foreach my $node ($primary, $one, $three)
 foreach my $way ('COMMIT', 'COMMIT PREPARED')
 {
 	my $before = $value++;
-	my $c = client($three, q{SET tcs.max_wait = '60s'});
-	my $on_primary = client($primary, 'SET tcs.max_wait = 50');
-	my $patient = client($primary, 'SET tcs.max_wait = -1');
-	my $repeatable = client($primary, 'SET tcs.max_wait = 50');
-	my $on_one = client($one, 'SET tcs.max_wait = 50');
+	my $c = linearizable_client($three, q{SET tcs.max_wait = '60s'});
+	my $on_primary = linearizable_client($primary, 'SET tcs.max_wait = 50');
+	my $patient = linearizable_client($primary, 'SET tcs.max_wait = -1');
+	my $repeatable = linearizable_client($primary, 'SET tcs.max_wait = 50');
+	my $on_one = linearizable_client($one, 'SET tcs.max_wait = 50');
 	my $commit = "UPDATE t SET v = $value";
 
 	if ($way eq 'COMMIT PREPARED')
@@ -453,7 +450,7 @@ foreach my $way ('COMMIT', 'COMMIT PREPARED')
 	$repeatable->ok_query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT v FROM t');
 	$writer->simple($commit)->flush;
 	$look->poll("SELECT v = $value FROM t") or die 'not replayed';
-	is(answers($c->query('SELECT v FROM t')), $value, "$way, replayed and confirmed: a standby returns it");
+	is(answers_and_rows($c->query('SELECT v FROM t')), $value, "$way, replayed and confirmed: a standby returns it");
 	is($watch->ok_query('SELECT v FROM t'), $before, '... the primary does not see it');
 
 	my ($result) = $on_primary->query('SELECT v FROM t');
@@ -461,21 +458,21 @@ foreach my $way ('COMMIT', 'COMMIT PREPARED')
 	like($result->{error}{M}, qr/commit .* not visible here yet/, '... says why');
 	unlike($result->{error}{D}, qr/token/, '... not by a token, which there is none');
 	like($result->{error}{H}, qr/SyncRep/, '... and what to look at');
-	is(answers($on_primary->query($_)), 'TC001', "... by $_")
+	is(answers_and_rows($on_primary->query($_)), 'TC001', "... by $_")
 	  foreach ('SELECT one_read()', 'COPY t TO STDOUT', 'UPDATE u SET v = v RETURNING v',
 		'CALL p_two_reads(NULL)');
-	is(answers($on_primary->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT v FROM t')),
+	is(answers_and_rows($on_primary->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT v FROM t')),
 		' / TC001', '... in REPEATABLE READ');
 	$on_primary->query('ROLLBACK');
 	is($repeatable->ok_query('SELECT v FROM t'), $before, '... unless the transaction is older');
-	is(answers($on_one->query('SELECT v FROM t')), 'TC001', '... a standby that has not replayed it waits');
+	is(answers_and_rows($on_one->query('SELECT v FROM t')), 'TC001', '... a standby that has not replayed it waits');
 
 	$patient->simple('SELECT v FROM t')->flush;
 	wait_until_waiting($primary, $patient);
 	resume_replay($one);
-	is(answers($writer->results), '', 'it comes back');
-	is(answers($patient->results), $value, '... and is seen by who has waited for it');
-	is(answers($_->query('SELECT v FROM t')), $value, '... and by all others') foreach ($on_primary, $c);
+	is(answers_and_rows($writer->results), '', 'it comes back');
+	is(answers_and_rows($patient->results), $value, '... and is seen by who has waited for it');
+	is(answers_and_rows($_->query('SELECT v FROM t')), $value, '... and by all others') foreach ($on_primary, $c);
 	is(read_at($one, 'SELECT v FROM t', level => 'linearizable', max_wait => '60s'),
 		$value, '... on the standby, too');
 	$writer->ok_query('RESET synchronous_commit');
@@ -489,7 +486,7 @@ foreach my $way ('COMMIT', 'COMMIT PREPARED')
 	stop_receiver($one);
 	my $before = $value++;
 	my $on_two = TcsWire->new($two, options => $eventual);
-	my $patient = client($two, 'SET tcs.max_wait = -1');
+	my $patient = linearizable_client($two, 'SET tcs.max_wait = -1');
 
 	$writer->simple("UPDATE t SET v = $value")->flush;
 	$on_two->poll("SELECT v = $value FROM t") or die 'not replayed';
@@ -498,7 +495,7 @@ foreach my $way ('COMMIT', 'COMMIT PREPARED')
 	$patient->simple('SELECT v FROM t')->flush;
 	wait_until_waiting($two, $patient);
 	continue_receiver($one);
-	is(answers($writer->results, $patient->results), " / $value", '... and then it does');
+	is(answers_and_rows($writer->results, $patient->results), " / $value", '... and then it does');
 	is(read_at($_, 'SELECT v FROM t', level => 'linearizable', max_wait => '60s'), $value, '... everywhere')
 	  foreach ($primary, $one, $two, $three);
 	set_quorum($primary, 'FIRST 2 (standby1, standby2)', 2);
@@ -517,7 +514,7 @@ foreach my $way ('COMMIT', 'COMMIT PREPARED')
 set_quorum($primary, $quorum, 2);
 {
 	my @nodes = ($primary, $one, $two, $three);
-	my %client = map { $_->name => client($_) } @nodes;
+	my %client = map { $_->name => linearizable_client($_) } @nodes;
 	my %bad = (
 		'' => qr/synchronous_standby_names is empty/,
 		'*' => qr/contains "\*"/,
@@ -530,7 +527,7 @@ set_quorum($primary, $quorum, 2);
 
 	foreach my $names (sort keys %bad)
 	{
-		is(answers($client{ $_->name }->query('SELECT v FROM t')), $value, 'a quorum, ' . $_->name)
+		is(answers_and_rows($client{ $_->name }->query('SELECT v FROM t')), $value, 'a quorum, ' . $_->name)
 		  foreach @nodes;
 		set_quorum($primary, $names);
 		foreach my $node (@nodes)
@@ -543,15 +540,15 @@ set_quorum($primary, $quorum, 2);
 			like($result->{error}{H}, qr/ANY 1 \(b, c\).*tcs\.fallback/, '... and what to do');
 			next if length $names;
 
-			is(answers($c->query('BEGIN; SELECT v FROM t')), ' / 55000', '... in a transaction');
+			is(answers_and_rows($c->query('BEGIN; SELECT v FROM t')), ' / 55000', '... in a transaction');
 			$c->query('ROLLBACK');
-			is(answers($c->query(q{SELECT tcs.can_serve('linearizable')})), 'f', '... tcs.can_serve()');
+			is(answers_and_rows($c->query(q{SELECT tcs.can_serve('linearizable')})), 'f', '... tcs.can_serve()');
 			my $downgraded =
 			  q{SELECT downgraded FROM tcs.stat_reads WHERE level = 'linearizable'};
 			my $count = $c->ok_query($downgraded);
 
 			$c->ok_query(q{SET tcs.fallback = 'strong, error'});
-			is(answers($c->query('SELECT v FROM t')), $value, '... fallback to strong');
+			is(answers_and_rows($c->query('SELECT v FROM t')), $value, '... fallback to strong');
 			my $warning = ($c->notices)[-1];
 
 			is("$warning->{S} $warning->{C}", 'WARNING 55000', '... with a warning');
@@ -561,7 +558,7 @@ set_quorum($primary, $quorum, 2);
 		}
 		set_quorum($primary, $quorum, 2);
 	}
-	is(answers($client{ $_->name }->query('SELECT v FROM t')), $value, 'a quorum again, ' . $_->name)
+	is(answers_and_rows($client{ $_->name }->query('SELECT v FROM t')), $value, 'a quorum again, ' . $_->name)
 	  foreach @nodes;
 	is($client{ $_->name }->ok_query(q{SELECT tcs.can_serve('linearizable')}), 't', '... tcs.can_serve()')
 	  foreach @nodes;
@@ -575,7 +572,7 @@ set_quorum($primary, $quorum, 2);
 		'ANY 1 (standby1)')
 	{
 		set_quorum($primary, $names, $names =~ /standby2/ ? 2 : 1);
-		is(answers($client{ $_->name }->query('SELECT v FROM t')), $value, "\"$names\", " . $_->name)
+		is(answers_and_rows($client{ $_->name }->query('SELECT v FROM t')), $value, "\"$names\", " . $_->name)
 		  foreach @nodes;
 	}
 	set_quorum($primary, $quorum, 2);
@@ -586,7 +583,7 @@ set_quorum($primary, $quorum, 2);
 	$_->simple('SELECT v FROM t')->flush foreach values %client;
 	wait_until_waiting($_, $client{ $_->name }) foreach @nodes;
 	set_quorum($primary, '');
-	is(answers($client{ $_->name }->results), '55000', 'emptied while a read waits, ' . $_->name)
+	is(answers_and_rows($client{ $_->name }->results), '55000', 'emptied while a read waits, ' . $_->name)
 	  foreach @nodes;
 	continue_receiver($one, $two);
 	set_quorum($primary, $quorum, 2);
@@ -613,7 +610,7 @@ set_quorum($primary, $quorum, 2);
 		WHERE application_name = 'standby3' AND state = 'streaming'})
 	  or die 'namesakes still';
 	wait_for_answer($three);
-	is(answers($client{ $_->name }->query('SELECT v FROM t')), $value, '... and no more, ' . $_->name)
+	is(answers_and_rows($client{ $_->name }->query('SELECT v FROM t')), $value, '... and no more, ' . $_->name)
 	  foreach @nodes;
 	$_->disconnect foreach values %client;
 }
@@ -626,10 +623,10 @@ set_quorum($primary, $quorum, 2);
 foreach my $node ($primary, $one, $three)
 {
 	my $name = $node->name;
-	my $c = client($node, 'SET tcs.max_wait = 0');
+	my $c = linearizable_client($node, 'SET tcs.max_wait = 0');
 
-	is(answers($c->query('SELECT v FROM t')), 'TC004', "$name: max_wait = 0 never gets its answer");
-	is(answers($c->query('BEGIN; SELECT v FROM t')), ' / TC004', '... in a transaction');
+	is(answers_and_rows($c->query('SELECT v FROM t')), 'TC004', "$name: max_wait = 0 never gets its answer");
+	is(answers_and_rows($c->query('BEGIN; SELECT v FROM t')), ' / TC004', '... in a transaction');
 	$c->query('ROLLBACK');
 	$c->ok_query('SET tcs.max_wait = -1');
 	stop_receiver($one, $two);
@@ -640,27 +637,27 @@ foreach my $node ($primary, $one, $three)
 	my $session = TcsWire->new($node, options => $eventual);
 
 	$session->ok_query('SELECT pg_cancel_backend(' . $c->pid . ')');
-	is(answers($c->results), '57014', "$name: cancelled");
+	is(answers_and_rows($c->results), '57014', "$name: cancelled");
 	$c->ok_query(q{SET statement_timeout = '100ms'});
-	is(answers($c->query('SELECT v FROM t')), '57014', '... timed out');
-	is(answers($c->query(q{BEGIN; SAVEPOINT s; SELECT v FROM t})), ' /  / 57014', '... in a savepoint');
-	is(answers($c->query('ROLLBACK TO s; SET LOCAL statement_timeout = 0; SET LOCAL tcs.max_wait = 20; SELECT v FROM t')),
+	is(answers_and_rows($c->query('SELECT v FROM t')), '57014', '... timed out');
+	is(answers_and_rows($c->query(q{BEGIN; SAVEPOINT s; SELECT v FROM t})), ' /  / 57014', '... in a savepoint');
+	is(answers_and_rows($c->query('ROLLBACK TO s; SET LOCAL statement_timeout = 0; SET LOCAL tcs.max_wait = 20; SELECT v FROM t')),
 		' /  /  / TC004', '... and again');
 	$c->query('ROLLBACK');
 	$c->ok_query('RESET statement_timeout');
 
 	# the session goes
-	my $gone = client($node, 'SET tcs.max_wait = -1');
+	my $gone = linearizable_client($node, 'SET tcs.max_wait = -1');
 
 	$gone->simple('SELECT v FROM t')->flush;
 	wait_until_waiting($node, $gone);
 	$session->ok_query('SELECT pg_terminate_backend(' . $gone->pid . ')');
-	is(answers(($gone->results)[0]), '57P01', "$name: terminated");
+	is(answers_and_rows(($gone->results)[0]), '57P01', "$name: terminated");
 	is($session->ok_query('SELECT coalesce(waiting_sessions, 0) FROM tcs.status()'), '0',
 		'... nobody is left in the queue');
 
 	# with the one that began the round gone, the others still are served
-	my @many = map { client($node, 'SET tcs.max_wait = -1') } 1 .. 4;
+	my @many = map { linearizable_client($node, 'SET tcs.max_wait = -1') } 1 .. 4;
 
 	foreach my $client (@many)
 	{
@@ -668,17 +665,17 @@ foreach my $node ($primary, $one, $three)
 		wait_until_waiting($node, $client);
 	}
 	$session->ok_query('SELECT pg_cancel_backend(' . $many[0]->pid . ')');
-	is(answers($many[0]->results), '57014', "$name: the first is cancelled");
+	is(answers_and_rows($many[0]->results), '57014', "$name: the first is cancelled");
 	continue_receiver($one, $two);
-	is(join(' ', map { answers($_->results) } @many[ 1 .. 3 ]), join(' ', ($value) x 3), '... the others are served');
-	is(answers($c->query('SELECT v FROM t')), $value, '... and so is the next read');
+	is(join(' ', map { answers_and_rows($_->results) } @many[ 1 .. 3 ]), join(' ', ($value) x 3), '... the others are served');
+	is(answers_and_rows($c->query('SELECT v FROM t')), $value, '... and so is the next read');
 	$_->disconnect foreach ($c, @many, $session);
 }
 
 # Switched off: what waits is let go.
 foreach my $node ($primary, $three)
 {
-	my @waiting = map { client($node, 'SET tcs.max_wait = -1') } 1 .. 2;
+	my @waiting = map { linearizable_client($node, 'SET tcs.max_wait = -1') } 1 .. 2;
 
 	stop_receiver($one, $two);
 	$waiting[1]->ok_query('BEGIN ISOLATION LEVEL REPEATABLE READ');
@@ -686,20 +683,20 @@ foreach my $node ($primary, $three)
 	wait_until_waiting($node, @waiting);
 	$node->append_conf('postgresql.conf', 'tcs.enabled = off');
 	$node->reload;
-	is(answers($_->results), $value, $node->name . ': tcs.enabled = off lets it go') foreach @waiting;
+	is(answers_and_rows($_->results), $value, $node->name . ': tcs.enabled = off lets it go') foreach @waiting;
 	is($waiting[0]->ok_query('SELECT v FROM t'), $value, '... and the next does not wait');
 	$node->append_conf('postgresql.conf', 'tcs.enabled = on');
 	$node->reload;
 	$node->poll_query_until('postgres', 'SHOW tcs.enabled', 'on');
-	is(answers($waiting[0]->query('SET tcs.max_wait = 50; SELECT v FROM t')), ' / TC004', '... until it is on');
+	is(answers_and_rows($waiting[0]->query('SET tcs.max_wait = 50; SELECT v FROM t')), ' / TC004', '... until it is on');
 	continue_receiver($one, $two);
-	is(answers($waiting[0]->query(q{SET tcs.max_wait = '60s'; SELECT v FROM t})), " / $value", '... and confirmed');
+	is(answers_and_rows($waiting[0]->query(q{SET tcs.max_wait = '60s'; SELECT v FROM t})), " / $value", '... and confirmed');
 	$_->disconnect foreach @waiting;
 }
 
 # The worker is killed.
 {
-	my $c = client($three, 'SET tcs.max_wait = -1');
+	my $c = linearizable_client($three, 'SET tcs.max_wait = -1');
 	my $pid = $look->ok_query('SELECT worker_pid FROM tcs.status()');
 
 	hang_commit();
@@ -710,15 +707,15 @@ foreach my $node ($primary, $three)
 	  or die 'no other worker';
 	wait_for_answer($three);
 	ok(!$c->answered, 'worker killed: the read waits on');
-	is(answers(client($three, 'SET tcs.max_wait = 50')->query('SELECT v FROM t')), 'TC004', '... as others do');
+	is(answers_and_rows(linearizable_client($three, 'SET tcs.max_wait = 50')->query('SELECT v FROM t')), 'TC004', '... as others do');
 	free_commit();
-	is(answers($c->results), $value, '... and is confirmed');
+	is(answers_and_rows($c->results), $value, '... and is confirmed');
 	$c->disconnect;
 }
 
 # A standby is restarted.
 {
-	my $c = client($three, 'SET tcs.max_wait = -1');
+	my $c = linearizable_client($three, 'SET tcs.max_wait = -1');
 
 	hang_commit();
 	$c->simple('SELECT v FROM t')->flush;
@@ -737,8 +734,8 @@ foreach my $node ($primary, $three)
 # The primary crashes.
 {
 	my $before = $value;
-	my $c = client($three, 'SET tcs.max_wait = -1');
-	my $on_primary = client($primary, 'SET tcs.max_wait = -1');
+	my $c = linearizable_client($three, 'SET tcs.max_wait = -1');
+	my $on_primary = linearizable_client($primary, 'SET tcs.max_wait = -1');
 
 	hang_commit();
 	$c->simple('SELECT v FROM t')->flush;
@@ -755,7 +752,7 @@ foreach my $node ($primary, $three)
 		'TC004', '... as it does itself');
 	is(read_at($primary, 'SELECT v FROM t', level => 'eventual'), $value, '... which has it');
 	continue_receiver($one, $two);
-	is(answers($c->results), $value, '... what waits is served when there is a quorum again');
+	is(answers_and_rows($c->results), $value, '... what waits is served when there is a quorum again');
 	is(read_at($_, 'SELECT v FROM t', level => 'linearizable', max_wait => '60s'), $value, '... as are all others, ' . $_->name)
 	  foreach ($primary, $one, $two, $three);
 	$c->disconnect;
@@ -772,23 +769,23 @@ wait_for_replay($primary, $three);
 $writer = TcsWire->new($primary, options => $eventual);
 {
 	my %client = map {
-		$_ => client($three, q{SET tcs.redirect_after = 0; SET tcs.max_wait = '200ms'})
+		$_ => linearizable_client($three, q{SET tcs.redirect_after = 0; SET tcs.max_wait = '200ms'})
 	} ('READ COMMITTED', 'REPEATABLE READ');
 
 	pause_replay($three);
-	write_next();
+	$write_next->($writer);
 	foreach my $isolation (sort keys %client)
 	{
 		my $c = $client{$isolation};
 
-		is(answers($c->query("BEGIN ISOLATION LEVEL $isolation; SELECT v FROM t")),
+		is(answers_and_rows($c->query("BEGIN ISOLATION LEVEL $isolation; SELECT v FROM t")),
 			" / $value", "redirected, $isolation");
 		is($c->ok_query('SELECT outcome FROM tcs.last_read()'), 'redirected', '... it is');
 	}
 	stop_receiver($one, $two);
-	is(answers($client{'REPEATABLE READ'}->query('SELECT v FROM t')),
+	is(answers_and_rows($client{'REPEATABLE READ'}->query('SELECT v FROM t')),
 		$value, 'no quorum: a REPEATABLE READ transaction reads on');
-	like(answers($client{'READ COMMITTED'}->query('SELECT v FROM t')),
+	like(answers_and_rows($client{'READ COMMITTED'}->query('SELECT v FROM t')),
 		qr/^TC00[14]$/, '... a new statement is refused');
 	like(psql_err($three, 'SELECT v FROM t', level => 'linearizable', max_wait => '200ms'),
 		qr/^TC00[14]$/, '... and any other');

@@ -17,6 +17,8 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsNodes;
+use TcsResults;
 use TcsTest;
 use TcsWire;
 
@@ -53,19 +55,12 @@ set_quorum($two, 'ANY 1 (primary, standby1)');
 wait_for_replay($old, $_) foreach ($new, $two, $three);
 wait_for_answer($_) foreach ($new, $two, $three);
 
-sub client
+sub impatient_client
 {
 	my ($node, $max_wait) = @_;
 
 	return TcsWire->new($node,
 		options => "-c tcs.read_level=linearizable -c tcs.max_wait=$max_wait");
-}
-
-# Rows or SQLSTATE of each result.
-sub answers
-{
-	return join(' / ',
-		map { $_->{state} eq '00000' ? TcsWire::rows_text($_) : $_->{state} } @_);
 }
 
 # A linearizable read by some kinds of statements.
@@ -77,7 +72,7 @@ my @kinds = (
 sub refused_at
 {
 	my ($what, $node, $state) = @_;
-	my $c = client($node, 30);
+	my $c = impatient_client($node, 30);
 
 	$state //= qr/TC004/;
 
@@ -105,30 +100,6 @@ sub write_at
 	return read_at($node, "UPDATE t SET v = $value", level => 'eventual', @opt);
 }
 
-# No more WAL for a standby than it has.
-sub cut_off
-{
-	my (@standbys) = @_;
-
-	foreach my $standby (@standbys)
-	{
-		$standby->append_conf('postgresql.conf', q{primary_conninfo = ''});
-		$standby->reload;
-		$standby->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_wal_receiver')
-		  or die 'the WAL receiver did not end';
-	}
-	return;
-}
-
-sub follow
-{
-	my ($standby, $upstream) = @_;
-
-	$standby->enable_streaming($upstream);
-	$standby->reload;
-	return;
-}
-
 sub poll_value
 {
 	my ($node, $what) = @_;
@@ -140,7 +111,7 @@ sub poll_value
 }
 
 # That session $client waits for a quorum.
-sub wait_until_waiting
+sub wait_until_it_waits
 {
 	my ($node, $client) = @_;
 
@@ -173,9 +144,9 @@ refused_at('cut off', $_) foreach ($old, $new, $two, $three);
 # These wait for a quorum that is going to have another primary.
 foreach my $node ($old, $new, $two, $three)
 {
-	$patient{ $node->name } = client($node, -1);
+	$patient{ $node->name } = impatient_client($node, -1);
 	$patient{ $node->name }->simple($read)->flush;
-	wait_until_waiting($node, $patient{ $node->name });
+	wait_until_it_waits($node, $patient{ $node->name });
 }
 
 
@@ -228,8 +199,8 @@ set_quorum($new, 'ANY 1 (primary, standby3)');
 {
 	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
 	my $position = log_position($three);
-	my $c = client($new, 5);
-	my $on_two = client($two, 5);
+	my $c = impatient_client($new, 5);
+	my $on_two = impatient_client($two, 5);
 	my %seen;
 
 	follow($three, $new);
@@ -279,10 +250,10 @@ is(value_at($_), $value, 'served, ' . $_->name) foreach ($new, $two, $four);
 	is(psql_err($new, $read, level => 'linearizable', max_wait => 50), 'TC001',
 		'... the primary does not deny it');
 	is(read_at($new, $read, level => 'strong'), $before, '... which strong would');
-	my $waits = client($two, -1);
+	my $waits = impatient_client($two, -1);
 
 	$waits->simple($read)->flush;
-	wait_until_waiting($two, $waits);
+	wait_until_it_waits($two, $waits);
 	$new->stop('immediate');
 	refused_at('no primary', $four);
 	is(psql_err($two, $read, level => 'linearizable', max_wait => 30), 'TC004',

@@ -16,6 +16,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use TcsRedirect;
 use TcsTest;
 use TcsTranscript;
 
@@ -59,8 +60,6 @@ my $look = TcsTranscript->new($standby, options => '-c tcs.read_level=eventual')
 
 $on_standby->ok_query("SET tcs.session_token = '$token'; SET tcs.redirect_after = 0; SET tcs.max_wait = 10");
 
-sub redirected { return $look->ok_query('SELECT sum(redirected) FROM tcs.stat_reads_data()'); }
-
 my @settings = (
 	{},
 	{ DateStyle => 'SQL, DMY', TimeZone => 'Asia/Kolkata' },
@@ -97,11 +96,11 @@ foreach my $settings (@settings)
 		{
 			my $send = sub { bind_as($_[0]->parse('', $read), '', '', $format)->execute('')->sync };
 			my $expected = transcript($on_primary, $send);
-			my $before = redirected();
+			my $before = redirected($look);
 
 			is(transcript($on_standby, $send), $expected,
 				"$name: $read, " . ($format ? 'binary' : 'text'));
-			is(redirected() - $before, 1, '... redirected');
+			is(redirected($look) - $before, 1, '... redirected');
 		}
 	}
 	foreach my $client ($on_primary, $on_standby)

@@ -19,6 +19,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use TcsRedirect;
 use TcsTest;
 use TcsTranscript;
 use TcsWire;
@@ -161,20 +162,14 @@ foreach my $client ($on_standby, $early)
 	$client->ok_query("SET tcs.session_token = '$token'; SET tcs.redirect_after = 0; SET tcs.max_wait = 10");
 }
 
-# How many reads the standby has redirected.
-sub redirected
-{
-	return $look->ok_query('SELECT sum(redirected) FROM tcs.stat_reads_data()');
-}
-
 # The same on both nodes, and redirected (or not, with redirect => 0).
 sub same
 {
 	my ($name, $send, %opt) = @_;
-	my $before = redirected();
+	my $before = redirected($look);
 	my $expected = transcript($on_primary, $send);
 	my $got = transcript($on_standby, $send);
-	my $went = redirected() - $before > 0 ? 'redirected' : 'not redirected';
+	my $went = redirected($look) - $before > 0 ? 'redirected' : 'not redirected';
 
 	return is("$got\n$went",
 		"$expected\n" . ($opt{redirect} // 1 ? 'redirected' : 'not redirected'),
@@ -185,21 +180,12 @@ sub same
 sub stays
 {
 	my ($name, $sql, $expected) = @_;
-	my $before = redirected();
+	my $before = redirected($look);
 	my $got = transcript($on_standby, $sql);
 
 	$on_standby->query('ROLLBACK') if $on_standby->status ne 'I';
-	is(redirected() - $before, 0, "$name: is not redirected");
+	is(redirected($look) - $before, 0, "$name: is not redirected");
 	return like($got, $expected, "$name: answer");
-}
-
-sub both
-{
-	my ($sql) = @_;
-
-	$on_primary->ok_query($sql);
-	$on_standby->ok_query($sql);
-	return;
 }
 
 
@@ -218,15 +204,15 @@ is( join(' ', map { TcsWire::describe_result($_) }
 # What is sent may be long; only the primary's own answers may not.
 my $long = 'x' x 2_500_000;
 
-both(q{SET tcs.redirect_timeout = '180s'});
+both($on_primary, $on_standby, q{SET tcs.redirect_timeout = '180s'});
 
 same('a long text', "SELECT count(*) FROM t WHERE v <> '$long'");
 same('a long list', 'SELECT count(*) FROM t WHERE id IN (' . join(',', 1 .. 300_000) . ')');
 same('a long parameter',
 	"PREPARE long(text) AS SELECT count(*) FROM t WHERE v <> \$1; EXECUTE long('$long$long'); DEALLOCATE long");
-both("SET app.long = '$long'");
+both($on_primary, $on_standby, "SET app.long = '$long'");
 same('a long setting', 'SELECT count(*) FROM t');
-both('RESET app.long; RESET tcs.redirect_timeout');
+both($on_primary, $on_standby, 'RESET app.long; RESET tcs.redirect_timeout');
 
 # What the primary returns is no error, whatever the constraints of its domain.
 same('values older than a constraint of their domain', 'SELECT d, ds, p, ps, h FROM has_late h');
@@ -384,16 +370,16 @@ same('a statement after it', 'SELECT v FROM t WHERE id = 2');
 
 foreach my $mode (qw(auto force_generic_plan force_custom_plan))
 {
-	both("SET plan_cache_mode = $mode");
+	both($on_primary, $on_standby, "SET plan_cache_mode = $mode");
 	transcript($_, sub { $_[0]->parse("s_$mode", 'SELECT v, $2::text FROM t WHERE id = $1')->sync })
 	  foreach $on_primary, $on_standby;
 	same("prepared, execution $_, $mode",
 		sub { bind_as($_[0], '', "s_$mode", $_ % 2, $_, "x$_")->describe('P', '')->execute('')->sync })
 	  foreach 1 .. 8;
-	both("PREPARE q_$mode (int, text) AS SELECT v, \$2 FROM t WHERE id = \$1");
+	both($on_primary, $on_standby, "PREPARE q_$mode (int, text) AS SELECT v, \$2 FROM t WHERE id = \$1");
 	same("EXECUTE, execution $_, $mode", "EXECUTE q_$mode ($_, 'x' || $_)") foreach 1 .. 8;
 }
-both('RESET plan_cache_mode');
+both($on_primary, $on_standby, 'RESET plan_cache_mode');
 
 # What is sent and not wanted after all.
 transcript($_, sub { $_[0]->parse('unwanted', 'SELECT v FROM t WHERE id = $1')->sync })
@@ -415,15 +401,15 @@ transcript($_, sub { $_[0]->parse('failed', 'SELECT 10 / ($1 - a) FROM one')->sy
 same("a prepared statement, divisor $_ - 1",
 	sub { $_[0]->bind('', 'failed', $_)->execute('')->sync })
   foreach 1, 1, 2, 1, 3;
-both('PREPARE mine AS SELECT v FROM t WHERE id = 1');
+both($on_primary, $on_standby, 'PREPARE mine AS SELECT v FROM t WHERE id = 1');
 same('EXECUTE before its name is used again', 'EXECUTE mine');
-both('DEALLOCATE mine; PREPARE mine AS SELECT count(*), max(v) FROM t');
+both($on_primary, $on_standby, 'DEALLOCATE mine; PREPARE mine AS SELECT count(*), max(v) FROM t');
 same('EXECUTE of a name used again', 'EXECUTE mine');
-both('SET search_path = other, public');
+both($on_primary, $on_standby, 'SET search_path = other, public');
 same('the same under another search_path', 'EXECUTE mine');
-both('DEALLOCATE mine; PREPARE mine AS SELECT v FROM t WHERE id = 1');
+both($on_primary, $on_standby, 'DEALLOCATE mine; PREPARE mine AS SELECT v FROM t WHERE id = 1');
 same('EXECUTE in another search_path', 'EXECUTE mine');
-both('RESET search_path; DEALLOCATE mine');
+both($on_primary, $on_standby, 'RESET search_path; DEALLOCATE mine');
 
 # A constant means what it meant when the statement was prepared.
 my %read_by = (
@@ -441,21 +427,21 @@ foreach my $setting (sort keys %read_by)
 	my $sql = "SELECT $constant, v FROM t WHERE id = 1";
 
 	next if $version >= 19 && $name eq 'standard_conforming_strings';
-	both('SET escape_string_warning = off') if $version < 19;
-	both("SET $setting");
-	both("PREPARE at_once AS $sql; PREPARE later AS $sql");
+	both($on_primary, $on_standby, 'SET escape_string_warning = off') if $version < 19;
+	both($on_primary, $on_standby, "SET $setting");
+	both($on_primary, $on_standby, "PREPARE at_once AS $sql; PREPARE later AS $sql");
 	transcript($_, sub { $_[0]->parse("read_by_$name", $sql)->sync }) foreach $on_primary, $on_standby;
 	same("$name, EXECUTE", 'EXECUTE at_once');
-	both("SET $later");
+	both($on_primary, $on_standby, "SET $later");
 	same("$name has changed, EXECUTE again", 'EXECUTE at_once');
 	same("$name has changed, EXECUTE", 'EXECUTE later');
 	same("$name has changed, a statement of the protocol", sub { $_[0]->bind('', "read_by_$name")->execute('')->sync });
-	both("DEALLOCATE at_once; DEALLOCATE later; RESET $name");
-	both('RESET escape_string_warning') if $version < 19;
+	both($on_primary, $on_standby, "DEALLOCATE at_once; DEALLOCATE later; RESET $name");
+	both($on_primary, $on_standby, 'RESET escape_string_warning') if $version < 19;
 }
 
 # Arguments of EXECUTE are evaluated here.
-both('PREPARE text_of (text) AS SELECT $1, v FROM t WHERE id = 1');
+both($on_primary, $on_standby, 'PREPARE text_of (text) AS SELECT $1, v FROM t WHERE id = 1');
 same('EXECUTE with arguments', q{EXECUTE text_of ('x' || upper('y'))});
 stays('an argument that reads', 'EXECUTE text_of (v_of(1))', qr/error \| .* C: TC001/);
 stays('an argument that reads, EXPLAIN', 'EXPLAIN ANALYZE EXECUTE text_of (v_of(1))',
@@ -485,7 +471,7 @@ foreach my $name (sort keys %cursors)
 
 	same("cursor, $name",
 		join(';', 'BEGIN', "DECLARE c $how CURSOR FOR SELECT id, v FROM t WHERE id < 9 ORDER BY id", @fetches));
-	both('ROLLBACK');
+	both($on_primary, $on_standby, 'ROLLBACK');
 }
 same('a cursor WITH HOLD', join(';', 'BEGIN',
 	'DECLARE c SCROLL CURSOR WITH HOLD FOR SELECT id, v FROM t WHERE id < 9 ORDER BY id',
@@ -495,7 +481,7 @@ same('a cursor WITH HOLD in autocommit', 'DECLARE c CURSOR WITH HOLD FOR SELECT 
 same('what it holds', 'FETCH 3 FROM c; MOVE 19000 FROM c; FETCH 2 FROM c; CLOSE c', redirect => 0);
 same('a cursor WITH HOLD that fails at commit', join(';', 'BEGIN',
 	'DECLARE c CURSOR WITH HOLD FOR SELECT 1 / (a - 900) FROM (SELECT a FROM big ORDER BY a OFFSET 0) x', 'FETCH 2 FROM c', 'COMMIT'));
-both('ROLLBACK');
+both($on_primary, $on_standby, 'ROLLBACK');
 same('cursors by turns, and a statement between', join(';', 'BEGIN',
 	'DECLARE c CURSOR FOR SELECT a FROM big ORDER BY a', 'FETCH 2 FROM c',
 	'DECLARE d CURSOR FOR SELECT v FROM t ORDER BY id', 'FETCH 2 FROM d', 'FETCH 2 FROM c',
@@ -504,20 +490,20 @@ same('cursors by turns, and a statement between', join(';', 'BEGIN',
 same('a cursor, its rows put away, in chunks',
 	join(';', 'BEGIN', 'DECLARE c CURSOR FOR SELECT * FROM big ORDER BY a',
 		map { ('FETCH 3000 FROM c', 'SELECT v FROM t WHERE id = 1') } 1 .. 7));
-both('COMMIT');
-both("SET work_mem = '64kB'");
+both($on_primary, $on_standby, 'COMMIT');
+both($on_primary, $on_standby, "SET work_mem = '64kB'");
 same('a cursor WITH HOLD, its rows put away', join(';', 'BEGIN',
 	'DECLARE c CURSOR WITH HOLD FOR SELECT * FROM big ORDER BY a', 'FETCH 2 FROM c', 'SELECT count(*) FROM t',
 	'FETCH 2 FROM c', 'COMMIT', 'FETCH 2 FROM c', 'MOVE 15000 FROM c', 'FETCH 1 FROM c', 'CLOSE c'));
-both('ROLLBACK');
+both($on_primary, $on_standby, 'ROLLBACK');
 same('a cursor, its rows put away in a savepoint that is rolled back', join(';', 'BEGIN',
 	'DECLARE c SCROLL CURSOR FOR SELECT * FROM big ORDER BY a', 'FETCH 2 FROM c', 'SAVEPOINT a', 'SELECT count(*) FROM t',
 	'FETCH 2 FROM c', 'ROLLBACK TO a', 'FETCH 2 FROM c', 'MOVE 15000 FROM c', 'FETCH 1 FROM c', 'FETCH BACKWARD 3 FROM c', 'COMMIT'));
-both('ROLLBACK; RESET work_mem');
+both($on_primary, $on_standby, 'ROLLBACK; RESET work_mem');
 same('a cursor that is going to fail, and other statements', join(';', 'BEGIN',
 	'DECLARE c CURSOR FOR SELECT 1 / (a - 9000) FROM (SELECT a FROM big ORDER BY a OFFSET 0) x', 'FETCH 2 FROM c',
 	'SELECT v FROM t WHERE id = 1', 'FETCH 1 FROM c', 'CLOSE c', 'SELECT v FROM t WHERE id = 2', 'COMMIT'));
-both('ROLLBACK');
+both($on_primary, $on_standby, 'ROLLBACK');
 same('DECLARE with parameters', sub {
 	$_[0]->simple('BEGIN');
 	$_[0]->results;
@@ -536,14 +522,14 @@ same('a portal of the protocol, by FETCH', sub {
 ## EXPLAIN
 ##
 
-my $before_explain = redirected();
+my $before_explain = redirected($look);
 my $plan = $on_standby->ok_query('EXPLAIN SELECT v FROM t_view WHERE id = 1');
 
 like($plan, qr/Custom Scan \(TcsRedirect\)/, 'EXPLAIN shows the node');
 like($plan, qr/Server: tcs_primary\b/, 'EXPLAIN shows the server');
 like($plan, qr/Remote SQL: .*FROM t_view/s, 'EXPLAIN shows what is sent');
 like($plan, qr/Reason: behind at level session/, 'EXPLAIN shows why');
-is(redirected() - $before_explain, 0, 'EXPLAIN without ANALYZE does not count as a read');
+is(redirected($look) - $before_explain, 0, 'EXPLAIN without ANALYZE does not count as a read');
 foreach my $options ('VERBOSE', 'COSTS off, SETTINGS, SUMMARY', 'FORMAT JSON', 'FORMAT XML', 'FORMAT YAML, VERBOSE')
 {
 	like($on_standby->ok_query("EXPLAIN ($options) SELECT v, 't'::regclass FROM t WHERE id = 1"),
@@ -732,39 +718,39 @@ foreach my $setting (@settings)
 	next if $on_primary->ok_query("SELECT count(*) FROM pg_settings WHERE name = '$name'") eq '0' && $name ne 'role';
 	next if $version >= 19 && $name eq 'standard_conforming_strings';
 	$on_primary->ok_query('GRANT SELECT ON measure TO alice') if $name eq 'role';
-	both("SET $setting");
+	both($on_primary, $on_standby, "SET $setting");
 	(my $sql = $shown) =~ s/FROM measure/FROM public.measure/;
 	same("SET $setting", $sql);
 	same("SET $setting, constants",
 		q{SELECT '2024-05-06 07:08:09+00'::timestamptz, '01/02/03'::date, '1 day 2 hours'::interval, 0.1::float8, 'a\b', '\x41'::bytea, '1.5'::money, 2 = NULL, current_setting('TimeZone'), current_user FROM public.one});
-	both("RESET $name");
+	both($on_primary, $on_standby, "RESET $name");
 }
 
-both(q{SET app.x = 'joe'; SET app.y = 'it''s \ "x"'});
+both($on_primary, $on_standby, q{SET app.x = 'joe'; SET app.y = 'it''s \ "x"'});
 same('a setting of the user', q{SELECT current_setting('app.x'), current_setting('app.y'), current_setting('app.z', true) FROM one});
-both('SET ROLE alice');
+both($on_primary, $on_standby, 'SET ROLE alice');
 same('a policy on it', 'SELECT * FROM of_x');
-both(q{BEGIN; SET LOCAL app.x = 'ann'});
+both($on_primary, $on_standby, q{BEGIN; SET LOCAL app.x = 'ann'});
 same('SET LOCAL', 'SELECT * FROM of_x');
-both('ROLLBACK');
+both($on_primary, $on_standby, 'ROLLBACK');
 same('after ROLLBACK', 'SELECT * FROM of_x');
-both('RESET app.x');
+both($on_primary, $on_standby, 'RESET app.x');
 same('after RESET', 'SELECT * FROM of_x');
-both('SET row_security = off');
+both($on_primary, $on_standby, 'SET row_security = off');
 # refused when the statement is rewritten, before it comes to the gate
 same('row_security off', 'SELECT * FROM of_x', redirect => 0);
-both('RESET row_security; RESET ROLE');
+both($on_primary, $on_standby, 'RESET row_security; RESET ROLE');
 same('as the owner', 'SELECT * FROM of_x ORDER BY 1');
 same('search_path as seen by a function', 'SELECT by_path() FROM one');
-both('SET search_path = other, public');
+both($on_primary, $on_standby, 'SET search_path = other, public');
 same('search_path in the text and in a function', 'SELECT by_path(), v, current_schemas(true) FROM t WHERE id = 1');
-both('RESET search_path');
-both('SET client_min_messages = error');
+both($on_primary, $on_standby, 'RESET search_path');
+both($on_primary, $on_standby, 'SET client_min_messages = error');
 same('no notices wanted', 'SELECT tells() FROM one');
-both('RESET client_min_messages');
-both('SET statement_timeout = 100');
+both($on_primary, $on_standby, 'RESET client_min_messages');
+both($on_primary, $on_standby, 'SET statement_timeout = 100');
 same('statement_timeout', 'SELECT pg_sleep(60) FROM one');
-both('RESET statement_timeout');
+both($on_primary, $on_standby, 'RESET statement_timeout');
 same('after statement_timeout', 'SELECT v FROM t WHERE id = 1');
 
 # What was in force at the start of the session.
@@ -827,7 +813,7 @@ my %must_stay = (
 	'CREATE TABLE AS' => 'CREATE TABLE x AS SELECT v FROM t',
 );
 
-both('SET max_parallel_workers_per_gather = 0');
+both($on_primary, $on_standby, 'SET max_parallel_workers_per_gather = 0');
 foreach my $name (sort keys %must_stay)
 {
 	# what recovery refuses anyway is not for the primary, and needs no wait

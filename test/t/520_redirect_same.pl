@@ -17,6 +17,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use TcsRedirect;
 use TcsTest;
 use TcsTranscript;
 use TcsWire;
@@ -92,37 +93,22 @@ sub require_primary
 }
 require_primary($on_standby);
 
-# How many reads the standby has redirected.
-sub redirected
-{
-	return $look->ok_query('SELECT sum(redirected) FROM tcs.stat_reads_data()');
-}
-
 # The same on both nodes, and redirected.  An error of the primary's own shows that
 # the test is wrong.
-sub same
+sub same_and_clean
 {
 	my ($name, $send) = @_;
-	my $before = redirected();
+	my $before = redirected($look);
 	my $expected = transcript($on_primary, $send);
 	my $got = transcript($on_standby, $send);
 
-	is($got . (redirected() > $before ? '' : "\nnot redirected"), $expected, $name);
+	is($got . (redirected($look) > $before ? '' : "\nnot redirected"), $expected, $name);
 	foreach my $client ($on_primary, $on_standby)
 	{
 		$client->query('ROLLBACK') if $client->status ne 'I';
 		$client->query('DEALLOCATE ALL') if $got ne $expected;
 	}
 	return $expected !~ /^error/m || fail("$name: an error on the primary");
-}
-
-sub both
-{
-	my ($sql) = @_;
-
-	$on_primary->ok_query($sql);
-	$on_standby->ok_query($sql);
-	return;
 }
 
 # The ways to send a statement.
@@ -148,7 +134,7 @@ sub same_always
 {
 	my ($name, $sql) = @_;
 
-	same("$name: $_", $ways{$_}->($sql)) foreach sort keys %ways;
+	same_and_clean("$name: $_", $ways{$_}->($sql)) foreach sort keys %ways;
 	return;
 }
 
@@ -235,19 +221,19 @@ foreach my $type ('int2vector', 'oidvector')
 {
 	foreach my $value ('', '7 8')
 	{
-		same("a parameter '$value' of type $type",
+		same_and_clean("a parameter '$value' of type $type",
 			sub { bind_as($_[0]->parse('', "SELECT \$1::$type, ARRAY[\$1], i FROM a ORDER BY i"), '', '', 1, $value)->execute('')->sync });
-		same("a parameter '$value' of type $type, EXECUTE",
+		same_and_clean("a parameter '$value' of type $type, EXECUTE",
 			"PREPARE p ($type) AS SELECT \$1, i FROM a; EXECUTE p('$value'); DEALLOCATE p");
 	}
 }
 foreach my $value ('', 'a | (b | c)')
 {
-	same("a parameter '$value'",
+	same_and_clean("a parameter '$value'",
 		sub { bind_as($_[0]->parse('', q{SELECT $1::tsquery, $1 = 'a|(b|c)', $1 = '', i FROM a ORDER BY i}), '', '', 1, $value)->execute('')->sync });
-	same("a parameter '$value' of EXECUTE",
+	same_and_clean("a parameter '$value' of EXECUTE",
 		"PREPARE p (tsquery) AS SELECT \$1, i FROM a; EXECUTE p('$value'); DEALLOCATE p");
-	same("a parameter '$value' in an array",
+	same_and_clean("a parameter '$value' in an array",
 		sub { bind_as($_[0]->parse('', 'SELECT $1::tsquery[], $1, i FROM a ORDER BY i'), '', '', 1, qq({"$value",x,NULL}))->execute('')->sync });
 }
 
@@ -259,14 +245,14 @@ my $fetch = 'FETCH 1 FROM c; FETCH BACKWARD 1 FROM c; FETCH 3 FROM c; MOVE ABSOL
 
 foreach my $begin ('BEGIN', 'BEGIN ISOLATION LEVEL REPEATABLE READ')
 {
-	same("$begin: a cursor", "$begin; SELECT opens('c', 3) FROM a WHERE i = 1; $fetch; SELECT x FROM a; FETCH FIRST FROM c; CLOSE c; COMMIT");
-	same("$begin: a cursor of a function in FROM", "$begin; SELECT * FROM opens('c', 3), a WHERE i = 1; $fetch; COMMIT");
-	same("$begin: two cursors", qq{$begin; SELECT opens_all(), i FROM a WHERE i = 1; FETCH ALL FROM one; FETCH ALL FROM "The ""other"""; COMMIT});
-	same("$begin: opened again", "$begin; SELECT opens('c', 3) FROM a WHERE i = 1; CLOSE c; SELECT opens('c', 1) FROM a WHERE i = 1; FETCH ALL FROM c; COMMIT");
-	same("$begin: a cursor of EXECUTE", "$begin; PREPARE p AS SELECT opens('c', 2) FROM a WHERE i = 1; EXECUTE p; $fetch; CLOSE c; EXECUTE p; FETCH ALL FROM c; COMMIT; DEALLOCATE p");
-	same("$begin: a large cursor", "$begin; SET LOCAL work_mem = '64kB'; SELECT opens('c', 5000) FROM a WHERE i = 1; MOVE 9990 IN c; FETCH ALL FROM c; COMMIT");
-	same("$begin: before a savepoint", "$begin; SELECT opens('c', 2) FROM a WHERE i = 1; SAVEPOINT s; FETCH 1 FROM c; ROLLBACK TO s; FETCH 1 FROM c; COMMIT");
-	same("$begin: by the extended protocol",
+	same_and_clean("$begin: a cursor", "$begin; SELECT opens('c', 3) FROM a WHERE i = 1; $fetch; SELECT x FROM a; FETCH FIRST FROM c; CLOSE c; COMMIT");
+	same_and_clean("$begin: a cursor of a function in FROM", "$begin; SELECT * FROM opens('c', 3), a WHERE i = 1; $fetch; COMMIT");
+	same_and_clean("$begin: two cursors", qq{$begin; SELECT opens_all(), i FROM a WHERE i = 1; FETCH ALL FROM one; FETCH ALL FROM "The ""other"""; COMMIT});
+	same_and_clean("$begin: opened again", "$begin; SELECT opens('c', 3) FROM a WHERE i = 1; CLOSE c; SELECT opens('c', 1) FROM a WHERE i = 1; FETCH ALL FROM c; COMMIT");
+	same_and_clean("$begin: a cursor of EXECUTE", "$begin; PREPARE p AS SELECT opens('c', 2) FROM a WHERE i = 1; EXECUTE p; $fetch; CLOSE c; EXECUTE p; FETCH ALL FROM c; COMMIT; DEALLOCATE p");
+	same_and_clean("$begin: a large cursor", "$begin; SET LOCAL work_mem = '64kB'; SELECT opens('c', 5000) FROM a WHERE i = 1; MOVE 9990 IN c; FETCH ALL FROM c; COMMIT");
+	same_and_clean("$begin: before a savepoint", "$begin; SELECT opens('c', 2) FROM a WHERE i = 1; SAVEPOINT s; FETCH 1 FROM c; ROLLBACK TO s; FETCH 1 FROM c; COMMIT");
+	same_and_clean("$begin: by the extended protocol",
 		sub {
 			$_[0]->simple($begin);
 			$_[0]->results;
@@ -275,8 +261,8 @@ foreach my $begin ('BEGIN', 'BEGIN ISOLATION LEVEL REPEATABLE READ')
 			bind_as($_[0]->parse('', 'FETCH ALL FROM c'), '', '', 0)->describe('P', '')->execute('')->sync;
 		});
 }
-same('without a block', q{SELECT opens('c', 3) FROM a WHERE i = 1});
-same('in one message', q{SELECT opens('c', 3) FROM a WHERE i = 1; FETCH 3 FROM c});
+same_and_clean('without a block', q{SELECT opens('c', 3) FROM a WHERE i = 1});
+same_and_clean('in one message', q{SELECT opens('c', 3) FROM a WHERE i = 1; FETCH 3 FROM c});
 
 foreach my $sql (
 	q{SELECT opens('c', 2) FROM a WHERE i = 1; SAVEPOINT s; CLOSE c; SELECT opens('c', 1) FROM a WHERE i = 1; ROLLBACK TO s; FETCH 1 FROM c},
@@ -285,21 +271,21 @@ foreach my $sql (
 	my ($expected, $got) = map { transcript($_, "BEGIN; $sql") } $on_primary, $on_standby;
 
 	is($got, $expected, "an error of cursors: $sql");
-	both('ROLLBACK');
+	both($on_primary, $on_standby, 'ROLLBACK');
 }
 
 like(transcript($on_standby, q{BEGIN; SELECT opens('c', 2) FROM a WHERE i = 1; SELECT opens('c', 2) FROM a WHERE i = 1}),
 	qr/C: 42P03 .*cursor "c" already in use/, 'a cursor that is there already');
-both('ROLLBACK');
+both($on_primary, $on_standby, 'ROLLBACK');
 
 foreach my $begin ('BEGIN', 'BEGIN ISOLATION LEVEL REPEATABLE READ')
 {
 	like(transcript($on_standby, "$begin; SELECT opens_unseen() FROM a WHERE i = 1"),
 		qr/C: 0A000 .*left a cursor open/, "$begin: a cursor that nothing tells of");
-	both('ROLLBACK');
-	same("$begin: a function that closes its cursors", "$begin; SELECT opens_and_closes() FROM a; SELECT x FROM a; COMMIT");
+	both($on_primary, $on_standby, 'ROLLBACK');
+	same_and_clean("$begin: a function that closes its cursors", "$begin; SELECT opens_and_closes() FROM a; SELECT x FROM a; COMMIT");
 }
-same('a cursor that nothing tells of, without a block', 'SELECT opens_unseen() FROM a WHERE i = 1');
+same_and_clean('a cursor that nothing tells of, without a block', 'SELECT opens_unseen() FROM a WHERE i = 1');
 
 ##
 ## What planning says, and settings in other words
@@ -326,13 +312,13 @@ foreach my $setting ('plpgsql.print_strict_params = true', 'plpgsql.variable_con
 	# clients that have not loaded the language
 	($on_primary, $on_standby) = map { TcsTranscript->new($_) } $primary, $standby;
 	require_primary($on_standby);
-	both("SET $setting");
-	same("$setting: first", 'SELECT nothing_much(), x FROM a');
-	same("$setting: again", 'SELECT nothing_much(), x FROM a');
+	both($on_primary, $on_standby, "SET $setting");
+	same_and_clean("$setting: first", 'SELECT nothing_much(), x FROM a');
+	same_and_clean("$setting: again", 'SELECT nothing_much(), x FROM a');
 }
 foreach my $change (q{'plpgsql.print_strict_params', 'off'}, q{'work_mem', '1MB'}, q{'app.x', 'new'})
 {
-	both("SET plpgsql.print_strict_params = true; SET app.x = 'old'");
+	both($on_primary, $on_standby, "SET plpgsql.print_strict_params = true; SET app.x = 'old'");
 	like(transcript($on_standby, "SELECT sets($change) FROM a"), qr/C: 0A000 .*changed the setting/,
 		"$change: a setting that is changed");
 }
@@ -359,12 +345,12 @@ foreach my $change (q{'plpgsql.print_strict_params', 'off'}, q{'work_mem', '1MB'
 
 ($on_primary, $on_standby) = map { TcsTranscript->new($_) } $primary, $standby;
 require_primary($on_standby);
-both(q{SET client_encoding = 'LATIN1'});
+both($on_primary, $on_standby, q{SET client_encoding = 'LATIN1'});
 same_always('LATIN1',
 	q{SELECT x || U&'\00fc', ARRAY[x, U&'\00e9'], to_jsonb(x || U&'\00df'), U&'\00e4'::char(3), length(U&'\00fc' || x) FROM a ORDER BY i});
-same("LATIN1: a parameter",
+same_and_clean("LATIN1: a parameter",
 	sub { $_[0]->extended('SELECT x, $1::text, length($1::text), ARRAY[$2::varchar] FROM a', "\xfc", "\xe9\xe8")->sync });
-same('LATIN1: a cursor that a function leaves',
+same_and_clean('LATIN1: a cursor that a function leaves',
 	q{BEGIN; SELECT opens(U&'\00fc', 2) FROM a WHERE i = 1; FETCH ALL FROM "} . "\xfc" . q{"; COMMIT});
 
 done_testing();

@@ -38,7 +38,7 @@ pause_replay($standby);
 my $token = write_token($primary, "UPDATE t SET v = 'NEW' WHERE id <= 3");
 
 # The same statement on both nodes; the standby's is redirected.
-sub same
+sub same_rows
 {
 	my ($sql, %set) = @_;
 	my $name = join(', ', map { "$_ = $set{$_}" } sort keys %set);
@@ -57,12 +57,12 @@ foreach my $path ('public', 'public, pg_catalog', 'pg_catalog, public', 'pg_cata
 		q{SELECT v OPERATOR(pg_catalog.=) 'NEW', v = 'NEW' FROM public.t WHERE id = 1},
 		'SELECT id::pg_catalog.int8 + 1, v FROM public.t WHERE id = 1')
 	{
-		same($sql, search_path => $path);
+		same_rows($sql, search_path => $path);
 	}
 }
 
-same('SELECT xmlparse(content v || v) FROM t WHERE id = 1', xmloption => 'document');
-same(q{SELECT xmlelement(name a, v), '<b/>'::xml FROM t WHERE id = 1}, xmloption => 'content');
+same_rows('SELECT xmlparse(content v || v) FROM t WHERE id = 1', xmloption => 'document');
+same_rows(q{SELECT xmlelement(name a, v), '<b/>'::xml FROM t WHERE id = 1}, xmloption => 'content');
 
 # What shows nothing of the snapshot does not decide where the transaction runs.
 foreach my $first (

@@ -15,6 +15,8 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsRedirect;
+use TcsResults;
 use TcsTest;
 use TcsWire;
 
@@ -115,7 +117,7 @@ my $look = TcsWire->new($standby, options => '-c tcs.read_level=eventual');
 my $writer = TcsWire->new($primary);
 
 # A client whose reads need what replay has not come to.
-sub client
+sub lagging_client
 {
 	my (%opt) = @_;
 	my $set = delete $opt{set} // '';
@@ -126,40 +128,25 @@ sub client
 	return $client;
 }
 
-# Result of the last statement: its rows, or its SQLSTATE.
-sub answer
-{
-	my ($client, $sql) = @_;
-	my @results = $client->query($sql);
-
-	return '' if !@results;
-	return $results[-1]{state} eq '00000' ? TcsWire::rows_text($results[-1]) : $results[-1]{state};
-}
-
 # Row by row of all statements.
-sub answers
+sub answers_to
 {
 	my ($client, @sql) = @_;
 
-	return join(' ', map { answer($client, $_) || '-' } @sql);
-}
-
-sub redirected
-{
-	return $look->ok_query('SELECT sum(redirected) FROM tcs.stat_reads_data()');
+	return join(' ', map { answer_to($client, $_) || '-' } @sql);
 }
 
 my $read = 'SELECT v FROM t WHERE id = 1';
-my $c = client();
+my $c = lagging_client();
 
 
 ##
 ## What the session is told
 ##
 
-my $before = redirected();
+my $before = redirected($look);
 
-is(answer($c, $read), 'new', 'a read');
+is(answer_to($c, $read), 'new', 'a read');
 is($c->ok_query('SELECT level, outcome, level_source FROM tcs.last_read()'),
 	'session|redirected|default', 'tcs.last_read()');
 is( $c->ok_query(
@@ -169,11 +156,11 @@ is( $c->ok_query(
 	my $d = TcsWire->new($standby, options => '-c tcs.redirect_after=1h -c tcs.max_wait=2h');
 
 	$d->ok_query("SET tcs.session_token = '$token'");
-	is(answer($d, $read), 'new', 'a read that would wait in vain does not wait');
+	is(answer_to($d, $read), 'new', 'a read that would wait in vain does not wait');
 	like($d->ok_query('SELECT not_waited_because FROM tcs.last_read()'), qr/paused/, 'tcs.last_read(): why it has not waited');
 }
 $before++;
-is(redirected() - $before, 1, 'tcs.stat_reads.redirected');
+is(redirected($look) - $before, 1, 'tcs.stat_reads.redirected');
 is($look->ok_query(q{SELECT sum(redirected) > 0 FROM tcs.stat_reads WHERE level = 'session'}), 't', 'the view, at its level');
 is($look->ok_query('SELECT connections > 0 FROM tcs.redirects()'), 't', 'tcs.redirects()');
 
@@ -193,34 +180,34 @@ sub change
 }
 
 my $expected = change();
-is(answer($c, 'BEGIN'), '', 'BEGIN');
-is(answer($c, $read), $expected, 'READ COMMITTED: a statement');
+is(answer_to($c, 'BEGIN'), '', 'BEGIN');
+is(answer_to($c, $read), $expected, 'READ COMMITTED: a statement');
 $expected = change();
-is(answer($c, $read), $expected, 'READ COMMITTED: the next one sees more');
+is(answer_to($c, $read), $expected, 'READ COMMITTED: the next one sees more');
 is($c->status, 'T', 'the transaction is open');
-is(answer($c, 'SELECT 1 / (id - 1) FROM t ORDER BY id'), '22012', 'an error of the primary');
+is(answer_to($c, 'SELECT 1 / (id - 1) FROM t ORDER BY id'), '22012', 'an error of the primary');
 is($c->status, 'E', 'aborts the transaction');
-is(answer($c, $read), '25P02', 'as ever');
-is(answer($c, 'ROLLBACK'), '', 'ROLLBACK');
-is( answers($c, 'BEGIN', 'SAVEPOINT a', $read, q{SELECT fails('ZZ001') FROM t}, $read, 'ROLLBACK TO a', $read, 'RELEASE a', $read, 'COMMIT'),
+is(answer_to($c, $read), '25P02', 'as ever');
+is(answer_to($c, 'ROLLBACK'), '', 'ROLLBACK');
+is( answers_to($c, 'BEGIN', 'SAVEPOINT a', $read, q{SELECT fails('ZZ001') FROM t}, $read, 'ROLLBACK TO a', $read, 'RELEASE a', $read, 'COMMIT'),
 	"- - $expected ZZ001 25P02 - $expected - $expected -", 'READ COMMITTED: savepoints');
-is( answers($c, 'BEGIN', 'DECLARE c CURSOR FOR SELECT id FROM t ORDER BY id', 'FETCH c', 'SAVEPOINT a',
+is( answers_to($c, 'BEGIN', 'DECLARE c CURSOR FOR SELECT id FROM t ORDER BY id', 'FETCH c', 'SAVEPOINT a',
 		'FETCH c', 'DECLARE d CURSOR FOR SELECT -id FROM t ORDER BY id', 'FETCH d', 'ROLLBACK TO a', 'FETCH c', 'FETCH d'),
 	'- - 1 - 2 - -1 - 3 34000', 'READ COMMITTED: cursors and savepoints');
-is(answer($c, 'ROLLBACK'), '', 'ROLLBACK with a cursor');
-is(answer($c, "BEGIN; $read; $read; COMMIT; $read"), $expected, 'a string with a transaction in it');
+is(answer_to($c, 'ROLLBACK'), '', 'ROLLBACK with a cursor');
+is(answer_to($c, "BEGIN; $read; $read; COMMIT; $read"), $expected, 'a string with a transaction in it');
 $c->ok_query('BEGIN');
-my $first = answer($c, 'SELECT now() FROM t WHERE id = 1');
+my $first = answer_to($c, 'SELECT now() FROM t WHERE id = 1');
 like($first, qr/^\d{4}-/, 'now() in a transaction');
 # Each statement has a transaction of its own there; see docs/redirect.md.
-isnt(answer($c, 'SELECT now() FROM t WHERE id = 1'), $first, 'is the moment of the statement');
-is(answer($c, 'COMMIT'), '', 'COMMIT');
+isnt(answer_to($c, 'SELECT now() FROM t WHERE id = 1'), $first, 'is the moment of the statement');
+is(answer_to($c, 'COMMIT'), '', 'COMMIT');
 
 # A statement that reads locally and one that goes, in one transaction.
 {
 	my $d = TcsWire->new($standby, options => '-c tcs.redirect_after=0 -c tcs.max_wait=10');
 
-	is( answers($d, 'BEGIN', $read, "SET LOCAL tcs.session_token = '$token'", $read, 'COMMIT', "SET tcs.fallback = 'error'", $read),
+	is( answers_to($d, 'BEGIN', $read, "SET LOCAL tcs.session_token = '$token'", $read, 'COMMIT', "SET tcs.fallback = 'error'", $read),
 		"- old - $expected - - TC001", 'local and redirected statements mixed in READ COMMITTED');
 }
 
@@ -231,30 +218,30 @@ is(answer($c, 'COMMIT'), '', 'COMMIT');
 
 my $begin = 'BEGIN ISOLATION LEVEL REPEATABLE READ';
 
-is(answers($c, $begin, $read), "- $expected", 'REPEATABLE READ: the first statement');
+is(answers_to($c, $begin, $read), "- $expected", 'REPEATABLE READ: the first statement');
 change();
-is(answer($c, $read), $expected, 'REPEATABLE READ: the same snapshot');
-is(answers($c, 'SELECT count(*) FROM t', 'COMMIT'), '10 -', 'REPEATABLE READ: the end');
+is(answer_to($c, $read), $expected, 'REPEATABLE READ: the same snapshot');
+is(answers_to($c, 'SELECT count(*) FROM t', 'COMMIT'), '10 -', 'REPEATABLE READ: the end');
 $expected = "new $n";
-is(answer($c, $read), $expected, 'the next transaction has another snapshot');
-is(answers($c, $begin, $read, 'COMMIT AND CHAIN', $read, 'ROLLBACK'), "- $expected - $expected -", 'COMMIT AND CHAIN');
-is(answers($c, $begin, 'DECLARE c CURSOR FOR SELECT id FROM t ORDER BY id', 'FETCH c', $read, 'FETCH c', 'COMMIT'),
+is(answer_to($c, $read), $expected, 'the next transaction has another snapshot');
+is(answers_to($c, $begin, $read, 'COMMIT AND CHAIN', $read, 'ROLLBACK'), "- $expected - $expected -", 'COMMIT AND CHAIN');
+is(answers_to($c, $begin, 'DECLARE c CURSOR FOR SELECT id FROM t ORDER BY id', 'FETCH c', $read, 'FETCH c', 'COMMIT'),
 	"- - 1 $expected 2 -", 'REPEATABLE READ: a cursor is the first');
-is(answers($c, 'PREPARE q AS SELECT v FROM t WHERE id = 1', $begin, 'EXECUTE q', 'EXECUTE q', 'COMMIT', 'DEALLOCATE q'),
+is(answers_to($c, 'PREPARE q AS SELECT v FROM t WHERE id = 1', $begin, 'EXECUTE q', 'EXECUTE q', 'COMMIT', 'DEALLOCATE q'),
 	"- - $expected $expected - -", 'REPEATABLE READ: EXECUTE is the first');
-is(answers($c, $begin, 'COPY (SELECT 1 FROM t WHERE id = 1) TO STDOUT', $read, 'COMMIT'), "- - $expected -", 'REPEATABLE READ: COPY is the first');
-like(answers($c, $begin, 'EXPLAIN ANALYZE SELECT v FROM t', $read, 'COMMIT'), qr/TcsRedirect.* $expected -$/s, 'REPEATABLE READ: EXPLAIN ANALYZE is the first');
-like(answers($c, $begin, $read, 'EXPLAIN SELECT v FROM t', $read, 'COMMIT'), qr/TcsRedirect.* $expected -$/s, 'REPEATABLE READ: EXPLAIN shows where it would run');
-like(answers($c, $begin, 'EXPLAIN SELECT v FROM t', $read, 'COMMIT'), qr/TcsRedirect.* ($expected|40001) -$/s, 'REPEATABLE READ: EXPLAIN comes first');
-is(answers($c, $begin, $read, 'BEGIN', $read, 'COMMIT'), "- $expected - $expected -", 'REPEATABLE READ: a superfluous BEGIN');
+is(answers_to($c, $begin, 'COPY (SELECT 1 FROM t WHERE id = 1) TO STDOUT', $read, 'COMMIT'), "- - $expected -", 'REPEATABLE READ: COPY is the first');
+like(answers_to($c, $begin, 'EXPLAIN ANALYZE SELECT v FROM t', $read, 'COMMIT'), qr/TcsRedirect.* $expected -$/s, 'REPEATABLE READ: EXPLAIN ANALYZE is the first');
+like(answers_to($c, $begin, $read, 'EXPLAIN SELECT v FROM t', $read, 'COMMIT'), qr/TcsRedirect.* $expected -$/s, 'REPEATABLE READ: EXPLAIN shows where it would run');
+like(answers_to($c, $begin, 'EXPLAIN SELECT v FROM t', $read, 'COMMIT'), qr/TcsRedirect.* ($expected|40001) -$/s, 'REPEATABLE READ: EXPLAIN comes first');
+is(answers_to($c, $begin, $read, 'BEGIN', $read, 'COMMIT'), "- $expected - $expected -", 'REPEATABLE READ: a superfluous BEGIN');
 
 # All its statements count, and can be asked for.
 {
-	my $before_it = redirected();
+	my $before_it = redirected($look);
 
-	is(answers($c, $begin, $read, 'SELECT count(*) FROM t', "SET LOCAL tcs.fallback = 'error'", $read, 'SELECT outcome FROM tcs.last_read()', 'COMMIT'),
+	is(answers_to($c, $begin, $read, 'SELECT count(*) FROM t', "SET LOCAL tcs.fallback = 'error'", $read, 'SELECT outcome FROM tcs.last_read()', 'COMMIT'),
 		"- $expected 10 - $expected redirected -", 'REPEATABLE READ: whole, whatever is set later');
-	is(redirected() - $before_it, 3, 'REPEATABLE READ: each of its statements is counted');
+	is(redirected($look) - $before_it, 3, 'REPEATABLE READ: each of its statements is counted');
 }
 
 # Nothing half-local.
@@ -270,40 +257,40 @@ foreach my $stays (
 
 	is($results[-1]{state}, $state, "REPEATABLE READ: refused is $stays");
 	like($results[-1]{error}{$field}, $why, 'it says why');
-	is(answers($c, $read, 'ROLLBACK'), '25P02 -', 'and the transaction has failed');
-	is(answers($c, $begin, $read, 'SAVEPOINT a', $stays, 'ROLLBACK TO a', $read, 'COMMIT'),
+	is(answers_to($c, $read, 'ROLLBACK'), '25P02 -', 'and the transaction has failed');
+	is(answers_to($c, $begin, $read, 'SAVEPOINT a', $stays, 'ROLLBACK TO a', $read, 'COMMIT'),
 		"- $expected - $state - $expected -", 'or goes on after its savepoint');
 }
 {
 	# the first statement stays, so none goes
-	my $d = client(set => "SET tcs.fallback = 'redirect, eventual'");
+	my $d = lagging_client(set => "SET tcs.fallback = 'redirect, eventual'");
 
-	is(answers($d, $begin, 'SELECT v FROM t WHERE pg_is_in_recovery() AND id = 1', $read, 'COMMIT', $read),
+	is(answers_to($d, $begin, 'SELECT v FROM t WHERE pg_is_in_recovery() AND id = 1', $read, 'COMMIT', $read),
 		"- old old - $expected", 'REPEATABLE READ: the first statement stays, and all others do');
 }
-is(answers($c, $begin, 'SELECT pid = pg_backend_pid() FROM pg_stat_activity WHERE pid = pg_backend_pid()', 'ROLLBACK'),
+is(answers_to($c, $begin, 'SELECT pid = pg_backend_pid() FROM pg_stat_activity WHERE pid = pg_backend_pid()', 'ROLLBACK'),
 	'- t -', 'REPEATABLE READ: what is about the node');
-is(answers($c, $begin, $read, 'SELECT pg_is_in_recovery()', 'SHOW transaction_isolation', 'SELECT role FROM tcs.status()', 'COMMIT'),
+is(answers_to($c, $begin, $read, 'SELECT pg_is_in_recovery()', 'SHOW transaction_isolation', 'SELECT role FROM tcs.status()', 'COMMIT'),
 	"- $expected t repeatable read standby -", 'REPEATABLE READ: what reads nothing is no part of it');
 
 # Settings that change within it.
-is( answers($c, $begin, q{SELECT current_setting('app.x', true), id FROM t WHERE id = 1}, q{SET LOCAL app.x = 'mine'},
+is( answers_to($c, $begin, q{SELECT current_setting('app.x', true), id FROM t WHERE id = 1}, q{SET LOCAL app.x = 'mine'},
 		q{SELECT current_setting('app.x', true) FROM t WHERE id = 1}, 'COMMIT'),
 	'- |1 - mine -', 'REPEATABLE READ: a setting of the user changes on the way');
-is( answers($c, $begin, $read, q{SET LOCAL TimeZone = 'Asia/Tokyo'}, q{SELECT '2024-01-01 00:00+00'::timestamptz::text || id FROM t WHERE id = 1}, 'COMMIT'),
-	answers($writer, $begin, $read, q{SET LOCAL TimeZone = 'Asia/Tokyo'}, q{SELECT '2024-01-01 00:00+00'::timestamptz::text || id FROM t WHERE id = 1}, 'COMMIT'),
+is( answers_to($c, $begin, $read, q{SET LOCAL TimeZone = 'Asia/Tokyo'}, q{SELECT '2024-01-01 00:00+00'::timestamptz::text || id FROM t WHERE id = 1}, 'COMMIT'),
+	answers_to($writer, $begin, $read, q{SET LOCAL TimeZone = 'Asia/Tokyo'}, q{SELECT '2024-01-01 00:00+00'::timestamptz::text || id FROM t WHERE id = 1}, 'COMMIT'),
 	'REPEATABLE READ: the time zone changes on the way');
-is( answers($c, $begin, $read, 'SET LOCAL ROLE bob', 'SELECT current_user FROM t WHERE id = 1', 'SELECT v FROM secret', 'ROLLBACK'),
+is( answers_to($c, $begin, $read, 'SET LOCAL ROLE bob', 'SELECT current_user FROM t WHERE id = 1', 'SELECT v FROM secret', 'ROLLBACK'),
 	"- $expected - bob 42501 -", 'REPEATABLE READ: the role changes on the way, and its rights with it');
-is( answers($c, $begin, 'SET LOCAL ROLE alice', 'SELECT current_user FROM t WHERE id = 1', 'RESET ROLE',
+is( answers_to($c, $begin, 'SET LOCAL ROLE alice', 'SELECT current_user FROM t WHERE id = 1', 'RESET ROLE',
 		'SELECT current_user = session_user FROM t WHERE id = 1', 'ROLLBACK'),
 	'- - alice - t -', 'REPEATABLE READ: RESET ROLE');
-like(answers($c, $begin, $read, 'SET LOCAL SESSION AUTHORIZATION alice', 'SELECT v FROM closed_now', 'ROLLBACK'),
+like(answers_to($c, $begin, $read, 'SET LOCAL SESSION AUTHORIZATION alice', 'SELECT v FROM closed_now', 'ROLLBACK'),
 	qr/^- $expected - (42501|0A000) -$/, 'REPEATABLE READ: the user changes on the way');
-is( answers($c, $begin, $read, 'SAVEPOINT a', 'SET LOCAL ROLE alice', 'SELECT current_user FROM t WHERE id = 1', 'ROLLBACK TO a',
+is( answers_to($c, $begin, $read, 'SAVEPOINT a', 'SET LOCAL ROLE alice', 'SELECT current_user FROM t WHERE id = 1', 'ROLLBACK TO a',
 		'SELECT current_user = session_user FROM t WHERE id = 1', 'COMMIT'),
 	"- $expected - - alice - t -", 'REPEATABLE READ: and back with a savepoint');
-is( answers($c, $begin, $read, 'SET LOCAL search_path = pg_catalog', 'SELECT current_schemas(false)::text FROM public.t WHERE id = 1', 'COMMIT'),
+is( answers_to($c, $begin, $read, 'SET LOCAL search_path = pg_catalog', 'SELECT current_schemas(false)::text FROM public.t WHERE id = 1', 'COMMIT'),
 	"- $expected - {pg_catalog} -", 'REPEATABLE READ: search_path changes on the way');
 
 
@@ -314,7 +301,7 @@ is( answers($c, $begin, $read, 'SET LOCAL search_path = pg_catalog', 'SELECT cur
 # With a long tcs.max_wait, and nothing to wait for before the redirect: what
 # waits all the same is cancelled.
 {
-	my $d = client(set => q{SET tcs.max_wait = '1h'});
+	my $d = lagging_client(set => q{SET tcs.max_wait = '1h'});
 	my @held = (
 		[ 'a read', '', $read ],
 		[ 'BEGIN', '', 'BEGIN' ],
@@ -334,7 +321,7 @@ is( answers($c, $begin, $read, 'SET LOCAL search_path = pg_catalog', 'SELECT cur
 		is(join(' ', map { $_->{state} } $look->unheld($d, $then)) =~ /57014/ ? 'held' : 'not held', 'not held', "$name is not held");
 		$d->query('ROLLBACK; SET tcs.max_wait = 3600000');
 	}
-	is(answers($d, 'SET tcs.max_wait = 10', 'SELECT f_immutable() FROM t WHERE id = 1', 'SELECT f_row.v FROM f_row()'),
+	is(answers_to($d, 'SET tcs.max_wait = 10', 'SELECT f_immutable() FROM t WHERE id = 1', 'SELECT f_row.v FROM f_row()'),
 		"- $expected $expected", 'and is redirected');
 }
 
@@ -345,28 +332,28 @@ is( answers($c, $begin, $read, 'SET LOCAL search_path = pg_catalog', 'SELECT cur
 
 my $error = 'SELECT 1 / (id - 1) FROM t WHERE id = 1';
 
-is(answers($c, $begin, 'SAVEPOINT a', $read, $error, 'ROLLBACK TO a', $read, 'COMMIT'),
+is(answers_to($c, $begin, 'SAVEPOINT a', $read, $error, 'ROLLBACK TO a', $read, 'COMMIT'),
 	"- - $expected 22012 - $expected -", 'a savepoint before the first statement');
-is(answers($c, $begin, 'SAVEPOINT a', $error, 'ROLLBACK TO a', $read, 'COMMIT'),
+is(answers_to($c, $begin, 'SAVEPOINT a', $error, 'ROLLBACK TO a', $read, 'COMMIT'),
 	"- - 22012 - $expected -", 'the first statement fails after a savepoint');
-is(answers($c, $begin, 'SAVEPOINT a', 'SAVEPOINT b', $error, 'ROLLBACK TO b', $read, 'ROLLBACK TO a', $read, 'COMMIT'),
+is(answers_to($c, $begin, 'SAVEPOINT a', 'SAVEPOINT b', $error, 'ROLLBACK TO b', $read, 'ROLLBACK TO a', $read, 'COMMIT'),
 	"- - - 22012 - $expected - $expected -", 'the same, nested');
-is(answers($c, $begin, $read, 'SAVEPOINT a', $error, 'ROLLBACK TO a', $read, $error, 'ROLLBACK TO a', $read, 'RELEASE a', $read, 'COMMIT'),
+is(answers_to($c, $begin, $read, 'SAVEPOINT a', $error, 'ROLLBACK TO a', $read, $error, 'ROLLBACK TO a', $read, 'RELEASE a', $read, 'COMMIT'),
 	"- $expected - 22012 - $expected 22012 - $expected - $expected -", 'errors, one after another');
-is( answers($c, $begin, $read, 'SAVEPOINT a', $read, 'SAVEPOINT b', $error, 'ROLLBACK TO a', $read, 'SAVEPOINT b', $read, 'SAVEPOINT c',
+is( answers_to($c, $begin, $read, 'SAVEPOINT a', $read, 'SAVEPOINT b', $error, 'ROLLBACK TO a', $read, 'SAVEPOINT b', $read, 'SAVEPOINT c',
 		$error, 'ROLLBACK TO b', 'RELEASE b', $read, 'SAVEPOINT d', 'RELEASE a', $read, 'COMMIT'),
 	"- $expected - $expected - 22012 - $expected - $expected - 22012 - - $expected - - $expected -", 'nested savepoints');
-is( answers($c, $begin, $read, 'SAVEPOINT a', 'SAVEPOINT b', 'SAVEPOINT c', $read, 'RELEASE b', 'SAVEPOINT e', 'ROLLBACK TO a', 'SAVEPOINT f', $error, 'ROLLBACK TO f', $read, 'COMMIT'),
+is( answers_to($c, $begin, $read, 'SAVEPOINT a', 'SAVEPOINT b', 'SAVEPOINT c', $read, 'RELEASE b', 'SAVEPOINT e', 'ROLLBACK TO a', 'SAVEPOINT f', $error, 'ROLLBACK TO f', $read, 'COMMIT'),
 	"- $expected - - - $expected - - - - 22012 - $expected -", 'savepoints released and left');
-is(answers($c, $begin, $read, 'SAVEPOINT a', 'SELECT 1 / 0', 'ROLLBACK TO a', $read, 'SAVEPOINT b', 'nonsense', 'ROLLBACK TO b', $read, 'COMMIT'),
+is(answers_to($c, $begin, $read, 'SAVEPOINT a', 'SELECT 1 / 0', 'ROLLBACK TO a', $read, 'SAVEPOINT b', 'nonsense', 'ROLLBACK TO b', $read, 'COMMIT'),
 	"- $expected - 22012 - $expected - 42601 - $expected -", 'errors that the primary does not know of');
-is( answers($c, $begin, 'DECLARE c CURSOR FOR SELECT id FROM t ORDER BY id', 'FETCH c', 'SAVEPOINT a', $read, 'FETCH c',
+is( answers_to($c, $begin, 'DECLARE c CURSOR FOR SELECT id FROM t ORDER BY id', 'FETCH c', 'SAVEPOINT a', $read, 'FETCH c',
 		$error, 'ROLLBACK TO a', 'FETCH c', $read, 'FETCH 2 FROM c', 'COMMIT'),
 	"- - 1 - $expected 2 22012 - 3 $expected 4\n5 -", 'a cursor goes on after ROLLBACK TO');
-is( answers($c, $begin, $read, 'SAVEPOINT a', 'DECLARE c CURSOR FOR SELECT id FROM t ORDER BY id', 'FETCH c', 'ROLLBACK TO a', 'FETCH c'),
+is( answers_to($c, $begin, $read, 'SAVEPOINT a', 'DECLARE c CURSOR FOR SELECT id FROM t ORDER BY id', 'FETCH c', 'ROLLBACK TO a', 'FETCH c'),
 	"- $expected - - 1 - 34000", 'a cursor of the savepoint is gone');
-is(answer($c, 'ROLLBACK'), '', 'ROLLBACK');
-is(answer($c, 'SELECT caught() FROM t WHERE id = 1'), $expected, 'an error that a function catches');
+is(answer_to($c, 'ROLLBACK'), '', 'ROLLBACK');
+is(answer_to($c, 'SELECT caught() FROM t WHERE id = 1'), $expected, 'an error that a function catches');
 
 # As psql does with ON_ERROR_ROLLBACK.
 foreach my $isolation ('READ COMMITTED', 'REPEATABLE READ')
@@ -379,18 +366,18 @@ foreach my $isolation ('READ COMMITTED', 'REPEATABLE READ')
 		$c->query('SAVEPOINT pg_psql_temporary_savepoint');
 		if ($i % 3 == 0)
 		{
-			$failed++ if answer($c, $error) eq '22012';
+			$failed++ if answer_to($c, $error) eq '22012';
 			$c->query('ROLLBACK TO pg_psql_temporary_savepoint');
 		}
 		else
 		{
-			$good++ if answer($c, $read) eq $expected;
+			$good++ if answer_to($c, $read) eq $expected;
 			$c->query('RELEASE pg_psql_temporary_savepoint');
 		}
 	}
 	is("$good $failed", '67 33', "$isolation: a savepoint around each of 100 statements");
 	$c->ok_query('COMMIT');
-	is(answer($c, $read), $expected, "$isolation: and a statement after that");
+	is(answer_to($c, $read), $expected, "$isolation: and a statement after that");
 }
 is($writer->ok_query(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tcs' AND xact_start IS NOT NULL AND state LIKE 'idle in%'}),
 	'0', 'no transaction is left open on the primary');
@@ -403,8 +390,8 @@ is($writer->ok_query(q{SELECT count(*) FROM pg_stat_activity WHERE application_n
 sub steps
 {
 	my ($fallback, $sql, %opt) = @_;
-	my $d = client(set => "SET tcs.fallback = '$fallback'; " . ($opt{set} // ''));
-	my $result = answer($d, $sql // $read);
+	my $d = lagging_client(set => "SET tcs.fallback = '$fallback'; " . ($opt{set} // ''));
+	my $result = answer_to($d, $sql // $read);
 	my $warned = grep { $_->{S} eq 'WARNING' } $d->notices;
 
 	return "$result " . $d->ok_query('SELECT outcome FROM tcs.last_read()') . ($warned ? ' warned' : '');
@@ -444,14 +431,14 @@ sub next_read
 	my ($d) = @_;
 
 	$d->ok_query(q{SET tcs.fallback = 'error'});
-	my $result = answer($d, $read);
+	my $result = answer_to($d, $read);
 	$d->ok_query('RESET tcs.fallback');
 	return $result;
 }
 
 foreach my $how ('autocommit', 'COMMIT', 'ROLLBACK', 'an error', 'ROLLBACK TO', 'REPEATABLE READ, ROLLBACK', 'a cursor, ROLLBACK')
 {
-	my $d = client(set => q{SET tcs.session_token = ''; SET tcs.read_level = strong});
+	my $d = lagging_client(set => q{SET tcs.session_token = ''; SET tcs.read_level = strong});
 	my $fresh = change();
 	my @sql =
 		$how eq 'autocommit' ? $read
@@ -462,10 +449,10 @@ foreach my $how ('autocommit', 'COMMIT', 'ROLLBACK', 'an error', 'ROLLBACK TO', 
 	  : $how eq 'a cursor, ROLLBACK' ? ('BEGIN', "DECLARE c CURSOR FOR $read", 'FETCH c', 'ROLLBACK')
 	  : ($begin, $read, 'ROLLBACK');
 
-	like(answers($d, @sql), qr/\b$fresh\b/, "$how: the read is redirected");
+	like(answers_to($d, @sql), qr/\b$fresh\b/, "$how: the read is redirected");
 	$d->ok_query('SET tcs.read_level = session');
 	is(next_read($d), 'TC001', "$how: the next read does not fall back behind it");
-	is(answer($d, $read), $fresh, "$how: but is redirected, too");
+	is(answer_to($d, $read), $fresh, "$how: but is redirected, too");
 	like($d->parameter('tcs.session_token'), qr/^\d+\.[0-9a-f.]+$/, "$how: the client has been told a token");
 	is($writer->ok_query("SELECT seen_on_primary > '0/0' AND coalesce(written, '0/0') = '0/0' FROM tcs.token_info('" . $d->parameter('tcs.session_token') . "')"),
 		't', "$how: which says what was seen, and nothing of writes");
@@ -473,14 +460,14 @@ foreach my $how ('autocommit', 'COMMIT', 'ROLLBACK', 'an error', 'ROLLBACK TO', 
 }
 $expected = "new $n";
 {
-	my $d = client(set => q{SET tcs.session_token = ''; SET tcs.read_level = strong});
+	my $d = lagging_client(set => q{SET tcs.session_token = ''; SET tcs.read_level = strong});
 
-	is(answers($d, 'BEGIN', 'SAVEPOINT a', $read, 'ROLLBACK TO a', q{SET tcs.read_level = session}, q{SET tcs.fallback = 'error'}, $read),
+	is(answers_to($d, 'BEGIN', 'SAVEPOINT a', $read, 'ROLLBACK TO a', q{SET tcs.read_level = session}, q{SET tcs.fallback = 'error'}, $read),
 		"- - $expected - - - TC001", 'ROLLBACK TO: also in the same transaction');
 }
 {
 	# what was handed in stays part of it
-	my $d = client();
+	my $d = lagging_client();
 
 	$d->ok_query($read);
 	my $after = $d->parameter('tcs.session_token');
@@ -494,8 +481,8 @@ $expected = "new $n";
 ## Rights
 ##
 
-my $alice = client(user => 'alice');
-my $bob = client(user => 'bob');
+my $alice = lagging_client(user => 'alice');
+my $bob = lagging_client(user => 'bob');
 
 # The same on the primary, by hand, and the expected answer.
 sub rights
@@ -506,7 +493,7 @@ sub rights
 	my $by_hand = $state eq '00000' ? $stdout : $state;
 
 	is($by_hand, $wanted, "$name: on the primary");
-	my $got = answer($user eq 'alice' ? $alice : $bob, $sql);
+	my $got = answer_to($user eq 'alice' ? $alice : $bob, $sql);
 
 	$_->query('ROLLBACK; RESET ROLE') foreach $alice, $bob;
 	return is($got, $wanted, "$name: redirected");
@@ -546,31 +533,31 @@ rights('EXECUTE', 'PREPARE q AS SELECT v FROM closed_now; EXECUTE q', '42501');
 # A change of role inside the statement, which would be lost to the session.
 foreach my $local ('true', 'false')
 {
-	is(answer($alice, "SELECT becomes('reader', $local) FROM t WHERE id = 1"), '0A000', "a function that changes the role (local: $local)");
-	is(answer($alice, 'SELECT current_user FROM t WHERE id = 1'), 'alice', 'and the role has not changed');
-	is(answer($alice, "SELECT set_config('role', 'reader', $local), v FROM t WHERE id = 1"), 'TC001', "set_config() of a role stays (local: $local)");
+	is(answer_to($alice, "SELECT becomes('reader', $local) FROM t WHERE id = 1"), '0A000', "a function that changes the role (local: $local)");
+	is(answer_to($alice, 'SELECT current_user FROM t WHERE id = 1'), 'alice', 'and the role has not changed');
+	is(answer_to($alice, "SELECT set_config('role', 'reader', $local), v FROM t WHERE id = 1"), 'TC001', "set_config() of a role stays (local: $local)");
 }
-is(answer($bob, q{SELECT becomes('reader', true) FROM t WHERE id = 1}), '42501', 'a role of which the user is no member any more');
+is(answer_to($bob, q{SELECT becomes('reader', true) FROM t WHERE id = 1}), '42501', 'a role of which the user is no member any more');
 
 # SET ROLE and SET SESSION AUTHORIZATION in a superuser's session.
-is(answers($c, 'SET ROLE alice', 'SELECT v FROM closed_now', 'SELECT current_user FROM t WHERE id = 1', 'RESET ROLE', 'SELECT v FROM closed_now'),
+is(answers_to($c, 'SET ROLE alice', 'SELECT v FROM closed_now', 'SELECT current_user FROM t WHERE id = 1', 'RESET ROLE', 'SELECT v FROM closed_now'),
 	'- 42501 alice - new', 'SET ROLE by a superuser');
-is(answers($c, 'SET SESSION AUTHORIZATION alice', 'SELECT v FROM closed_now', 'SELECT session_user FROM t WHERE id = 1',
+is(answers_to($c, 'SET SESSION AUTHORIZATION alice', 'SELECT v FROM closed_now', 'SELECT session_user FROM t WHERE id = 1',
 		'RESET SESSION AUTHORIZATION', 'SELECT v FROM closed_now'),
 	'- 42501 alice - new', 'SET SESSION AUTHORIZATION by a superuser');
-is(answers($c, 'SET ROLE bob', 'SELECT v FROM secret', 'SET ROLE alice', 'SELECT v FROM secret', 'RESET ROLE'),
+is(answers_to($c, 'SET ROLE bob', 'SELECT v FROM secret', 'SET ROLE alice', 'SELECT v FROM secret', 'RESET ROLE'),
 	'- 42501 - new -', 'one role after another');
-is(answers($c, 'PREPARE s AS SELECT owner FROM rows_of ORDER BY 1', 'SET ROLE alice', 'EXECUTE s', 'SET ROLE bob', 'EXECUTE s', 'RESET ROLE', 'EXECUTE s'),
+is(answers_to($c, 'PREPARE s AS SELECT owner FROM rows_of ORDER BY 1', 'SET ROLE alice', 'EXECUTE s', 'SET ROLE bob', 'EXECUTE s', 'RESET ROLE', 'EXECUTE s'),
 	"- - alice - bob - alice\nbob", 'a prepared statement under several roles');
 
-is( answers($c, 'SET session_replication_role = replica', 'SET SESSION AUTHORIZATION alice', 'SELECT v FROM t WHERE id = 2',
+is( answers_to($c, 'SET session_replication_role = replica', 'SET SESSION AUTHORIZATION alice', 'SELECT v FROM t WHERE id = 2',
 		'RESET SESSION AUTHORIZATION', 'RESET session_replication_role'),
 	'- - new - -', 'a setting that only the superuser could make, who is alice now');
 
 # Rights that go while the connection stays.
-is(answer($alice, 'SELECT v FROM open_now'), 'new', 'before REVOKE');
+is(answer_to($alice, 'SELECT v FROM open_now'), 'new', 'before REVOKE');
 $writer->ok_query('REVOKE SELECT ON open_now FROM alice');
-is(answer($alice, 'SELECT v FROM open_now'), '42501', 'after REVOKE');
+is(answer_to($alice, 'SELECT v FROM open_now'), '42501', 'after REVOKE');
 
 
 ##
@@ -578,13 +565,13 @@ is(answer($alice, 'SELECT v FROM open_now'), '42501', 'after REVOKE');
 ##
 
 $expected = change();
-is(answer($c, $read), $expected, 'before replay goes on');
+is(answer_to($c, $read), $expected, 'before replay goes on');
 my $reading = TcsWire->new($standby, options => '-c tcs.redirect_after=10s -c tcs.max_wait=60s');
 $reading->ok_query("SET tcs.session_token = '" . $c->parameter('tcs.session_token') . "'");
 resume_replay($standby);
-is(answer($reading, $read), $expected, 'a session with the token of a redirected read waits for what was seen');
+is(answer_to($reading, $read), $expected, 'a session with the token of a redirected read waits for what was seen');
 wait_for_replay($primary, $standby);
-is(answer($c, $read), $expected, 'when replay has come to it, the read is served here');
+is(answer_to($c, $read), $expected, 'when replay has come to it, the read is served here');
 is($c->ok_query('SELECT outcome FROM tcs.last_read()') =~ /redirected/, '', 'and not redirected');
 is($look->ok_query($read), $expected, 'the standby has it all');
 

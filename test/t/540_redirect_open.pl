@@ -18,6 +18,7 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsResults;
 use TcsTest;
 use TcsWire;
 
@@ -47,7 +48,7 @@ my $timeout = 100;
 my $slow = 'DECLARE c CURSOR FOR SELECT g, slow(g) FROM generate_series(1, 1000) g';
 my $read = 'SELECT v FROM t WHERE id = 1';
 
-sub client
+sub cursor_client
 {
 	my (%opt) = @_;
 	my $client = TcsWire->new($standby);
@@ -57,26 +58,18 @@ sub client
 	return $client;
 }
 
-# Text of the last result, or its SQLSTATE.
-sub answer
-{
-	my (@results) = @_;
-
-	return $results[-1]{state} eq '00000' ? TcsWire::rows_text($results[-1]) : $results[-1]{state};
-}
-
 # A client that has sent a statement, which has been kept from being sent on for
 # longer than tcs.redirect_timeout by rows that do not come.
-sub held
+sub held_by_rows
 {
 	my ($isolation, $then, $statement) = @_;
-	my $client = client();
+	my $client = cursor_client();
 
 	$at_primary->ok_query('SELECT pg_advisory_lock(7)');
 	$client->ok_query("BEGIN ISOLATION LEVEL $isolation");
 	# connecting may take longer than that
-	is(answer($client->query("$read; SET LOCAL tcs.redirect_timeout = $timeout; SELECT 1")), '1', 'connected');
-	is(answer($client->query("$slow; MOVE 1 FROM c; $then SELECT 2")), '2', "$isolation: a cursor is begun");
+	is(last_answer($client->query("$read; SET LOCAL tcs.redirect_timeout = $timeout; SELECT 1")), '1', 'connected');
+	is(last_answer($client->query("$slow; MOVE 1 FROM c; $then SELECT 2")), '2', "$isolation: a cursor is begun");
 	$client->simple($statement)->flush;
 	ok( $at_primary->poll(
 			'SELECT count(*) = 1 AND min(clock_timestamp() - waitstart) > '
@@ -94,47 +87,47 @@ sub go_on
 
 foreach my $isolation ('READ COMMITTED', 'REPEATABLE READ')
 {
-	my $client = held($isolation, '', $read);
+	my $client = held_by_rows($isolation, '', $read);
 
 	go_on();
-	is(answer($client->results), 'new', "$isolation: the rows of a cursor take longer than tcs.redirect_timeout");
-	is(answer($client->query('SELECT count(*) FROM t')), '10', '... the transaction goes on');
+	is(last_answer($client->results), 'new', "$isolation: the rows of a cursor take longer than tcs.redirect_timeout");
+	is(last_answer($client->query('SELECT count(*) FROM t')), '10', '... the transaction goes on');
 	my $rest = ($client->query('FETCH ALL FROM c'))[-1];
 
 	is(scalar(@{ $rest->{rows} }), 999, '... and the cursor') or diag(TcsWire::describe_result($rest));
-	is(answer($client->query($read)), 'new', '... to the end');
+	is(last_answer($client->query($read)), 'new', '... to the end');
 	$client->ok_query('COMMIT');
 	$client->disconnect;
 
-	$client = held($isolation, '', "DECLARE d CURSOR FOR $read");
+	$client = held_by_rows($isolation, '', "DECLARE d CURSOR FOR $read");
 	go_on();
 	$client->results;
-	is(answer($client->query('FETCH ALL FROM d')), 'new', "$isolation: the same with a second cursor");
+	is(last_answer($client->query('FETCH ALL FROM d')), 'new', "$isolation: the same with a second cursor");
 	$client->ok_query('COMMIT');
 	$client->disconnect;
 
-	$client = held($isolation, '', $read);
+	$client = held_by_rows($isolation, '', $read);
 	$at_standby->ok_query('SELECT pg_cancel_backend(' . $client->pid . ')');
-	is(answer($client->results), '57014', "$isolation: cancelled while rows are brought over");
+	is(last_answer($client->results), '57014', "$isolation: cancelled while rows are brought over");
 	go_on();
 	$client->ok_query('ROLLBACK');
-	is(answer($client->query($read)), 'new', '... the session goes on');
+	is(last_answer($client->query($read)), 'new', '... the session goes on');
 	$client->disconnect;
 
-	$client = held($isolation, q{SET LOCAL statement_timeout = '1s';}, $read);
-	is(answer($client->results), '57014', "$isolation: statement_timeout while rows are brought over");
+	$client = held_by_rows($isolation, q{SET LOCAL statement_timeout = '1s';}, $read);
+	is(last_answer($client->results), '57014', "$isolation: statement_timeout while rows are brought over");
 	go_on();
 	$client->ok_query('ROLLBACK');
-	is(answer($client->query($read)), 'new', '... the session goes on');
+	is(last_answer($client->query($read)), 'new', '... the session goes on');
 	$client->disconnect;
 }
 
 # What is closed in READ COMMITTED is not waited for.
 {
-	my $client = held('REPEATABLE READ', 'CLOSE c;', $read);
+	my $client = held_by_rows('REPEATABLE READ', 'CLOSE c;', $read);
 
 	go_on();
-	is(answer($client->results), 'new', 'REPEATABLE READ: a cursor that was closed');
+	is(last_answer($client->results), 'new', 'REPEATABLE READ: a cursor that was closed');
 	$client->ok_query('COMMIT');
 	$client->disconnect;
 }
@@ -144,14 +137,14 @@ foreach my $isolation ('READ COMMITTED', 'REPEATABLE READ')
 foreach my $case ([ '', qr/remaining rows of redirected cursor "c"/ ], [ 'CLOSE c;', qr/cursor that was closed/ ])
 {
 	my ($then, $context) = @$case;
-	my $client = client();
+	my $client = cursor_client();
 	my ($failed) = ($client->query("BEGIN ISOLATION LEVEL REPEATABLE READ;"
 			  . " DECLARE c CURSOR FOR SELECT 1 / (id - 7) FROM t ORDER BY id; FETCH 2 FROM c; $then $read"))[-1];
 
 	is($failed->{state}, '22012', 'REPEATABLE READ: an error in a row that nobody has fetched' . ($then && ', closed'));
 	like($failed->{error}{W} // '', $context, '... says of which cursor');
 	$client->ok_query('ROLLBACK');
-	is(answer($client->query($read)), 'new', '... the session goes on');
+	is(last_answer($client->query($read)), 'new', '... the session goes on');
 	$client->disconnect;
 }
 
@@ -163,22 +156,22 @@ foreach my $isolation ('READ COMMITTED', 'REPEATABLE READ')
 
 	foreach my $limit (-1, 64)
 	{
-		my $client = client(set => [ q{SET work_mem = '64kB'}, "SET temp_file_limit = $limit" ]);
+		my $client = cursor_client(set => [ q{SET work_mem = '64kB'}, "SET temp_file_limit = $limit" ]);
 
 		$client->ok_query("BEGIN ISOLATION LEVEL $isolation");
 		$client->ok_query("$many; FETCH 1 FROM c; SAVEPOINT s");
-		is(answer($client->query($read)), $limit < 0 ? 'new' : '53400',
+		is(last_answer($client->query($read)), $limit < 0 ? 'new' : '53400',
 			"$isolation: work_mem is full, temp_file_limit = $limit");
 		if ($limit < 0)
 		{
-			is(answer($client->query('MOVE FORWARD ALL FROM c; SELECT count(*) FROM t')), '10', '... all is there');
+			is(last_answer($client->query('MOVE FORWARD ALL FROM c; SELECT count(*) FROM t')), '10', '... all is there');
 		}
 		else
 		{
 			$client->ok_query('ROLLBACK TO s');
-			is(answer($client->query('FETCH ALL FROM c')), '08006', '... the rest of its rows is lost');
+			is(last_answer($client->query('FETCH ALL FROM c')), '08006', '... the rest of its rows is lost');
 			$client->ok_query('ROLLBACK');
-			is(answer($client->query($read)), 'new', '... the session goes on');
+			is(last_answer($client->query($read)), 'new', '... the session goes on');
 		}
 		$client->disconnect;
 	}
@@ -219,10 +212,10 @@ foreach my $isolation ('READ COMMITTED', 'REPEATABLE READ')
 			q{SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = } . $ddl->pid),
 		'... for what waits for replay');
 	$at_standby->go_on;
-	is(answer($client->results), '40P01', '... which waits for the session: a deadlock');
-	is(answer($ddl->results), '', '... that the others come out of');
+	is(last_answer($client->results), '40P01', '... which waits for the session: a deadlock');
+	is(last_answer($ddl->results), '', '... that the others come out of');
 	$client->ok_query('ROLLBACK');
-	is(answer($client->query($read)), 'newer', '... and the session, when it tries again');
+	is(last_answer($client->query($read)), 'newer', '... and the session, when it tries again');
 	$_->disconnect foreach ($ddl, $client);
 }
 

@@ -45,7 +45,7 @@ my $look = TcsWire->new($primary);
 my $changes = 0;
 
 # Makes a new row; returns it.
-sub change
+sub new_row
 {
 	$changes++;
 	$look->ok_query("UPDATE t SET v = 'new $changes' WHERE id = 1");
@@ -53,7 +53,7 @@ sub change
 }
 
 # A client whose next read is redirected.
-sub client
+sub strong_client
 {
 	my (%opt) = @_;
 	my $set = delete $opt{set} // '';
@@ -111,8 +111,8 @@ foreach my $place (@places)
 		# what cannot run in such a transaction is refused
 		next if $where =~ /^REPEATABLE/ && $way->[0] =~ /^a /;
 
-		my $client = client();
-		my $value = change();
+		my $client = strong_client();
+		my $value = new_row();
 
 		is(scalar(grep { ($_->{copy} // '') eq "$value\n" || TcsWire::describe_result($_) eq $value }
 				map { $client->query($_) } @sql),
@@ -135,14 +135,14 @@ foreach my $place (@places)
 
 # In one string, and in one pipeline.
 {
-	my $client = client();
-	my $value = change();
+	my $client = strong_client();
+	my $value = new_row();
 	my @results = $client->query("$read; SELECT tcs.session_token()");
 
 	is(TcsWire::rows_text($results[0]), $value, 'one string: the read is redirected');
 	is(psql_err($standby, $read, token => TcsWire::rows_text($results[1]), fallback => 'error', max_wait => 0),
 		'TC001', 'one string: the token covers it');
-	$value = change();
+	$value = new_row();
 	@results = $client->extended($read)->extended('SELECT tcs.session_token()')->sync->results;
 	is(TcsWire::rows_text($results[0]), $value, 'a pipeline: the read is redirected');
 	is(psql_err($standby, $read, token => TcsWire::rows_text($results[1]), fallback => 'error', max_wait => 0),
@@ -154,8 +154,8 @@ foreach my $place (@places)
 # What the client has set is not lost by what comes back, nor the reverse.
 {
 	my $written = write_token($primary, q{UPDATE t SET v = 'written' WHERE id = 1});
-	my $client = client(set => "SET tcs.session_token = '$written'; SET tcs.hints = 'all'");
-	my $value = change();
+	my $client = strong_client(set => "SET tcs.session_token = '$written'; SET tcs.hints = 'all'");
+	my $value = new_row();
 	my $other = write_token($primary, 'CREATE TABLE other ()') =~ s/\.[^.]*$//r;
 
 	is($client->ok_query("/* tcs(level=strong, session_token='"
@@ -193,7 +193,7 @@ foreach my $place (@places)
 ##
 
 my $held = q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'};
-my $client = client();
+my $client = strong_client();
 
 foreach my $case (
 	[ 'a session lock', q{SELECT runs('SELECT pg_advisory_lock(1)')}, '0A000' ],
@@ -221,7 +221,7 @@ foreach my $case (
 
 	foreach my $isolation ('', 'READ COMMITTED', 'REPEATABLE READ')
 	{
-		change();
+		new_row();
 		$client->ok_query("BEGIN ISOLATION LEVEL $isolation") if $isolation;
 		my $got = ($client->query($sql))[-1];
 		my $what = $got->{state} eq '00000' ? TcsWire::rows_text($got) : $got->{state};
@@ -253,7 +253,7 @@ foreach my $case (
 
 # From a savepoint the transaction goes on, and what failed holds nothing.
 {
-	change();
+	new_row();
 	$client->ok_query('BEGIN ISOLATION LEVEL REPEATABLE READ');
 	$client->ok_query($read);
 	$client->ok_query('SAVEPOINT a');

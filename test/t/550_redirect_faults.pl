@@ -23,6 +23,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use TcsProxy;
+use TcsRedirect;
 use TcsTest;
 use TcsWire;
 
@@ -83,7 +84,7 @@ my $at_primary = TcsWire->new($primary);
 my $at_standby = TcsWire->new($standby, options => '-c tcs.read_level=eventual');
 
 # A session on the standby whose reads have to be redirected.
-sub session
+sub session_by_proxy
 {
 	my (%opt) = @_;
 	my $server = delete $opt{server} // 'by_proxy';
@@ -94,7 +95,7 @@ sub session
 }
 
 # (SQLSTATE, message and detail) of the last result of some SQL.
-sub outcome
+sub state_and_message
 {
 	my ($client, $sql) = @_;
 	my $last = ($client->query($sql))[-1];
@@ -117,14 +118,6 @@ sub wait_for_remote
 	return $at_primary->poll("SELECT count(*) = $count FROM pg_stat_activity"
 		  . " WHERE state <> 'idle' AND pid <> pg_backend_pid()"
 		  . " AND application_name = 'tcs' AND query LIKE '%$pattern%'");
-}
-
-# The standby has so many connections to the primary.
-sub wait_for_connections
-{
-	my ($count) = @_;
-
-	return $at_standby->poll("SELECT connections = $count FROM tcs.redirects()");
 }
 
 # Starts a statement that does not end, and waits until it runs on the primary.
@@ -168,8 +161,8 @@ sub rows_of
 	return TcsWire::describe_result(($client->query($sql))[-1]);
 }
 
-is(rows_of(session(), $read), 'new', 'through the proxy: redirected');
-wait_for_connections(0);
+is(rows_of(session_by_proxy(), $read), 'new', 'through the proxy: redirected');
+wait_for_connections($at_standby, 0);
 
 
 ##
@@ -177,18 +170,18 @@ wait_for_connections(0);
 ##
 
 subtest 'a link that stalls' => sub {
-	my $client = session();
+	my $client = session_by_proxy();
 
 	$client->ok_query(q{SET tcs.redirect_timeout = '300ms'});
 	$proxy->tell('stall');
 
-	my ($state, $message) = outcome($client, $read);
+	my ($state, $message) = state_and_message($client, $read);
 
 	is($state, 'TC001', 'no new connection: tcs.redirect_timeout, then the next step');
 	like($message, qr/no connection within tcs\.redirect_timeout \(300 ms\)/, '... and it says why');
 	is(rows_of($client, "SET tcs.fallback = 'redirect, eventual'; $read"),
 		'old', '... the next step may be a weaker level');
-	ok(wait_for_connections(0), '... and nothing is left');
+	ok(wait_for_connections($at_standby, 0), '... and nothing is left');
 
 	$proxy->tell('cut');
 	$proxy->tell('pass');
@@ -196,7 +189,7 @@ subtest 'a link that stalls' => sub {
 	check_session_goes_on('the link is back', $client);
 
 	$proxy->tell('stall');
-	($state, $message) = outcome($client, $read);
+	($state, $message) = state_and_message($client, $read);
 	is($state, 'TC001', 'a kept connection: tcs.redirect_timeout, then the next step');
 	like($message, qr/no answer within tcs\.redirect_timeout \(300 ms\)/, '... and it says why');
 	$proxy->tell('cut');
@@ -204,7 +197,7 @@ subtest 'a link that stalls' => sub {
 	check_session_goes_on('the link is back', $client);
 
 	# a kept connection that is dead, and a way that is not
-	my $patient = session();
+	my $patient = session_by_proxy();
 
 	$patient->ok_query($read);
 	$proxy->tell('stall_old');
@@ -216,7 +209,7 @@ subtest 'a link that stalls' => sub {
 		'new', 'a kept connection that is cut while it begins: a new one is made');
 
 	# the first of two hosts is silent
-	my $choosy = session(server => 'proxy_first');
+	my $choosy = session_by_proxy(server => 'proxy_first');
 
 	$choosy->ok_query(q{SET tcs.redirect_timeout = '2s'});
 	$proxy->tell('stall');
@@ -239,7 +232,7 @@ subtest 'a link that stalls' => sub {
 	$client->ok_query('BEGIN; DECLARE c CURSOR FOR ' . $large);
 	is(count_right(($client->query('FETCH 10 FROM c'))[0]{rows}, 1), 10, 'some rows');
 	$proxy->tell('stall_old');
-	is( (outcome($client, q{SET LOCAL statement_timeout = '300ms'; FETCH ALL FROM c}))[0],
+	is( (state_and_message($client, q{SET LOCAL statement_timeout = '300ms'; FETCH ALL FROM c}))[0],
 		'57014', 'stalled between rows: statement_timeout');
 	$client->ok_query('ROLLBACK');
 	check_session_goes_on('timed out', $client);
@@ -247,7 +240,7 @@ subtest 'a link that stalls' => sub {
 	$proxy->tell('pass');
 	$client->disconnect;
 	$patient->disconnect;
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 
@@ -256,7 +249,7 @@ subtest 'a link that stalls' => sub {
 ##
 
 subtest 'a link that is cut' => sub {
-	my $client = session();
+	my $client = session_by_proxy();
 
 	$client->ok_query($read);
 	$proxy->tell('cut');
@@ -270,15 +263,15 @@ subtest 'a link that is cut' => sub {
 	$client->ok_query('BEGIN; DECLARE c CURSOR FOR ' . $large);
 	is(count_right(($client->query('FETCH 10 FROM c'))[0]{rows}, 1), 10, 'some rows');
 	$proxy->tell('cut');
-	is((outcome($client, 'FETCH ALL FROM c'))[0], '08006', 'cut between rows: an error');
-	is((outcome($client, $read))[0], '25P02', '... that the transaction remembers');
+	is((state_and_message($client, 'FETCH ALL FROM c'))[0], '08006', 'cut between rows: an error');
+	is((state_and_message($client, $read))[0], '25P02', '... that the transaction remembers');
 	$client->ok_query('ROLLBACK');
 	check_session_goes_on('after that', $client);
 
 	$client->ok_query('BEGIN ISOLATION LEVEL REPEATABLE READ');
 	is(rows_of($client, $read), 'new', 'REPEATABLE READ');
 	$proxy->tell('cut');
-	is((outcome($client, $read))[0], '08006', 'cut between its statements: an error');
+	is((state_and_message($client, $read))[0], '08006', 'cut between its statements: an error');
 	$client->ok_query('ROLLBACK');
 	check_session_goes_on('after that', $client);
 	$client->disconnect;
@@ -296,7 +289,7 @@ subtest 'cut at any byte' => sub {
 
 		for (my $bytes = 0; $bytes < 3000; $bytes += 41)
 		{
-			my $client = session();
+			my $client = session_by_proxy();
 
 			$client->ok_query($read) if $kept;
 			$proxy->tell('cut_after', $bytes);
@@ -327,7 +320,7 @@ subtest 'cut at any byte' => sub {
 	cmp_ok($seen{0}{TC001}, '>', 0, 'while it connects: the next step');
 	is($seen{1}{TC001}, undef, 'a kept connection is made anew');
 	cmp_ok($seen{$_}{'08006'}, '>', 0, 'once it has begun: an error') foreach (0, 1);
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 # The same, but the link stalls: the session decides how long it waits.  Behind
@@ -338,7 +331,7 @@ subtest 'stalled at any byte' => sub {
 
 	for (my $bytes = 0; $bytes < 1300; $bytes += 31)
 	{
-		$client = session();
+		$client = session_by_proxy();
 		$client->ok_query(q{SET tcs.redirect_timeout = '50ms'; SET statement_timeout = '500ms'});
 		$proxy->tell('stall_after', $bytes);
 
@@ -361,7 +354,7 @@ subtest 'stalled at any byte' => sub {
 	is(scalar(grep { !/^(new|new, then 08006|TC001|57014)$/ } keys %seen), 0,
 		'the right row, the next step, or a timeout; and then the right row')
 	  or diag($all);
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 
@@ -376,9 +369,9 @@ sub reconnect
 }
 
 subtest 'primary down before, during and after' => sub {
-	my $direct = session(server => 'tcs_primary');
-	my $kept = session(server => 'tcs_primary');
-	my $fresh = session(server => 'tcs_primary');
+	my $direct = session_by_proxy(server => 'tcs_primary');
+	my $kept = session_by_proxy(server => 'tcs_primary');
+	my $fresh = session_by_proxy(server => 'tcs_primary');
 
 	$kept->ok_query($read);
 	start_endless($direct);
@@ -393,7 +386,7 @@ subtest 'primary down before, during and after' => sub {
 	foreach ([ $direct, 'of that session' ], [ $kept, 'with a kept connection' ],
 		[ $fresh, 'without one' ])
 	{
-		($state, $message) = outcome($_->[0], $read);
+		($state, $message) = state_and_message($_->[0], $read);
 		is($state, 'TC001', "down before a statement $_->[1]: the next step");
 		like($message, qr/could not be redirected to server "tcs_primary"/, '... with the reason');
 	}
@@ -414,17 +407,17 @@ subtest 'primary down before, during and after' => sub {
 	$kept->ok_query('BEGIN; DECLARE c CURSOR FOR ' . $large . '; FETCH 10 FROM c');
 	$primary->stop('immediate');
 	is((($direct->results)[-1])->{state}, '08006', 'crashed during a statement: an error');
-	is((outcome($kept, 'FETCH ALL FROM c'))[0], '08006', 'crashed between rows: an error');
+	is((state_and_message($kept, 'FETCH ALL FROM c'))[0], '08006', 'crashed between rows: an error');
 	$kept->ok_query('ROLLBACK');
 	$primary->start;
 	reconnect();
 	check_session_goes_on('up again', $_) foreach ($direct, $kept);
 	$_->disconnect foreach ($direct, $kept, $fresh);
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 subtest 'a remote backend is terminated' => sub {
-	my $client = session(server => 'tcs_primary');
+	my $client = session_by_proxy(server => 'tcs_primary');
 	my $terminate =
 	  q{SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity WHERE application_name = 'tcs'};
 
@@ -444,7 +437,7 @@ subtest 'a remote backend is terminated' => sub {
 	$client->ok_query('BEGIN ISOLATION LEVEL REPEATABLE READ');
 	is(rows_of($client, $read), 'new', 'in a transaction');
 	$at_primary->ok_query($terminate);
-	is((outcome($client, $read))[0], '08006', '... of REPEATABLE READ: an error');
+	is((state_and_message($client, $read))[0], '08006', '... of REPEATABLE READ: an error');
 	$client->ok_query('ROLLBACK');
 	check_session_goes_on('after that', $client);
 
@@ -466,7 +459,7 @@ subtest 'a remote backend is terminated' => sub {
 	is((($client->results)[-1])->{state}, '57014', 'a statement cancelled on the primary is one here');
 	check_session_goes_on('after that', $client);
 	$client->disconnect;
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 
@@ -475,7 +468,7 @@ subtest 'a remote backend is terminated' => sub {
 ##
 
 subtest 'the session gives up' => sub {
-	my $client = session(server => 'tcs_primary');
+	my $client = session_by_proxy(server => 'tcs_primary');
 
 	start_endless($client);
 	$at_standby->ok_query('SELECT pg_cancel_backend(' . $client->pid . ')');
@@ -484,7 +477,7 @@ subtest 'the session gives up' => sub {
 	check_session_goes_on('cancelled', $client);
 
 	$client->ok_query(q{SET statement_timeout = '1s'});
-	is((outcome($client, $endless))[0], '57014', 'statement_timeout');
+	is((state_and_message($client, $endless))[0], '57014', 'statement_timeout');
 	ok(wait_for_remote(0, 'pg_sleep'), '... and the query on the primary has ended');
 	$client->ok_query('RESET statement_timeout');
 	check_session_goes_on('timed out', $client);
@@ -498,7 +491,7 @@ subtest 'the session gives up' => sub {
 
 	foreach my $how ('pg_terminate_backend', 'disconnect', 'DISCONNECT')
 	{
-		my $leaver = session(server => 'tcs_primary');
+		my $leaver = session_by_proxy(server => 'tcs_primary');
 
 		if ($how eq 'pg_terminate_backend')
 		{
@@ -520,12 +513,12 @@ subtest 'the session gives up' => sub {
 		}
 		ok(wait_for_remote(0, $_), "$how: nothing runs on the primary")
 		  foreach ('pg_sleep', 'generate_series');
-		ok(wait_for_connections(1), '... nor is there a connection but of the other session');
+		ok(wait_for_connections($at_standby, 1), '... nor is there a connection but of the other session');
 	}
 
 	check_session_goes_on('after all that', $client);
 	$client->disconnect;
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 
@@ -534,8 +527,8 @@ subtest 'the session gives up' => sub {
 ##
 
 subtest 'a client that does not read' => sub {
-	my $slow = session(server => 'tcs_primary');
-	my $other = session(server => 'tcs_primary');
+	my $slow = session_by_proxy(server => 'tcs_primary');
+	my $other = session_by_proxy(server => 'tcs_primary');
 
 	$slow->simple($large)->flush;
 	ok( $at_standby->poll(
@@ -569,7 +562,7 @@ subtest 'a client that does not read' => sub {
 		  . $slow->pid);
 	$at_standby->ok_query('SELECT pg_terminate_backend(' . $slow->pid . ')');
 	ok(wait_for_remote(0, 'generate_series'), 'terminated while it writes: nothing runs on the primary');
-	ok(wait_for_connections(1), '... and its connection is given back');
+	ok(wait_for_connections($at_standby, 1), '... and its connection is given back');
 	$other->disconnect;
 };
 
@@ -579,7 +572,7 @@ subtest 'a client that does not read' => sub {
 ##
 
 subtest 'half read' => sub {
-	my $client = session(server => 'tcs_primary');
+	my $client = session_by_proxy(server => 'tcs_primary');
 	my $pid = sub {
 		$at_primary->poll(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'tcs'});
 		return rows_of($at_primary, q{SELECT pid FROM pg_stat_activity WHERE application_name = 'tcs'});
@@ -640,8 +633,8 @@ subtest 'half read' => sub {
 		# an error of another statement ends all
 		$client->ok_query($begin);
 		$four->('c', 1);
-		is((outcome($client, 'SELECT 1 / (id - 1) FROM t WHERE id = 1'))[0], '22012', 'an error');
-		is((outcome($client, 'FETCH 1 FROM c'))[0], '25P02', '... ends the transaction');
+		is((state_and_message($client, 'SELECT 1 / (id - 1) FROM t WHERE id = 1'))[0], '22012', 'an error');
+		is((state_and_message($client, 'FETCH 1 FROM c'))[0], '25P02', '... ends the transaction');
 		$client->ok_query('ROLLBACK');
 		check_session_goes_on('ROLLBACK', $client);
 
@@ -649,12 +642,12 @@ subtest 'half read' => sub {
 		$client->ok_query($begin);
 		$four->('c', 1);
 		$client->query('SAVEPOINT s');
-		is((outcome($client, 'SELECT 1 / (id - 1) FROM t WHERE id = 1'))[0], '22012', 'an error');
+		is((state_and_message($client, 'SELECT 1 / (id - 1) FROM t WHERE id = 1'))[0], '22012', 'an error');
 		$client->query('ROLLBACK TO s');
 		is(rows_of($client, $read), 'new', '... is undone with its savepoint');
 		is($four->('c', 5), 4, '... and the cursor goes on');
 		$client->query('SAVEPOINT s2');
-		is((outcome($client, 'SELECT * FROM nowhere'))[0], '42P01', 'an error of this node');
+		is((state_and_message($client, 'SELECT * FROM nowhere'))[0], '42P01', 'an error of this node');
 		$client->query('ROLLBACK TO s2');
 		is($four->('c', 9), 4, '... the same');
 		$client->ok_query('COMMIT');
@@ -664,10 +657,10 @@ subtest 'half read' => sub {
 		$client->ok_query("BEGIN ISOLATION LEVEL $isolation;"
 			  . ' DECLARE c CURSOR FOR SELECT id, 1 / (id - 500), v FROM t ORDER BY id');
 		is(scalar(@{ ($client->query('FETCH 100 FROM c'))[0]{rows} }), 100, 'some rows');
-		is((outcome($client, 'FETCH ALL FROM c'))[0], '22012', '... and an error among them');
+		is((state_and_message($client, 'FETCH ALL FROM c'))[0], '22012', '... and an error among them');
 		$client->ok_query('ROLLBACK');
 		check_session_goes_on('ROLLBACK', $client);
-		ok(wait_for_connections(1), "$isolation: one connection");
+		ok(wait_for_connections($at_standby, 1), "$isolation: one connection");
 	}
 
 	# portals of one pipeline
@@ -690,27 +683,27 @@ subtest 'half read' => sub {
 	# an error alone, many times: the connection is kept
 	my $before = $pid->();
 
-	is((outcome($client, 'SELECT id, 1 / (id - 500) FROM t ORDER BY id'))[0],
+	is((state_and_message($client, 'SELECT id, 1 / (id - 500) FROM t ORDER BY id'))[0],
 		'22012', 'an error of the primary')
 	  foreach 1 .. 3;
 	is($pid->(), $before, '... does not cost the connection');
 	check_session_goes_on('after that', $client);
 	$client->disconnect;
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 
 # What is put away for another statement can fail on the way; then it must not
 # look as if it was all.
 subtest 'half put away' => sub {
-	my $client = session();
+	my $client = session_by_proxy();
 
 	foreach my $isolation ('READ COMMITTED', 'REPEATABLE READ')
 	{
 		$client->ok_query("BEGIN ISOLATION LEVEL $isolation;"
 			  . " DECLARE c CURSOR FOR $large; FETCH 4 FROM c; SAVEPOINT s");
 		$proxy->tell('stall_after', 1000000);
-		is((outcome($client, "SET LOCAL statement_timeout = '500ms'; $read"))[0],
+		is((state_and_message($client, "SET LOCAL statement_timeout = '500ms'; $read"))[0],
 			'57014', "$isolation: a timeout while rows are put away");
 		$client->query('ROLLBACK TO s');
 		$proxy->tell('pass');
@@ -724,7 +717,7 @@ subtest 'half put away' => sub {
 		$client->ok_query("BEGIN ISOLATION LEVEL $isolation;"
 			  . ' DECLARE c CURSOR FOR SELECT id, 1 / (id - 500), v FROM t ORDER BY id;'
 			  . ' FETCH 4 FROM c; SAVEPOINT s');
-		my $state = (outcome($client, $read))[0];
+		my $state = (state_and_message($client, $read))[0];
 
 		like($state, qr/^(00000|22012)$/, "$isolation: an error among the rows that are put away");
 		$client->query('ROLLBACK TO s');
@@ -735,12 +728,12 @@ subtest 'half put away' => sub {
 		check_session_goes_on('ROLLBACK', $client);
 	}
 	$client->disconnect;
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 # As drivers do who set a savepoint before each statement.
 subtest 'given up within a savepoint' => sub {
-	my $client = session(server => 'tcs_primary');
+	my $client = session_by_proxy(server => 'tcs_primary');
 
 	foreach my $isolation ('READ COMMITTED', 'REPEATABLE READ')
 	{
@@ -767,7 +760,7 @@ subtest 'given up within a savepoint' => sub {
 		}
 	}
 	$client->disconnect;
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 
@@ -789,7 +782,7 @@ SKIP:
 	skip 'no /proc here', 1 if !-r "/proc/$$/status";
 
 	subtest 'a large result' => sub {
-		my $client = session(server => 'tcs_primary');
+		my $client = session_by_proxy(server => 'tcs_primary');
 
 		# psql throws 300 MB away more quickly than this program could
 		my $query =
@@ -832,7 +825,7 @@ SKIP:
 		  or diag("$first, $last");
 
 		# few rows that are long
-		my $wide = session(server => 'tcs_primary');
+		my $wide = session_by_proxy(server => 'tcs_primary');
 
 		$wide->ok_query($read);
 		$before = peak($wide);
@@ -862,20 +855,20 @@ sub run_sql_output
 ##
 
 subtest 'failover' => sub {
-	my $client = session(server => 'any_node');
-	my $kept = session(server => 'any_node');
-	my $strong = session(server => 'any_node');
+	my $client = session_by_proxy(server => 'any_node');
+	my $kept = session_by_proxy(server => 'any_node');
+	my $strong = session_by_proxy(server => 'any_node');
 
 	is(rows_of($kept, $read), 'new', 'several hosts: the primary is found');
 	$client->ok_query("BEGIN; DECLARE c CURSOR FOR $large");
 	is(count_right(($client->query('FETCH 10 FROM c'))[0]{rows}, 1), 10, 'some rows');
 	wait_for_replay($primary, $heir);
 	$primary->stop('immediate');
-	is((outcome($kept, $read))[0], 'TC001', 'no primary at all: the next step');
+	is((state_and_message($kept, $read))[0], 'TC001', 'no primary at all: the next step');
 	$heir->promote;
 	$heir->safe_psql('postgres', q{UPDATE t SET v = 'newest' WHERE id = 2});
 
-	is((outcome($client, 'FETCH ALL FROM c'))[0], '08006', 'the rest of the rows is lost');
+	is((state_and_message($client, 'FETCH ALL FROM c'))[0], '08006', 'the rest of the rows is lost');
 	$client->ok_query('ROLLBACK');
 	foreach ($client, $kept)
 	{
@@ -884,23 +877,23 @@ subtest 'failover' => sub {
 	}
 	is(rows_of($strong, q{SET tcs.session_token = ''; SET tcs.read_level = 'strong'; SELECT v FROM t WHERE id = 2}),
 		'newest', '... at level strong, too');
-	ok(wait_for_connections(3), 'one connection each');
+	ok(wait_for_connections($at_standby, 3), 'one connection each');
 
 	# the former primary is there again, and does not know
 	my $new_token = write_token($heir, q{UPDATE t SET v = 'newer' WHERE id = 3});
 
 	$primary->start;
-	my $misled = session(server => 'tcs_primary');
+	my $misled = session_by_proxy(server => 'tcs_primary');
 
 	$misled->ok_query("SET tcs.session_token = '$new_token'");
-	my ($state, $message) = outcome($misled, 'SELECT v FROM t WHERE id = 3');
+	my ($state, $message) = state_and_message($misled, 'SELECT v FROM t WHERE id = 3');
 
 	like($state, qr/^TC00[134]$/, 'the former primary: never its rows')
 	  or diag($message);
 	like($message, qr/not redirected/, '... and it says why');
 	$misled->disconnect;
 	$_->disconnect foreach ($client, $kept, $strong);
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 done_testing();

@@ -20,6 +20,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use TcsRedirect;
+use TcsResults;
 use TcsTest;
 use TcsWire;
 
@@ -144,35 +146,9 @@ sub part
 
 part();
 
-sub session
-{
-	my (%opt) = @_;
-	my $server = delete $opt{server};
-	my $client = TcsWire->new($standby, %opt);
-
-	$client->ok_query("SET tcs.session_token = '$token'");
-	$client->ok_query("SET tcs.redirect_server = '$server'") if defined $server;
-	return $client;
-}
-
-# The last result as text: rows, or SQLSTATE, message and detail.
-sub answer
-{
-	my ($client, $sql) = @_;
-
-	return answer_of($client->query($sql));
-}
-
 sub answer_of
 {
 	return TcsWire::describe_result($_[-1]);
-}
-
-sub wait_for_connections
-{
-	my ($count) = @_;
-
-	return $at_standby->poll("SELECT connections = $count FROM tcs.redirects()");
 }
 
 sub redirects
@@ -186,10 +162,10 @@ sub redirects
 sub check_refused
 {
 	my ($what, $reason, %opt) = @_;
-	my $client = session(%opt);
+	my $client = redirect_session($standby, $token, %opt);
 
-	like(answer($client, $read), qr/^TC001: .*not redirected: .*$reason/, "$what: the next step, with the reason");
-	is(answer($client, "SET tcs.fallback = 'redirect, eventual'; $read"),
+	like(described($client, $read), qr/^TC001: .*not redirected: .*$reason/, "$what: the next step, with the reason");
+	is(described($client, "SET tcs.fallback = 'redirect, eventual'; $read"),
 		'old', '... which may be a weaker level');
 	is($client->status, 'I', '... and the session lives');
 	$client->disconnect;
@@ -197,7 +173,7 @@ sub check_refused
 }
 
 # Change settings of the standby by its file.
-sub configure
+sub configure_standby
 {
 	my ($name, $value) = @_;
 
@@ -302,11 +278,11 @@ subtest 'what is for superusers' => sub {
 ##
 
 subtest 'credentials' => sub {
-	my $app = session(user => 'app');
+	my $app = redirect_session($standby, $token, user => 'app');
 
-	is(answer($app, "SELECT v, current_user, session_user FROM t WHERE id = 1"),
+	is(described($app, "SELECT v, current_user, session_user FROM t WHERE id = 1"),
 		'new|app|app', 'a user with a password: redirected as that user');
-	is(answer($app, "SET ROLE unmapped"), '42501: permission denied to set role "unmapped"',
+	is(described($app, "SET ROLE unmapped"), '42501: permission denied to set role "unmapped"',
 		'... who is no other');
 	$app->disconnect;
 
@@ -317,73 +293,73 @@ subtest 'credentials' => sub {
 	check_refused('a password that nobody asks for',
 		'the server did not ask for the password', user => 'trusted');
 
-	my $waived = session(user => 'waived');
+	my $waived = redirect_session($standby, $token, user => 'waived');
 
-	is(answer($waived, "SELECT v, session_user FROM t WHERE id = 1"), 'new|waived', 'password_required is false: none is needed');
+	is(described($waived, "SELECT v, session_user FROM t WHERE id = 1"), 'new|waived', 'password_required is false: none is needed');
 	$waived->disconnect;
 	check_refused('the password of another user',
 		'the redirect server leads to user "strong" in place of "weak"', user => 'weak');
 
-	my $denied = session(user => 'app');
+	my $denied = redirect_session($standby, $token, user => 'app');
 
-	like(answer($denied, q{SET tcs.redirect_server = 'for_all'}), qr/^42501: /,
+	like(described($denied, q{SET tcs.redirect_server = 'for_all'}), qr/^42501: /,
 		'the server is not for everybody to choose');
 	$denied->disconnect;
 
 	$at_standby->ok_query('SELECT 1');
-	configure('tcs.redirect_server', 'for_all');
+	configure_standby('tcs.redirect_server', 'for_all');
 	foreach my $user (qw(unmapped app))
 	{
-		my $client = session(user => $user);
+		my $client = redirect_session($standby, $token, user => $user);
 
-		like(answer($client, $read),
+		like(described($client, $read),
 			qr/^TC001: .*the redirect server leads to user "strong" in place of "$user"/,
 			"a mapping of PUBLIC to a stronger role: refused for $user");
 		$client->disconnect;
 	}
-	my $strong = session(user => 'strong');
+	my $strong = redirect_session($standby, $token, user => 'strong');
 
-	is(answer($strong, $read), 'new', '... but not for that role');
+	is(described($strong, $read), 'new', '... but not for that role');
 	$strong->disconnect;
 	check_refused('the mapping of PUBLIC, for a superuser',
 		'leads to user "strong" in place of "' . getpwuid($<) . '"', server => 'for_all');
 	check_refused('a mapping to a weaker role',
 		'leads to user "app" in place of "' . getpwuid($<) . '"', server => 'as_app');
-	configure('tcs.redirect_server', 'tcs_primary');
-	ok(wait_for_connections(0), 'nothing is left');
+	configure_standby('tcs.redirect_server', 'tcs_primary');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 subtest 'SET SESSION AUTHORIZATION' => sub {
-	my $client = session();
+	my $client = redirect_session($standby, $token);
 	my $who = 'SELECT v, current_user, session_user FROM t WHERE id = 1';
 	my $me = getpwuid($<);
 
-	is(answer($client, $who), "new|$me|$me", 'as superuser');
+	is(described($client, $who), "new|$me|$me", 'as superuser');
 	my $first = remote_pids(1);
 
 	$client->ok_query('SET SESSION AUTHORIZATION app');
-	is(answer($client, $who), 'new|app|app', 'as another user: another connection');
+	is(described($client, $who), 'new|app|app', 'as another user: another connection');
 	isnt(remote_pids(1), $first, '... indeed');
 	is(redirects('connections'), '1', '... in place of the first');
 	$client->ok_query('SET SESSION AUTHORIZATION wrong');
-	like(answer($client, $who), qr/^TC001: .*password authentication failed/, 'as one with a wrong password');
+	like(described($client, $who), qr/^TC001: .*password authentication failed/, 'as one with a wrong password');
 	$client->ok_query('SET SESSION AUTHORIZATION trusted');
-	like(answer($client, $who), qr/^TC001: .*did not ask/, 'as one who needs no password there');
+	like(described($client, $who), qr/^TC001: .*did not ask/, 'as one who needs no password there');
 	$client->ok_query('RESET SESSION AUTHORIZATION; SET ROLE app');
-	is(answer($client, $who), "new|app|$me", 'as superuser in a role');
+	is(described($client, $who), "new|app|$me", 'as superuser in a role');
 	$client->ok_query('RESET ROLE');
-	is(answer($client, $who), "new|$me|$me", 'and as superuser again');
+	is(described($client, $who), "new|$me|$me", 'and as superuser again');
 
 	# in the middle of a transaction, with rows still to come
 	$client->ok_query("BEGIN; DECLARE c CURSOR FOR $large; FETCH 4 FROM c");
 	$client->ok_query('SET LOCAL SESSION AUTHORIZATION app');
-	is(answer($client, $who), 'new|app|app', 'another user while a cursor is half read');
+	is(described($client, $who), 'new|app|app', 'another user while a cursor is half read');
 	is(scalar(@{ ($client->query('FETCH ALL FROM c'))[-1]{rows} }),
 		20000 - 4, '... which still has its rows');
 	$client->ok_query('COMMIT');
-	is(answer($client, $who), "new|$me|$me", 'the user is restored with the transaction');
+	is(described($client, $who), "new|$me|$me", 'the user is restored with the transaction');
 	$client->disconnect;
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 SKIP:
@@ -415,10 +391,10 @@ SKIP:
 		}
 
 		# one who did not show any keys
-		my $client = session();
+		my $client = redirect_session($standby, $token);
 
 		$client->ok_query('SET SESSION AUTHORIZATION passed');
-		like(answer($client, $read), qr/^TC001: .*has no password/, 'without keys there is nothing to pass on');
+		like(described($client, $read), qr/^TC001: .*has no password/, 'without keys there is nothing to pass on');
 		$client->disconnect;
 	};
 }
@@ -429,18 +405,18 @@ SKIP:
 ##
 
 subtest 'wrong servers' => sub {
-	my $none = session(server => '');
+	my $none = redirect_session($standby, $token, server => '');
 
-	like(answer($none, $read), qr/^TC001: /, 'no server at all: not redirected');
-	unlike(answer($none, $read), qr/redirected/, '... and nothing is said of it');
-	is(answer($none, 'SELECT server IS NULL FROM tcs.redirects()'), 't', '... as in tcs.redirects()');
+	like(described($none, $read), qr/^TC001: /, 'no server at all: not redirected');
+	unlike(described($none, $read), qr/redirected/, '... and nothing is said of it');
+	is(described($none, 'SELECT server IS NULL FROM tcs.redirects()'), 't', '... as in tcs.redirects()');
 	$none->ok_query(q{SET tcs.redirect_server = 'missing'});
-	like(answer($none, $read), qr/^TC001: /, 'a server that does not exist: not redirected');
-	is(answer($none, "SET tcs.fallback = 'redirect, eventual'; $read"), 'old', '... but the next step');
-	is(answer($none, "RESET tcs.fallback; SET tcs.redirect_server = 'tcs_primary'; $read"),
+	like(described($none, $read), qr/^TC001: /, 'a server that does not exist: not redirected');
+	is(described($none, "SET tcs.fallback = 'redirect, eventual'; $read"), 'old', '... but the next step');
+	is(described($none, "RESET tcs.fallback; SET tcs.redirect_server = 'tcs_primary'; $read"),
 		'new', '... until it is set right');
 	$none->ok_query(q{SET tcs.redirect_server = 'TCS_PRIMARY'});
-	like(answer($none, $read), qr/^TC001: /, 'names have an upper and a lower case');
+	like(described($none, $read), qr/^TC001: /, 'names have an upper and a lower case');
 	$none->disconnect;
 
 	check_refused('a server of another wrapper', 'not one of the foreign-data wrapper tcs_fdw', server => 'of_nothing');
@@ -454,14 +430,14 @@ subtest 'wrong servers' => sub {
 	check_refused('a database without the extension', 'database "plain" there has no extension tcs \(see option dbname', server => 'to_plain');
 	check_refused('a database that does not exist', 'database "nowhere" does not exist', server => 'to_nowhere');
 
-	my $odd = session(server => 'with_options');
+	my $odd = redirect_session($standby, $token, server => 'with_options');
 
-	is(answer($odd, $read), 'new', 'options of the server do not change what a statement means');
-	is(answer($odd, 'SELECT current_setting(\'search_path\') FROM t'), '"$user", public', '... nor what it sees');
+	is(described($odd, $read), 'new', 'options of the server do not change what a statement means');
+	is(described($odd, 'SELECT current_setting(\'search_path\') FROM t'), '"$user", public', '... nor what it sees');
 	$odd->disconnect;
 
 	# one after the other in the same session
-	my $client = session();
+	my $client = redirect_session($standby, $token);
 
 	foreach (1 .. 2)
 	{
@@ -471,7 +447,7 @@ subtest 'wrong servers' => sub {
 			my ($server, $expected) = @$_;
 
 			$client->ok_query("SET tcs.redirect_server = '$server'");
-			like(answer($client, $read), $expected, "now $server");
+			like(described($client, $read), $expected, "now $server");
 		}
 	}
 	$client->disconnect;
@@ -479,10 +455,10 @@ subtest 'wrong servers' => sub {
 	my $plain = TcsWire->new($standby, dbname => 'plain');
 
 	$plain->ok_query("SET tcs.session_token = '$token'");
-	like(answer($plain, 'SELECT count(*) FROM pg_class'), qr/^(\d+$|TC001: )/,
+	like(described($plain, 'SELECT count(*) FROM pg_class'), qr/^(\d+$|TC001: )/,
 		'a database without the extension: not redirected');
 	$plain->disconnect;
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 
@@ -491,23 +467,23 @@ subtest 'wrong servers' => sub {
 ##
 
 subtest 'changed while in use' => sub {
-	my $client = session(server => 'moving');
+	my $client = redirect_session($standby, $token, server => 'moving');
 
-	is(answer($client, $read), 'new', 'before');
+	is(described($client, $read), 'new', 'before');
 
 	part(q{ALTER SERVER moving OPTIONS (ADD application_name 'moved')});
 	$client->ok_query("SET tcs.session_token = '$token'");
-	is(answer($client, $read), 'new', 'ALTER SERVER');
+	is(described($client, $read), 'new', 'ALTER SERVER');
 	is( $primary->safe_psql('postgres',
 			q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'moved'}),
 		'1', '... takes effect with the next statement');
 
 	part(q{ALTER SERVER moving OPTIONS (SET port '1')});
 	$client->ok_query("SET tcs.session_token = '$token'");
-	like(answer($client, $read), qr/^TC001: .*connection to server/, '... also if it is wrong');
+	like(described($client, $read), qr/^TC001: .*connection to server/, '... also if it is wrong');
 	part(sprintf q{ALTER SERVER moving OPTIONS (SET port '%s')}, $primary->port);
 	$client->ok_query("SET tcs.session_token = '$token'");
-	is(answer($client, $read), 'new', '... until it is right again');
+	is(described($client, $read), 'new', '... until it is right again');
 
 	# with rows still to come
 	my @steps = (
@@ -521,8 +497,8 @@ subtest 'changed while in use' => sub {
 	foreach (@steps)
 	{
 		my ($what, $sql, $error) = @$_;
-		my $reader = session(server => 'moving');
-		my $half_read = answer($reader, "BEGIN; DECLARE c CURSOR FOR $large; FETCH 4 FROM c") !~ /^TC001/;
+		my $reader = redirect_session($standby, $token, server => 'moving');
+		my $half_read = described($reader, "BEGIN; DECLARE c CURSOR FOR $large; FETCH 4 FROM c") !~ /^TC001/;
 
 		part($sql);
 		if ($half_read)
@@ -534,7 +510,7 @@ subtest 'changed while in use' => sub {
 		foreach ($client, $reader)
 		{
 			$_->ok_query("SET tcs.session_token = '$token'");
-			my $answer = answer($_, $read);
+			my $answer = described($_, $read);
 
 			$error ? like($answer, qr/^TC001: /, "$what: the next step")
 			  : is($answer, 'new', "$what: redirected again");
@@ -543,7 +519,7 @@ subtest 'changed while in use' => sub {
 		$reader->disconnect;
 	}
 	$client->disconnect;
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 
@@ -552,7 +528,7 @@ subtest 'changed while in use' => sub {
 ##
 
 subtest 'a primary without room' => sub {
-	my $client = session();
+	my $client = redirect_session($standby, $token);
 	my @hogs;
 
 	while (@hogs <= $room)
@@ -562,8 +538,8 @@ subtest 'a primary without room' => sub {
 		push @hogs, $hog;
 	}
 	cmp_ok(scalar(@hogs), '<=', $room, 'all connections of the primary are taken');
-	like(answer($client, $read), qr/^TC001: .*too many clients/, 'max_connections: the next step, with the reason');
-	is(answer($client, "SET tcs.fallback = 'redirect, eventual'; $read; RESET tcs.fallback"),
+	like(described($client, $read), qr/^TC001: .*too many clients/, 'max_connections: the next step, with the reason');
+	is(described($client, "SET tcs.fallback = 'redirect, eventual'; $read; RESET tcs.fallback"),
 		'', '... which may be a weaker level');
 	(pop @hogs)->disconnect;
 
@@ -572,7 +548,7 @@ subtest 'a primary without room' => sub {
 
 	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		$answer = answer($client, $read);
+		$answer = described($client, $read);
 		last if $answer !~ /too many clients/;
 		select(undef, undef, undef, 0.1);
 	}
@@ -580,15 +556,15 @@ subtest 'a primary without room' => sub {
 	$_->disconnect foreach @hogs;
 
 	$primary->safe_psql('postgres', 'ALTER ROLE full CONNECTION LIMIT 0');
-	my $full = session(user => 'full');
+	my $full = redirect_session($standby, $token, user => 'full');
 
-	like(answer($full, $read), qr/^TC001: .*too many connections for role "full"/,
+	like(described($full, $read), qr/^TC001: .*too many connections for role "full"/,
 		'the limit of a role: the next step, with the reason');
 	$primary->safe_psql('postgres', 'ALTER ROLE full CONNECTION LIMIT -1');
-	is(answer($full, $read), 'new', 'the limit is lifted: redirected');
+	is(described($full, $read), 'new', 'the limit is lifted: redirected');
 	$full->disconnect;
 	$client->disconnect;
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 
@@ -598,18 +574,18 @@ subtest 'a primary without room' => sub {
 
 subtest 'the budget' => sub {
 	my $over = qr/^TC001: .*tcs\.max_redirect_connections allows are in use/;
-	my ($x, $y, $z) = map { session() } 1 .. 3;
+	my ($x, $y, $z) = map { redirect_session($standby, $token) } 1 .. 3;
 
-	configure('tcs.max_redirect_connections', 1);
+	configure_standby('tcs.max_redirect_connections', 1);
 	is(redirects('max_connections, connections'), '1|0', 'one connection, and none is used');
 	foreach (1 .. 5)
 	{
-		is(answer($_, $read), 'new', 'one that is idle is given up for who needs it') foreach ($x, $y, $z);
+		is(described($_, $read), 'new', 'one that is idle is given up for who needs it') foreach ($x, $y, $z);
 		is(redirects('connections'), '1', '... and there is only one');
 	}
 
 	# its owner may be slow to hear that it is wanted
-	is(answer($x, $read), 'new', 'one has it');
+	is(described($x, $read), 'new', 'one has it');
 	kill('STOP', $x->pid);
 	$y->simple($read)->flush;
 	foreach (1 .. 100)
@@ -623,39 +599,39 @@ subtest 'the budget' => sub {
 	my $before = redirects('over_budget');
 
 	$x->ok_query("BEGIN; $read");
-	is(answer($x, $read), 'new', 'in a transaction');
-	like(answer($y, $read), $over, '... it is not given up: the next step');
-	is(answer($y, "SET tcs.fallback = 'redirect, eventual'; $read"), 'old', '... which may be a weaker level');
+	is(described($x, $read), 'new', 'in a transaction');
+	like(described($y, $read), $over, '... it is not given up: the next step');
+	is(described($y, "SET tcs.fallback = 'redirect, eventual'; $read"), 'old', '... which may be a weaker level');
 	$y->ok_query('RESET tcs.fallback');
 	is(redirects('over_budget'), $before + 2, '... and is counted');
-	is(answer($x, $read), 'new', '... its owner still has it');
+	is(described($x, $read), 'new', '... its owner still has it');
 	$x->ok_query('COMMIT');
-	is(answer($y, $read), 'new', '... until the transaction ends');
+	is(described($y, $read), 'new', '... until the transaction ends');
 
 	$x->simple($endless)->flush;
 	$primary->poll_query_until('postgres',
 		q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND application_name = 'tcs'});
-	like(answer($y, $read), $over, 'one that is busy is not given up');
+	like(described($y, $read), $over, 'one that is busy is not given up');
 	$at_standby->ok_query('SELECT pg_cancel_backend(' . $x->pid . ')');
 	like(answer_of($x->results), qr/^57014/, '... cancelled');
-	is(answer($y, $read), 'new', '... then it is free');
+	is(described($y, $read), 'new', '... then it is free');
 
 	# a transaction that has failed does not need it, but may have it
 	$y->query("BEGIN; $read; SELECT 1 / 0");
-	like(answer($x, $read), qr/^(new$|TC001: )/, 'a transaction that has failed');
+	like(described($x, $read), qr/^(new$|TC001: )/, 'a transaction that has failed');
 	$y->ok_query('ROLLBACK');
-	is(answer($x, $read), 'new', '... and that was asked for it: gives it up when it has ended');
+	is(described($x, $read), 'new', '... and that was asked for it: gives it up when it has ended');
 	$_->disconnect foreach ($x, $y, $z);
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 
-	($x, $y, $z) = map { session() } 1 .. 3;
-	configure('tcs.max_redirect_connections', 2);
-	is(answer($x, $read), 'new', 'two connections: one');
+	($x, $y, $z) = map { redirect_session($standby, $token) } 1 .. 3;
+	configure_standby('tcs.max_redirect_connections', 2);
+	is(described($x, $read), 'new', 'two connections: one');
 	my $of_x = remote_pids(1);
-	is(answer($y, $read), 'new', '... and the other');
+	is(described($y, $read), 'new', '... and the other');
 	my ($of_y) = grep { $_ ne $of_x } split /,/, remote_pids(2);
 
-	is(answer($z, $read), 'new', '... a third session gets one');
+	is(described($z, $read), 'new', '... a third session gets one');
 	$primary->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $of_x");
 	like(remote_pids(2), qr/\b$of_y\b/, '... that which was idle for longest');
 	is(redirects('connections'), '2', '... and there are two');
@@ -671,46 +647,46 @@ subtest 'the budget' => sub {
 	note(join ', ', map { "$_: $seen{$_}" } sort keys %seen);
 	is($seen{'too many'}, undef, 'all at once: never more than two');
 	$_->ok_query('SET tcs.max_wait = 0') foreach ($x, $y, $z);
-	is(answer($_, $read), 'new', '... and all have their turn') foreach ($x, $y, $z);
+	is(described($_, $read), 'new', '... and all have their turn') foreach ($x, $y, $z);
 
 	# those that are there count, too
-	configure('tcs.max_redirect_connections', 0);
-	foreach ($x, $y, $z, session())
+	configure_standby('tcs.max_redirect_connections', 0);
+	foreach ($x, $y, $z, redirect_session($standby, $token))
 	{
-		like(answer($_, $read), qr/^TC001: /, 'no connections: nothing is redirected');
-		is(answer($_, "SET tcs.fallback = 'redirect, eventual'; $read"), 'old', '... but the next step');
+		like(described($_, $read), qr/^TC001: /, 'no connections: nothing is redirected');
+		is(described($_, "SET tcs.fallback = 'redirect, eventual'; $read"), 'old', '... but the next step');
 		$_->disconnect;
 	}
-	configure('tcs.max_redirect_connections', 20);
-	ok(wait_for_connections(0), 'nothing is left');
+	configure_standby('tcs.max_redirect_connections', 20);
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 subtest 'idle connections' => sub {
-	my $client = session();
+	my $client = redirect_session($standby, $token);
 
 	$client->ok_query(q{SET tcs.redirect_idle_timeout = '200ms'});
 	foreach (1 .. 2)
 	{
-		is(answer($client, $read), 'new', 'redirected');
-		ok(wait_for_connections(0), '... and the connection is closed when it has been idle');
+		is(described($client, $read), 'new', 'redirected');
+		ok(wait_for_connections($at_standby, 0), '... and the connection is closed when it has been idle');
 		is($primary->poll_query_until('postgres',
 			q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'tcs'}), 1, '... on the primary, too');
 	}
 	$client->ok_query("BEGIN; $read");
-	is(answer($client, $read), 'new', 'in a transaction');
+	is(described($client, $read), 'new', 'in a transaction');
 	$client->ok_query('COMMIT');
-	ok(wait_for_connections(0), '... it is closed after that');
+	ok(wait_for_connections($at_standby, 0), '... it is closed after that');
 
 	$client->ok_query(q{SET tcs.redirect_idle_timeout = '1h'});
-	is(answer($client, $read), 'new', 'a long timeout');
+	is(described($client, $read), 'new', 'a long timeout');
 	$client->ok_query(q{SET tcs.redirect_idle_timeout = '200ms'});
-	ok(wait_for_connections(0), '... that is made shorter');
+	ok(wait_for_connections($at_standby, 0), '... that is made shorter');
 
 	$client->ok_query(q{SET tcs.redirect_idle_timeout = 0});
-	is(answer($client, $read), 'new', 'no timeout');
+	is(described($client, $read), 'new', 'no timeout');
 	is(redirects('connections, idle_connections'), '1|1', '... and the connection is kept');
 	$client->disconnect;
-	ok(wait_for_connections(0), 'nothing is left');
+	ok(wait_for_connections($at_standby, 0), 'nothing is left');
 };
 
 
@@ -719,15 +695,15 @@ subtest 'idle connections' => sub {
 ##
 
 subtest 'passwords' => sub {
-	my $app = session(user => 'app');
+	my $app = redirect_session($standby, $token, user => 'app');
 
-	is(answer($app, $read), 'new', 'redirected with a password');
+	is(described($app, $read), 'new', 'redirected with a password');
 	my @texts = (
-		answer($app, "EXPLAIN (VERBOSE) $read"),
-		answer($app, "EXPLAIN (ANALYZE, VERBOSE) $read"),
-		answer($app, 'SELECT * FROM tcs.redirects()'),
-		answer($app, "SET tcs.read_level = 'eventual'; SELECT * FROM pg_user_mappings"),
-		answer($app, 'SELECT * FROM pg_stat_activity'),
+		described($app, "EXPLAIN (VERBOSE) $read"),
+		described($app, "EXPLAIN (ANALYZE, VERBOSE) $read"),
+		described($app, 'SELECT * FROM tcs.redirects()'),
+		described($app, "SET tcs.read_level = 'eventual'; SELECT * FROM pg_user_mappings"),
+		described($app, 'SELECT * FROM pg_stat_activity'),
 		$at_standby->ok_query('SELECT * FROM pg_stat_activity'),
 		$at_standby->ok_query('SELECT * FROM tcs.redirects()'),
 		$primary->safe_psql('postgres', 'SELECT * FROM pg_stat_activity'));
@@ -739,7 +715,7 @@ subtest 'passwords' => sub {
 
 	foreach my $user (qw(wrong trusted weak))
 	{
-		my $client = session(user => $user);
+		my $client = redirect_session($standby, $token, user => $user);
 		my ($result) = $client->query($read);
 
 		is($result->{state}, 'TC001', "$user: not redirected");

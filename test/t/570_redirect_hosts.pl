@@ -21,7 +21,9 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use TcsNodes;
 use TcsProxy;
+use TcsResults;
 use TcsTest;
 use TcsWire;
 
@@ -135,7 +137,7 @@ wait_for_replay($first, $_) foreach ($reader, $second, $third);
 # Passwords of one role are asked for; where replay is paused, no role is gated.
 my $look = TcsWire->new($reader, options => '-c tcs.read_level=eventual');
 
-sub session
+sub session_by
 {
 	my ($server, %opt) = @_;
 	my $client = TcsWire->new($reader, %opt);
@@ -144,22 +146,14 @@ sub session
 	return $client;
 }
 
-# What a new session reads at strong; SQLSTATE, message and detail of an error.
-sub answer
-{
-	my ($client, $sql) = @_;
-
-	return TcsWire::describe_result(($client->query($sql))[-1]);
-}
-
 sub answer_by
 {
 	my ($server, %set) = @_;
-	my $client = session($server);
+	my $client = session_by($server);
 
 	$set{read_level} //= 'strong';
 	$client->ok_query("SET tcs.$_ = '$set{$_}'") foreach sort keys %set;
-	my $answer = answer($client, $read);
+	my $answer = described($client, $read);
 	my $reason = $client->ok_query('SELECT coalesce(reason, $$$$) FROM tcs.last_read()');
 
 	$client->disconnect;
@@ -206,12 +200,12 @@ sub depose_first
 pause_replay($reader);
 $first->safe_psql('postgres', q{UPDATE t SET v = 'first'});
 
-my $kept = session('moving');
+my $kept = session_by('moving');
 
 $kept->ok_query(q{SET tcs.read_level = 'strong'});
 is(answer_by('deposed_first'), 'first', 'the first host is the primary');
 is(answer_by('deposed_last'), 'first', '... or the last one');
-is(answer($kept, $read), 'first', 'a session that keeps its connection');
+is(described($kept, $read), 'first', 'a session that keeps its connection');
 
 
 ##
@@ -233,8 +227,8 @@ my ($answer, $reason) = answer_by('deposed_alone');
 like($answer, qr/^TC00[14]: .*not redirected: .*it is on timeline 1, and not the primary any more/,
 	'a deposed primary serves nothing, though replay is on its timeline');
 like($reason, qr/; not redirected: 55000: the redirect server is not the primary any more$/, '... tcs.last_read() says why');
-is(answer($kept, $read), 'new', 'a connection that was kept to it: the next host serves');
-is(answer($kept, $read), 'new', '... and goes on');
+is(described($kept, $read), 'new', 'a connection that was kept to it: the next host serves');
+is(described($kept, $read), 'new', '... and goes on');
 
 my $log = log_position($first);
 
@@ -306,7 +300,7 @@ $log = log_position($second);
 
 my $app = TcsWire->new($reader, user => 'app', options => '-c tcs.read_level=strong');
 
-is(answer($app, $read), 'newer', 'a host that does not admit the role is left for the next');
+is(described($app, $read), 'newer', 'a host that does not admit the role is left for the next');
 $app->disconnect;
 
 
@@ -368,7 +362,7 @@ sub reads_of
 
 my @clients = (reads_of(), reads_of('app'));
 
-is(answer($_, $read), 'told', 'redirects work') foreach @clients;
+is(described($_, $read), 'told', 'redirects work') foreach @clients;
 is($clients[0]->ok_query('SELECT reason FROM tcs.last_read()'), 'behind', '... and nothing else is said');
 is(failed(), $failed, '... or counted');
 
@@ -378,7 +372,7 @@ foreach my $round (1 .. 3)
 {
 	foreach my $client (@clients)
 	{
-		like(answer($client, $read), qr/^TC001: .*not redirected/, 'the primary is gone: refused');
+		like(described($client, $read), qr/^TC001: .*not redirected/, 'the primary is gone: refused');
 		my $told = $client->ok_query('SELECT reason FROM tcs.last_read()');
 
 		like($told, qr/^behind; not redirected: (08001|28000|55000): \w/, '... with the reason in tcs.last_read()');
@@ -392,7 +386,7 @@ is(scalar(() = log_since($reader, $log) =~ /$over/g), 0, '... and nothing of an 
 
 # a weaker level, and a read that is served after all
 $clients[0]->ok_query(q{SET tcs.fallback = 'redirect, eventual'});
-is(answer($clients[0], $read), 'third', 'served at a weaker level');
+is(described($clients[0], $read), 'third', 'served at a weaker level');
 like($clients[0]->ok_query('SELECT outcome || $$: $$ || reason FROM tcs.last_read()'),
 	qr/^downgraded to eventual: behind; not redirected: \w{5}: /, '... with the reason');
 $clients[0]->ok_query(q{SET tcs.fallback = 'redirect'; SET tcs.max_wait = '1h'});
@@ -411,7 +405,7 @@ $token = write_token($second, q{UPDATE t SET v = 'again'});
 foreach my $client (@clients, reads_of())
 {
 	$client->ok_query("SET tcs.session_token = '$token'");
-	is(answer($client, $read), 'again', 'the primary is back: redirected');
+	is(described($client, $read), 'again', 'the primary is back: redirected');
 }
 is(scalar(() = log_since($reader, $log) =~ /$over/g), 1, 'the log tells once that it works again');
 
@@ -421,9 +415,9 @@ my $bad = TcsWire->new($reader, user => 'monitor');
 $bad->ok_query("SET tcs.session_token = '$token'");
 foreach (1 .. 3)
 {
-	like(answer($bad, $read), qr/^TC001: .*has no user mapping for "monitor"/, 'a role without a mapping is refused');
+	like(described($bad, $read), qr/^TC001: .*has no user mapping for "monitor"/, 'a role without a mapping is refused');
 	like($bad->ok_query('SELECT reason FROM tcs.last_read()'), qr/^behind; not redirected: 55000: .*not set up for this role$/, '... and told why');
-	is(answer($clients[0], $read), 'again', '... another one is not');
+	is(described($clients[0], $read), 'again', '... another one is not');
 }
 is(scalar(() = log_since($reader, $log) =~ /tcs: reads of role "monitor" cannot be redirected to server "tcs_primary"/g),
 	1, 'the log tells of the role once');
@@ -431,26 +425,22 @@ is(scalar(() = log_since($reader, $log) =~ /$outage/g), 1, '... and nothing of t
 # a role that pg_hba.conf of the primary rejects
 my $admits = slurp_file($second->data_dir . '/pg_hba.conf');
 
-sub set_hba
+sub second_admits_by
 {
 	my ($text, $condition) = @_;
 
-	unlink($second->data_dir . '/pg_hba.conf');
-	$second->append_conf('pg_hba.conf', $text);
-	$second->reload;
-	$second->poll_query_until('postgres', "SELECT $condition FROM pg_hba_file_rules WHERE auth_method = 'reject'")
-	  or die 'pg_hba.conf was not read';
+	set_hba($second, "SELECT $condition FROM pg_hba_file_rules WHERE auth_method = 'reject'", $text);
 	return;
 }
 
-set_hba("local all app reject\n$admits", 'count(*) = 1');
+second_admits_by("local all app reject\n$admits", 'count(*) = 1');
 my $rejected = reads_of('app');
 
-like(answer($rejected, $read), qr/^TC001: .*pg_hba\.conf rejects connection/, 'a role that pg_hba.conf rejects is refused');
+like(described($rejected, $read), qr/^TC001: .*pg_hba\.conf rejects connection/, 'a role that pg_hba.conf rejects is refused');
 like($rejected->ok_query('SELECT reason FROM tcs.last_read()'), qr/not redirected: 28000: the redirect server does not admit this role$/, '... and told why');
 like(log_since($reader, $log), qr/tcs: reads of role "app" cannot be redirected/, '... and the log tells of the role');
 is(scalar(() = log_since($reader, $log) =~ /$outage/g), 1, '... and not of the server');
-set_hba($admits, 'count(*) = 0');
+second_admits_by($admits, 'count(*) = 0');
 
 # A token that the primary refuses is no outage, also where another host is down.
 $third->stop('immediate');
@@ -458,13 +448,13 @@ $log = log_position($reader);
 my ($own, $lost) = (reads_of(), TcsWire->new($reader));
 
 $lost->ok_query("SET tcs.session_token = '" . token_with($token, written => 0x7fff0000) . "'");
-like(answer($lost, $read), qr/^TC001: .*not redirected: .*has written WAL only up to/s, 'a token that the primary refuses');
+like(described($lost, $read), qr/^TC001: .*not redirected: .*has written WAL only up to/s, 'a token that the primary refuses');
 like($lost->ok_query('SELECT reason FROM tcs.last_read()'),
 	qr/not redirected: TC003: what the session token names is not part of the history/, '... and the reason is the token');
 is(scalar(() = log_since($reader, $log) =~ /cannot be redirected/g), 0, '... and no outage of the redirect server');
-is(answer($own, $read), 'again', '... for others are redirected');
+is(described($own, $read), 'again', '... for others are redirected');
 $second->stop('immediate');
-like(answer($own, $read), qr/^TC001: .*not redirected/, 'the primary is gone');
+like(described($own, $read), qr/^TC001: .*not redirected/, 'the primary is gone');
 is(scalar(() = log_since($reader, $log) =~ /$outage/g), 1, '... which the log tells');
 unlike(slurp_file($reader->logfile), qr/tcs: .*$secret/, 'no password in the log');
 

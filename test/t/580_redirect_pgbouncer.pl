@@ -21,6 +21,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use TcsRedirect;
+use TcsResults;
 use TcsTest;
 use TcsWire;
 
@@ -78,7 +80,7 @@ pool_mode = transaction
 	return;
 }
 
-sub start_bouncer
+sub start_pooler
 {
 	my (@config) = @_;
 
@@ -99,7 +101,7 @@ sub start_bouncer
 	die 'PgBouncer did not start';
 }
 
-sub stop_bouncer
+sub stop_pooler
 {
 	$run->kill_kill(grace => 10);
 	$run = undef;
@@ -147,28 +149,13 @@ my $read = 'SELECT v FROM t WHERE id = 1';
 my $at_standby = TcsWire->new($standby, options => '-c tcs.read_level=eventual');
 my $at_primary = TcsWire->new($primary);
 
-sub session
+sub session_by_pooler
 {
 	my ($sql) = @_;
 	my $client = TcsWire->new($standby);
 
 	$client->ok_query("SET tcs.session_token = '$token';" . ($sql // ''));
 	return $client;
-}
-
-# The last result as text: rows, or SQLSTATE, message and detail.
-sub answer
-{
-	my ($client, $sql) = @_;
-
-	return TcsWire::describe_result(($client->query($sql))[-1]);
-}
-
-sub wait_for_connections
-{
-	my ($count) = @_;
-
-	return $at_standby->poll("SELECT connections = $count FROM tcs.redirects()");
 }
 
 
@@ -183,7 +170,7 @@ sub different_sessions
 
 	foreach my $i (1 .. $sessions)
 	{
-		my $client = session(
+		my $client = session_by_pooler(
 			"SET search_path = s$i, public; SET my.key = 'key $i'; SET TimeZone = '$i'; SET ROLE r$i;"
 			  . 'PREPARE q AS SELECT v, $1::int FROM m');
 
@@ -234,7 +221,7 @@ my @ways = (
 		return "new $i";
 	});
 
-sub play
+sub play_sessions
 {
 	my ($what) = @_;
 	my @all = different_sessions();
@@ -275,15 +262,15 @@ sub play
 			q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'tcs' AND state LIKE '%in transaction%'}),
 		'... and no transaction is left open');
 	$_->{client}->disconnect foreach @all;
-	ok(wait_for_connections(0), '... nor a connection of the standby');
+	ok(wait_for_connections($at_standby, 0), '... nor a connection of the standby');
 	return;
 }
 
 foreach my $size (1, 2)
 {
-	start_bouncer($primary, "default_pool_size = $size");
-	subtest "$size server connection(s)" => sub { play("pool of $size"); };
-	stop_bouncer();
+	start_pooler($primary, "default_pool_size = $size");
+	subtest "$size server connection(s)" => sub { play_sessions("pool of $size"); };
+	stop_pooler();
 }
 
 SKIP:
@@ -293,9 +280,9 @@ SKIP:
 
 	foreach my $most (0, 100)
 	{
-		start_bouncer($primary, 'default_pool_size = 2', "max_prepared_statements = $most");
-		subtest "max_prepared_statements = $most" => sub { play("max_prepared_statements = $most"); };
-		stop_bouncer();
+		start_pooler($primary, 'default_pool_size = 2', "max_prepared_statements = $most");
+		subtest "max_prepared_statements = $most" => sub { play_sessions("max_prepared_statements = $most"); };
+		stop_pooler();
 	}
 }
 
@@ -305,35 +292,35 @@ SKIP:
 ##
 
 subtest 'no room' => sub {
-	start_bouncer($primary, 'default_pool_size = 1');
+	start_pooler($primary, 'default_pool_size = 1');
 
-	my ($x, $y) = map { session() } 1 .. 2;
+	my ($x, $y) = map { session_by_pooler() } 1 .. 2;
 
-	is(answer($_, $read), 'new', 'two sessions, one server connection') foreach ($x, $y);
+	is(described($_, $read), 'new', 'two sessions, one server connection') foreach ($x, $y);
 	$x->ok_query('BEGIN ISOLATION LEVEL REPEATABLE READ');
-	is(answer($x, $read), 'new', 'one holds it');
+	is(described($x, $read), 'new', 'one holds it');
 	$y->ok_query(q{SET tcs.redirect_timeout = '300ms'});
-	like(answer($y, $read), qr/^TC001: .*within tcs\.redirect_timeout/, 'the other: the next step');
-	is(answer($y, "SET tcs.fallback = 'redirect, eventual'; $read"), 'old', '... which may be a weaker level');
-	is(answer($x, $read), 'new', 'the first goes on');
+	like(described($y, $read), qr/^TC001: .*within tcs\.redirect_timeout/, 'the other: the next step');
+	is(described($y, "SET tcs.fallback = 'redirect, eventual'; $read"), 'old', '... which may be a weaker level');
+	is(described($x, $read), 'new', 'the first goes on');
 	$x->ok_query('COMMIT');
 	$y->ok_query(q{SET tcs.redirect_timeout = '60s'});
-	is(answer($y, $read), 'new', 'and then the other');
+	is(described($y, $read), 'new', 'and then the other');
 	$_->disconnect foreach ($x, $y);
-	stop_bouncer();
+	stop_pooler();
 
-	start_bouncer($primary, 'max_client_conn = 1');
-	($x, $y) = map { session() } 1 .. 2;
-	is(answer($x, $read), 'new', 'one client of the pooler');
-	like(answer($y, $read), qr/^TC001: .*no more connections allowed/, '... and no more: the next step, with the reason');
+	start_pooler($primary, 'max_client_conn = 1');
+	($x, $y) = map { session_by_pooler() } 1 .. 2;
+	is(described($x, $read), 'new', 'one client of the pooler');
+	like(described($y, $read), qr/^TC001: .*no more connections allowed/, '... and no more: the next step, with the reason');
 	$_->disconnect foreach ($x, $y);
-	stop_bouncer();
+	stop_pooler();
 };
 
 subtest 'the session gives up' => sub {
-	start_bouncer($primary, 'default_pool_size = 1');
+	start_pooler($primary, 'default_pool_size = 1');
 
-	my ($x, $y) = map { session() } 1 .. 2;
+	my ($x, $y) = map { session_by_pooler() } 1 .. 2;
 
 	$y->ok_query($read);
 	foreach my $how ('pg_cancel_backend', 'pg_terminate_backend')
@@ -345,55 +332,55 @@ subtest 'the session gives up' => sub {
 		like(($x->results)[0]{state}, qr/^57(014|P01)$/, $how);
 		ok($at_primary->poll(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE '%pg_sleep%'}
 			  . q{ AND state = 'active' AND pid <> pg_backend_pid()}), '... the query on the primary ends');
-		is(answer($y, $read), 'new', '... and its server connection is free');
+		is(described($y, $read), 'new', '... and its server connection is free');
 	}
 	$y->disconnect;
-	stop_bouncer();
+	stop_pooler();
 };
 
 subtest 'restarted' => sub {
-	start_bouncer($primary, 'default_pool_size = 1');
-	my $client = session('PREPARE q AS ' . $read);
+	start_pooler($primary, 'default_pool_size = 1');
+	my $client = session_by_pooler('PREPARE q AS ' . $read);
 
-	is(answer($client, 'EXECUTE q'), 'new', 'before');
-	stop_bouncer();
-	like(answer($client, 'EXECUTE q'), qr/^TC001: /, 'no pooler: the next step');
-	start_bouncer($primary, 'default_pool_size = 1');
-	is(answer($client, 'EXECUTE q'), 'new', 'it is there again');
-	stop_bouncer();
-	start_bouncer($primary, 'default_pool_size = 1');
-	is(answer($client, 'EXECUTE q'), 'new', 'restarted between statements: nothing is noticed');
+	is(described($client, 'EXECUTE q'), 'new', 'before');
+	stop_pooler();
+	like(described($client, 'EXECUTE q'), qr/^TC001: /, 'no pooler: the next step');
+	start_pooler($primary, 'default_pool_size = 1');
+	is(described($client, 'EXECUTE q'), 'new', 'it is there again');
+	stop_pooler();
+	start_pooler($primary, 'default_pool_size = 1');
+	is(described($client, 'EXECUTE q'), 'new', 'restarted between statements: nothing is noticed');
 
 	# the server connection, which the pooler makes anew
 	foreach (1 .. 3)
 	{
 		$at_primary->ok_query(q{SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'tcs'});
-		is(answer($client, 'EXECUTE q'), 'new', 'its server connection is closed: the same');
+		is(described($client, 'EXECUTE q'), 'new', 'its server connection is closed: the same');
 	}
 
 	# others use the server connection as they like
 	my $wild = IPC::Run::run([ $primary->installed_command('psql'), '-XAtq', '-h', $dir, '-p', $port, '-d', 'postgres',
 			'-c', 'DISCARD ALL', '-c', 'SET search_path = nowhere', '-c', 'SET default_transaction_read_only = on',
 			'-c', q{SET DateStyle = 'SQL, DMY'} ]);
-	is(answer($client, "EXECUTE q"), 'new', 'after DISCARD ALL and SET of another client');
-	is(answer($client, q{SELECT current_setting('search_path'), '2001-02-03'::date + length(v) FROM t}),
+	is(described($client, "EXECUTE q"), 'new', 'after DISCARD ALL and SET of another client');
+	is(described($client, q{SELECT current_setting('search_path'), '2001-02-03'::date + length(v) FROM t}),
 		'"$user", public|2001-02-06', '... whose settings are not those of the session');
 	$client->disconnect;
-	stop_bouncer();
+	stop_pooler();
 };
 
 subtest 'it leads to another server' => sub {
-	start_bouncer($primary, 'default_pool_size = 1');
-	my $client = session();
+	start_pooler($primary, 'default_pool_size = 1');
+	my $client = session_by_pooler();
 
-	is(answer($client, $read), 'new', 'the primary');
+	is(described($client, $read), 'new', 'the primary');
 	configure_bouncer($standby, 'default_pool_size = 1');
 	$run->signal('HUP');
 	my $answer;
 
 	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		$answer = answer($client, $read);
+		$answer = described($client, $read);
 		last if $answer ne 'new';
 		select(undef, undef, undef, 0.1);
 	}
@@ -402,17 +389,17 @@ subtest 'it leads to another server' => sub {
 	$run->signal('HUP');
 	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		$answer = answer($client, $read);
+		$answer = described($client, $read);
 		last if $answer eq 'new' || $answer !~ /^TC001/;
 		select(undef, undef, undef, 0.1);
 	}
 	is($answer, 'new', 'and the primary again');
 
 	$client->ok_query(q{SET tcs.redirect_server = 'forced'});
-	like(answer($client, $read), qr/^TC001: .*leads to user "strong" in place of "$user"/,
+	like(described($client, $read), qr/^TC001: .*leads to user "strong" in place of "$user"/,
 		'a pooler that logs in as another user: refused');
 	$client->disconnect;
-	stop_bouncer();
+	stop_pooler();
 };
 
 done_testing();

@@ -80,7 +80,7 @@ wait_for_replay($primary, $standby);
 wait_for_answer($standby);
 
 # Commits wait for a standby that does not exist, or for none.
-sub set_synchronous
+sub set_quorum_locally
 {
 	my ($names) = @_;
 
@@ -101,7 +101,7 @@ SKIP:
 	my $at_standby = TcsWire->new($standby, options => $local);
 
 	$older->ok_query('BEGIN; UPDATE t SET v = 1 WHERE id = 2');
-	set_synchronous('nobody');
+	set_quorum_locally('nobody');
 	$writer->simple('UPDATE t SET v = 1 WHERE id = 1')->flush;
 	$at_standby->poll('SELECT v = 1 FROM t WHERE id = 1') or die 'the commit is not replayed';
 	is($reader->ok_query('SELECT v FROM t WHERE id = 1'), '1', 'the standby shows the commit');
@@ -121,7 +121,7 @@ SKIP:
 	{
 		die 'the redirected read came to no stop' if time > $deadline;
 	}
-	set_synchronous('');
+	set_quorum_locally('');
 	is(($writer->results)[0]{tag}, 'UPDATE 1', 'the commit ends');
 	unlink "$folder/armed";
 	is(TcsWire::describe_result(($reader->results)[-1]),
@@ -147,7 +147,7 @@ $look->poll(q{SELECT subtwophasestate = 'e' FROM pg_subscription})
 $publisher->safe_psql('postgres',
 	q{BEGIN; INSERT INTO p VALUES (1, 1); PREPARE TRANSACTION 'one'});
 $look->poll('SELECT count(*) = 1 FROM pg_prepared_xacts') or die 'nothing is prepared';
-set_synchronous('nobody');
+set_quorum_locally('nobody');
 $publisher->safe_psql('postgres', q{COMMIT PREPARED 'one'});
 
 my $at_standby = TcsWire->new($standby, options => $local);
@@ -181,7 +181,7 @@ $waiting->ok_query("SET tcs.max_wait = -1; SET tcs.session_token = '$token'");
 $waiting->simple('SELECT count(*) FROM p')->flush;
 $look->poll('SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = ' . $waiting->pid
 	  . q{ AND wait_event IN ('Extension', 'TcsCommit')}) or die 'the read does not wait';
-set_synchronous('');
+set_quorum_locally('');
 is(TcsWire::describe_result(($waiting->results)[-1]), '1', 'a read that waits is served when it ends');
 is(read_at($standby, 'SELECT count(*) FROM p', level => 'strong', token => $token),
 	'1', 'a redirected one as well');

@@ -32,7 +32,7 @@ my $token = write_token($primary, 'UPDATE t SET v = 2');
 my $stale = '/* tcs(eventual) */';
 
 # SQLSTATE of statements in one message, with the session's token and no wait.
-sub state_of
+sub state_with_token
 {
 	my ($sql, %opt) = @_;
 
@@ -44,8 +44,8 @@ sub state_of
 ## Where it may stand
 ##
 
-is(state_of('SELECT v FROM t'), 'TC001', 'without a hint');
-is(state_of($_), '00000', $_)
+is(state_with_token('SELECT v FROM t'), 'TC001', 'without a hint');
+is(state_with_token($_), '00000', $_)
   foreach (
 	"$stale SELECT v FROM t",
 	"  \n\t$stale SELECT v FROM t",
@@ -69,7 +69,7 @@ is(state_of($_), '00000', $_)
 	"$stale COPY t TO STDOUT",
 	"PREPARE p AS $stale SELECT v FROM t; EXECUTE p; EXECUTE p",
 	"PREPARE p(int) AS SELECT v FROM t WHERE v > \$1; $stale EXECUTE p(0)");
-is(state_of($_), 'TC001', "no hint: $_")
+is(state_with_token($_), 'TC001', "no hint: $_")
   foreach (
 	"/* do not use tcs(eventual) here */ SELECT v FROM t",
 	"SELECT '/* tcs(eventual) */', v FROM t",
@@ -243,9 +243,9 @@ is(psql_err($primary, $_), '22023', "misplaced on the primary: $_")
 	$session->disconnect;
 }
 
-is(state_of('/* tcs(max_wait=0) */ SELECT v FROM t', max_wait => -1), 'TC001', 'max_wait');
-is(state_of("/* tcs(session) */ SELECT v FROM t", level => 'eventual'), 'TC001', 'a stronger level than the session has');
-is(state_of("$stale SELECT v FROM t", set => { 'tcs.hints' => 'off' }), 'TC001', 'tcs.hints = off');
+is(state_with_token('/* tcs(max_wait=0) */ SELECT v FROM t', max_wait => -1), 'TC001', 'max_wait');
+is(state_with_token("/* tcs(session) */ SELECT v FROM t", level => 'eventual'), 'TC001', 'a stronger level than the session has');
+is(state_with_token("$stale SELECT v FROM t", set => { 'tcs.hints' => 'off' }), 'TC001', 'tcs.hints = off');
 
 
 ##
@@ -292,10 +292,10 @@ foreach my $hint (
 
 # An error has no warning of a hint beside it that there is not.
 my $long = 'x' x 1_000_000;
-is(state_of("/* $long */ $stale SELECT v FROM t"), '00000', 'a comment of 1 MB before it');
-is(state_of("/* tcs(eventual $long) */ SELECT v FROM t", level => 'eventual', set => { 'tcs.hint_errors' => 'warning' }),
+is(state_with_token("/* $long */ $stale SELECT v FROM t"), '00000', 'a comment of 1 MB before it');
+is(state_with_token("/* tcs(eventual $long) */ SELECT v FROM t", level => 'eventual', set => { 'tcs.hint_errors' => 'warning' }),
 	'00000', '... and a malformed one');
-is(state_of("/* \xc3\xa4\xe2\x82\xac */ $stale SELECT '\xc3\xa4', v FROM t"), '00000', 'text that is not ASCII');
+is(state_with_token("/* \xc3\xa4\xe2\x82\xac */ $stale SELECT '\xc3\xa4', v FROM t"), '00000', 'text that is not ASCII');
 
 
 ##

@@ -15,8 +15,10 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsResults;
 use TcsTest;
 use TcsWire;
+use TcsWrites;
 
 my ($primary, $standby) = new_pair(init => { extra => ['--encoding=UTF8'] });
 
@@ -40,28 +42,13 @@ my $last = 'SELECT level, level_source FROM tcs.last_read()';
 my $strong = '/* tcs(strong) */';
 my $read = 'SELECT v FROM t';
 
-sub client
+sub hint_client
 {
 	my ($set, $node) = @_;
 	my $client = TcsWire->new($node // $standby);
 
 	$client->ok_query($set) if defined $set;
 	return $client;
-}
-
-# Rows or SQLSTATE of each result.
-sub answers
-{
-	return join(' / ',
-		map { $_->{state} eq '00000' ? TcsWire::rows_text($_) : $_->{state} } @_);
-}
-
-# SQLSTATE of the first error.
-sub state_of
-{
-	my @failed = grep { $_->{state} ne '00000' } @_;
-
-	return @failed ? $failed[0]{state} : '00000';
 }
 
 # Warnings since the last call.
@@ -87,25 +74,21 @@ sub last_warning
 sub level_of
 {
 	my ($client, $sql) = @_;
-	my $state = state_of($client->query($sql));
+	my $state = first_error($client->query($sql));
 
 	return $state if $state ne '00000';
 	return $client->ok_query($last);
 }
 
-sub bump
-{
-	$value++;
-	$writer->ok_query("UPDATE t SET v = $value");
-	return $writer->parameter('tcs.session_token');
-}
+# The next write.
+my $write_next = counted_write(\$value, 'UPDATE t SET v = %d');
 
 
 ##
 ## Where a hint stands, and what is none
 ##
 
-my $c = client(q{SET client_encoding = 'UTF8'});
+my $c = hint_client(q{SET client_encoding = 'UTF8'});
 my $session = $c->ok_query("$read; $last");
 
 is($session, 'session|default', 'without a hint');
@@ -221,9 +204,9 @@ is(level_of($c, 'EXPLAIN ANALYZE EXECUTE hinted'), 'strong|hint', '... by EXPLAI
 ## Extended protocol
 ##
 
-is(state_of($c->extended("$strong $read")->sync->results), '00000', 'extended protocol');
+is(first_error($c->extended("$strong $read")->sync->results), '00000', 'extended protocol');
 is($c->ok_query($last), 'strong|hint', '... with a hint');
-is(state_of($c->extended($read)->sync->results), '00000', '... and without');
+is(first_error($c->extended($read)->sync->results), '00000', '... and without');
 is($c->ok_query($last), $session, '... at the level of the session');
 is(answers($c->extended("$strong $read")->extended($last)->extended($read)->extended($last)->sync->results),
 	"$value / strong|hint / $value / $session", '... in a pipeline');
@@ -402,7 +385,7 @@ foreach my $what (sort keys %inside)
 	$c->ok_query('RESET tcs.hint_errors');
 }
 $c->ok_query("SET tcs.hint_errors = 'warning'");
-is(state_of($c->extended("/* tcs(stong) */ $read")->sync->results), '00000', 'malformed: extended protocol');
+is(first_error($c->extended("/* tcs(stong) */ $read")->sync->results), '00000', 'malformed: extended protocol');
 is(scalar warnings_of($c), 1, '... one warning');
 is(level_of($c, "$read; /* tcs(stong) */ $read; $read"), $session, 'malformed: in a string');
 is(scalar warnings_of($c), 1, '... one warning');
@@ -442,7 +425,7 @@ foreach my $hint ($strong, '/* tcs(stong) */', '/* tcs() */')
 	$c->ok_query('SET tcs.hints = on');
 }
 is(level_of($c, "$strong $read"), 'strong|hint', 'tcs.hints = on');
-is(state_of($c->query('SET tcs.hints = maybe')), '22023', 'tcs.hints has no other values');
+is(first_error($c->query('SET tcs.hints = maybe')), '22023', 'tcs.hints has no other values');
 
 
 ##
@@ -450,7 +433,7 @@ is(state_of($c->query('SET tcs.hints = maybe')), '22023', 'tcs.hints has no othe
 ##
 
 {
-	my $p = client(undef, $primary);
+	my $p = hint_client(undef, $primary);
 
 	is(level_of($p, "$strong $read"), 'strong|hint', 'primary: SELECT');
 	is(level_of($p, "CREATE TABLE copied AS $strong $read"), 'strong|hint', 'primary: CREATE TABLE AS');
@@ -471,9 +454,9 @@ wait_for_replay($primary, $standby);
 
 $look->stop_replay;
 my $old = $look->ok_query($read);
-my $token = bump();
-my $careful = client("SET tcs.session_token = '$token'; SET tcs.max_wait = 20; SET tcs.fallback = 'error'");
-my $careless = client(
+my $token = $write_next->($writer);
+my $careful = hint_client("SET tcs.session_token = '$token'; SET tcs.max_wait = 20; SET tcs.fallback = 'error'");
+my $careless = hint_client(
 	"SET tcs.session_token = '$token'; SET tcs.max_wait = 20; SET tcs.fallback = 'error'; SET tcs.read_level = 'eventual'");
 
 isnt($old, $value, 'the standby lags');
@@ -510,7 +493,7 @@ foreach my $what (sort keys %forms)
 		my ($client, $hint, $state) = @$case;
 		my $session_level = $client == $careful ? 'session' : 'eventual';
 
-		is(state_of($client->query($sql =~ s/HINT/$hint/r)), $state, "$what: '$hint' in $session_level");
+		is(first_error($client->query($sql =~ s/HINT/$hint/r)), $state, "$what: '$hint' in $session_level");
 		$client->query('ROLLBACK') if $client->status ne 'I';
 		$client->ok_query('DEALLOCATE ALL');
 		warnings_of($client);
@@ -521,7 +504,7 @@ is(answers($careful->query("/* tcs(eventual) */ $read")), $old, 'a hint to weake
 is(answers($careful->query("/* tcs(eventual) */ $read; $read")), "$old / TC001", '... for its own statement');
 foreach my $what (sort keys %inside)
 {
-	is(state_of($careful->query("/* tcs(eventual) */ $read; " . $inside{$what} =~ s/HINT//r)),
+	is(first_error($careful->query("/* tcs(eventual) */ $read; " . $inside{$what} =~ s/HINT//r)),
 		'TC001', "... not for $what");
 	$careful->query('ROLLBACK') if $careful->status ne 'I';
 	$careful->ok_query('DEALLOCATE ALL');
@@ -558,7 +541,7 @@ is($careful->ok_query($last) =~ s/\|.*//r, 'session', '... leaves the level');
 warnings_of($careful);
 is(answers($careful->query("/* tcs(bounded, max_staleness=1h) */ $read")), 'TC001',
 	'max_staleness: a token counts at level bounded, too');
-my $bare = client(q{SET tcs.max_wait = 20; SET tcs.fallback = 'error'});
+my $bare = hint_client(q{SET tcs.max_wait = 20; SET tcs.fallback = 'error'});
 is(answers($bare->query("/* tcs(bounded, max_staleness=1h) */ $read")), $old, '... without one: one hour is kept');
 like(answers($bare->query("/* tcs(bounded, max_staleness=0) */ $read")), qr/^TC00[14]$/, '... 0 is not');
 is(answers($bare->query("SET tcs.read_level = bounded; /* tcs(max_staleness=1h) */ $read")),
@@ -567,7 +550,7 @@ $bare->ok_query('RESET tcs.read_level');
 
 {
 	my ($held, @got);
-	my $waiting = client("SET tcs.session_token = '$token'; SET tcs.max_wait = 0; SET tcs.fallback = 'error'");
+	my $waiting = hint_client("SET tcs.session_token = '$token'; SET tcs.max_wait = 0; SET tcs.fallback = 'error'");
 
 	is(answers($waiting->query($read)), 'TC001', 'tcs.max_wait = 0');
 	@got = $look->release($waiting, "/* tcs(max_wait=1min) */ $read", \$held);
@@ -576,7 +559,7 @@ $bare->ok_query('RESET tcs.read_level');
 	wait_for_replay($primary, $standby);
 	$look->stop_replay;
 	$old = $value;
-	$token = bump();
+	$token = $write_next->($writer);
 	$waiting->ok_query("SET tcs.session_token = '$token'; SET tcs.max_wait = -1");
 	is(answers($look->unheld($waiting, "/* tcs(max_wait=0) */ $read")), 'TC001', '... or not at all');
 	$waiting->disconnect;
@@ -615,10 +598,10 @@ $_->disconnect foreach ($careful, $careless, $bare);
 
 SKIP:
 {
-	my $both = client();
+	my $both = hint_client();
 
 	skip 'pg_hint_plan is not installed', 12
-	  if state_of($both->query(q{LOAD 'pg_hint_plan'})) ne '00000';
+	  if first_error($both->query(q{LOAD 'pg_hint_plan'})) ne '00000';
 
 	my $query = 'SELECT v FROM t WHERE id = 1';
 	my $explain = 'EXPLAIN (ANALYZE, COSTS off)';

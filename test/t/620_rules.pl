@@ -16,41 +16,14 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsRules;
 use TcsTest;
 use TcsWire;
 
 my ($primary, $s1, $s2) = new_cluster(standbys => 2);
 my @standbys = ($s1, $s2);
 
-# Runs a statement on the primary and waits until it is replayed everywhere.
-sub everywhere
-{
-	my ($sql) = @_;
-
-	$primary->safe_psql('postgres', $sql);
-	wait_for_replay($primary, $_) foreach (@standbys);
-	return;
-}
-
-# The level that a statement gets on a node, and from whom, without running it.
-sub explain
-{
-	my ($node, $sql, %opt) = @_;
-
-	return read_at($node, "SELECT level || ' by ' || source FROM tcs.explain_level(\$q\$$sql\$q\$)",
-		%opt);
-}
-
-# The same of a statement that is run.
-sub served
-{
-	my ($node, $sql, %opt) = @_;
-
-	return (split /\n/,
-		read_at($node, "$sql; SELECT level || ' by ' || level_source FROM tcs.last_read()", %opt))[-1];
-}
-
-everywhere(q{
+everywhere([ $primary, @standbys ], q{
 CREATE TABLE account (id int PRIMARY KEY, balance int);
 CREATE TABLE likes (id int, n int);
 CREATE TABLE plain (v int);
@@ -79,7 +52,7 @@ INSERT INTO likes VALUES (1, 1);
 ## Which rule
 ##
 
-everywhere(q{
+everywhere([ $primary, @standbys ], q{
 SELECT tcs.set_rule('account', 'strong', reason => 'money');
 SELECT tcs.set_rule('likes', 'eventual');
 SELECT tcs.set_rule('part', 'bounded', max_staleness => '2s');
@@ -156,7 +129,7 @@ foreach my $node (@standbys)
 # What a function reads below a statement cannot be waited for.
 is(psql_err($s1, 'SELECT opaque()', max_wait => '60s'), '55000',
 	'a function that nobody has made a rule for is refused');
-everywhere(q{SELECT tcs.set_rule(function => 'opaque()', level => 'strong')});
+everywhere([ $primary, @standbys ], q{SELECT tcs.set_rule(function => 'opaque()', level => 'strong')});
 is(read_at($s1, 'SELECT opaque()'), '1', '... and served with a rule for the function');
 
 
@@ -172,7 +145,7 @@ is(read_at($s1, 'SELECT opaque()'), '1', '... and served with a rule for the fun
 	$session->results;
 	foreach my $level ('bounded', 'session', 'strong', 'eventual')
 	{
-		everywhere("SELECT tcs.set_rule('likes', '$level')");
+		everywhere([ $primary, @standbys ], "SELECT tcs.set_rule('likes', '$level')");
 		foreach (1 .. 3)
 		{
 			$session->bind('', 'read')->execute('')->sync;
@@ -180,11 +153,11 @@ is(read_at($s1, 'SELECT opaque()'), '1', '... and served with a rule for the fun
 			like($session->ok_query($look), qr/^$level by $rule$/, '... by the rule');
 		}
 	}
-	everywhere(q{SELECT tcs.drop_rule('likes')});
+	everywhere([ $primary, @standbys ], q{SELECT tcs.drop_rule('likes')});
 	$session->bind('', 'read')->execute('')->sync;
 	$session->results;
 	is($session->ok_query($look), 'session by default', '... and without one');
-	everywhere(q{SELECT tcs.set_rule('likes', 'eventual')});
+	everywhere([ $primary, @standbys ], q{SELECT tcs.set_rule('likes', 'eventual')});
 	$session->disconnect;
 }
 
@@ -193,7 +166,7 @@ is(read_at($s1, 'SELECT opaque()'), '1', '... and served with a rule for the fun
 ## What the client said, and floors
 ##
 
-everywhere(q{SELECT tcs.set_rule('plain', 'session', floor => 'monotonic_reads')});
+everywhere([ $primary, @standbys ], q{SELECT tcs.set_rule('plain', 'session', floor => 'monotonic_reads')});
 like(explain($s1, $_->[0], %{ $_->[1] }), qr/^$_->[2]$/, "$_->[0]: $_->[2]")
   foreach (
 	[ 'SELECT * FROM account', { level => 'eventual' }, 'eventual by session' ],
@@ -234,11 +207,11 @@ is( psql_err(
 is($state, 'TC001', '... nor does the client');
 like($err, qr/HINT:  .*have the floor in tcs\.rules lowered.*CONTEXT:  read level required by rule \d+\n/s, '... and the hint is not to');
 resume_replay($s1);
-everywhere(q{CREATE TABLE fenced (v int); SELECT tcs.set_rule('fenced', 'linearizable', floor => 'linearizable')});
+everywhere([ $primary, @standbys ], q{CREATE TABLE fenced (v int); SELECT tcs.set_rule('fenced', 'linearizable', floor => 'linearizable')});
 ($state, $err) = psql_err($primary, 'SELECT * FROM fenced');
 is($state, '55000', 'no quorum can confirm what a rule asks for');
 like($err, qr/HINT:  .*have the floor in tcs\.rules lowered.*CONTEXT:  read level required by rule \d+\n/s, '... the rule is named');
-everywhere('DROP TABLE fenced');
+everywhere([ $primary, @standbys ], 'DROP TABLE fenced');
 
 sub everywhere_but_paused
 {
@@ -254,7 +227,7 @@ sub everywhere_but_paused
 ## Roles and applications
 ##
 
-everywhere(q{
+everywhere([ $primary, @standbys ], q{
 SELECT tcs.set_rule(role => 'web', level => 'bounded', max_staleness => '3s');
 SELECT tcs.set_rule('account', 'linearizable', role => 'web');
 SELECT tcs.set_rule(application_name => 'report%', level => 'consistent_prefix');
@@ -289,7 +262,7 @@ like(explain($s2, $_->[0], %{ $_->[1] }), qr/^$_->[2]$/, "$_->[0]: $_->[2]")
 {
 	my $session = TcsWire->new($s2, user => 'web');
 
-	everywhere(q{
+	everywhere([ $primary, @standbys ], q{
 CREATE ROLE joined;
 SELECT tcs.set_rule(role => 'joined', floor => 'strong');
 SELECT tcs.set_rule(role => 'pg_database_owner', floor => 'strong');
@@ -297,17 +270,17 @@ SELECT tcs.set_rule(role => 'pg_database_owner', floor => 'strong');
 	foreach ([ 'GRANT joined TO web', 'strong' ], [ 'REVOKE joined FROM web', 'bounded' ],
 		[ 'ALTER DATABASE postgres OWNER TO web', 'strong' ], [ 'ALTER DATABASE postgres OWNER TO CURRENT_USER', 'bounded' ])
 	{
-		everywhere($_->[0]);
+		everywhere([ $primary, @standbys ], $_->[0]);
 		$session->ok_query('SELECT count(*) FROM pg_largeobject_metadata');
 		is($session->ok_query('SELECT level FROM tcs.last_read()'), $_->[1], "a session that goes on: $_->[0]");
 	}
 	$session->disconnect;
-	everywhere(q{SELECT tcs.drop_rule(role => r) FROM unnest('{joined,pg_database_owner}'::regrole[]) AS r; DROP ROLE joined});
+	everywhere([ $primary, @standbys ], q{SELECT tcs.drop_rule(role => r) FROM unnest('{joined,pg_database_owner}'::regrole[]) AS r; DROP ROLE joined});
 }
 
 # Who is only a member did not choose the rule's role.  Against a level from ALTER
 # ROLE of his own it raises, and lowers nothing: level, bound or fallback.
-everywhere(q{
+everywhere([ $primary, @standbys ], q{
 CREATE ROLE granted;
 CREATE ROLE own_strong LOGIN IN ROLE granted, web;
 CREATE ROLE own_eventual LOGIN IN ROLE web;
@@ -342,7 +315,7 @@ is(read_at($s2, "SELECT $_->[0] FROM tcs.explain_level('SELECT * FROM $_->[1]')"
 	[ 'max_staleness_ms', 'pg_largeobject_metadata', 'own_bounded', '1000' ],
 	[ 'max_staleness_ms', 'drop_box', 'own_bounded', '5' ],
 	[ 'max_staleness_ms', 'drop_box', 'own_eventual', '5' ]);
-everywhere(q{
+everywhere([ $primary, @standbys ], q{
 SELECT tcs.drop_rule('plain', role => 'granted');
 SELECT tcs.drop_rule(role => 'own_rule');
 });
@@ -352,10 +325,10 @@ SELECT tcs.drop_rule(role => 'own_rule');
 ## Groups
 ##
 
-everywhere(q{SELECT tcs.set_group('counters', 'likes', 'mother')});
+everywhere([ $primary, @standbys ], q{SELECT tcs.set_group('counters', 'likes', 'mother')});
 like(explain($s1, 'SELECT * FROM likes'), qr/^strong by $rule$/, 'one of a group pulls the others up');
 is(psql_err($primary, q{SELECT tcs.set_group('other', 'likes')}), '23505', '... and is in no other');
-everywhere(q{SELECT tcs.drop_group('counters')});
+everywhere([ $primary, @standbys ], q{SELECT tcs.drop_group('counters')});
 like(explain($s1, 'SELECT * FROM likes'), qr/^eventual by $rule$/, '... until the group is dropped');
 
 
@@ -363,7 +336,7 @@ like(explain($s1, 'SELECT * FROM likes'), qr/^eventual by $rule$/, '... until th
 ## What goes, and what changes its name
 ##
 
-everywhere(q{
+everywhere([ $primary, @standbys ], q{
 ALTER TABLE account RENAME TO konto;
 ALTER SCHEMA shop RENAME TO laden;
 ALTER FUNCTION opaque() RENAME TO undurchsichtig;
@@ -373,7 +346,7 @@ like(explain($s1, $_->[0]), qr/^$_->[1] by $rule$/, "renamed: $_->[0]")
 	[ 'SELECT * FROM konto', 'strong' ],
 	[ 'SELECT * FROM laden.cart', 'causal' ],
 	[ 'SELECT undurchsichtig()', 'strong' ]);
-everywhere(q{
+everywhere([ $primary, @standbys ], q{
 DROP TABLE konto CASCADE;
 DROP SCHEMA laden CASCADE;
 DROP FUNCTION undurchsichtig();

@@ -19,36 +19,13 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsRules;
 use TcsTest;
 use TcsWire;
 
 my ($primary, $standby) = new_pair();
 my $rule = 'rule [0-9]+';
 my $look = q{SELECT level || ' by ' || level_source FROM tcs.last_read()};
-
-sub everywhere
-{
-	my ($sql, %opt) = @_;
-
-	read_at($primary, $sql, %opt);
-	wait_for_replay($primary, $standby);
-	return;
-}
-
-sub explain
-{
-	my ($node, $sql, %opt) = @_;
-
-	return read_at($node, "SELECT level || ' by ' || source FROM tcs.explain_level(\$q\$$sql\$q\$)",
-		%opt);
-}
-
-sub served
-{
-	my ($node, $sql, %opt) = @_;
-
-	return (split /\n/, read_at($node, "$sql; $look", %opt))[-1];
-}
 
 sub rules
 {
@@ -58,7 +35,7 @@ sub rules
 		level => 'eventual', %opt);
 }
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 CREATE TABLE t (v int);
 CREATE TABLE u (v int);
 CREATE TABLE plain (v int);
@@ -140,7 +117,7 @@ is(psql_err($primary, q{INSERT INTO tcs.rule_group VALUES (4711, 'g')}), '42P01'
 
 {
 	# a text that needs TOAST, read where there is no snapshot yet
-	everywhere(q{SELECT tcs.set_rule(application_name => 'nobody',
+	everywhere([ $primary, $standby ], q{SELECT tcs.set_rule(application_name => 'nobody',
 		level => 'strong', reason => (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 3000) i))});
 	my $session = TcsWire->new($standby);
 
@@ -148,13 +125,13 @@ is(psql_err($primary, q{INSERT INTO tcs.rule_group VALUES (4711, 'g')}), '42P01'
 	$session->ok_query('COMMIT');
 	is($session->ok_query('SELECT v FROM t; ' . $look), 'session by default', 'a rule of 100 kB');
 	$session->disconnect;
-	everywhere('TRUNCATE tcs.rule');
+	everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
 }
-everywhere(q{SELECT tcs.set_rule(application_name => 'a\\%_b', level => 'strong')});
+everywhere([ $primary, $standby ], q{SELECT tcs.set_rule(application_name => 'a\\%_b', level => 'strong')});
 like(explain($standby, 'SELECT v FROM t', set => { application_name => $_->[0] }), qr/^$_->[1]/,
 	"a pattern with an escape, and \"$_->[0]\"")
   foreach ([ 'a%xb', 'strong' ], [ 'axxb', 'session' ]);
-everywhere('TRUNCATE tcs.rule');
+everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
 is(explain($standby, 'SELECT v FROM t', set => { application_name => 'a%xb' }), 'session by default',
 	'TRUNCATE of the rules');
 
@@ -175,7 +152,7 @@ is(psql_err($primary, $_->[0], user => 'web'), $_->[1], "without rights: $_->[0]
 	[ q{SELECT * FROM tcs.rules}, '00000' ],
 	[ q{SELECT * FROM tcs.groups}, '00000' ],
 	[ q{SELECT * FROM tcs.rule}, '00000' ]);
-everywhere('GRANT SELECT, INSERT, UPDATE, DELETE ON tcs.rule, tcs.rule_group TO dba');
+everywhere([ $primary, $standby ], 'GRANT SELECT, INSERT, UPDATE, DELETE ON tcs.rule, tcs.rule_group TO dba');
 is(psql_err($primary, $_, user => 'dba'), '00000', "whoever was granted: $_")
   foreach (
 	q{SELECT tcs.set_rule('t', 'strong')},
@@ -190,18 +167,18 @@ is(psql_err($primary, $_, user => 'dba'), '00000', "whoever was granted: $_")
 wait_for_replay($primary, $standby);
 is(read_at($primary, 'SELECT set_by FROM tcs.rules'), 'dba', 'who made it');
 
-everywhere('GRANT SELECT ON t TO web');
+everywhere([ $primary, $standby ], 'GRANT SELECT ON t TO web');
 like(served($standby, '/* tcs(eventual) */ SELECT v FROM t', user => 'web'), qr/^session by floor of $rule$/,
 	'a hint by a role that may not go below the floor');
 is(served($standby, '/* tcs(eventual) */ SELECT v FROM t'), 'eventual by hint', '... and by one that may');
-everywhere('TRUNCATE tcs.rule');
+everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
 
 
 ##
 ## search_path: what looks like the system's must not be called
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 CREATE SCHEMA trap AUTHORIZATION web;
 CREATE TABLE trap.log (who name, what text);
 GRANT INSERT ON trap.log TO PUBLIC;
@@ -257,7 +234,7 @@ ALTER SCHEMA s2 RENAME TO s;
 	'00000',
 	'functions and triggers with a trap first in search_path');
 is(read_at($primary, 'SELECT string_agg(who || what, $$,$$) FROM trap.log'), '', 'nothing of it was called');
-everywhere('DROP SCHEMA trap CASCADE; DROP FUNCTION g');
+everywhere([ $primary, $standby ], 'DROP SCHEMA trap CASCADE; DROP FUNCTION g');
 
 
 ##
@@ -287,7 +264,7 @@ everywhere('DROP SCHEMA trap CASCADE; DROP FUNCTION g');
 ## Rules that change while statements run, and sessions are in a transaction
 ##
 
-everywhere('INSERT INTO t SELECT generate_series(1, 1000)');
+everywhere([ $primary, $standby ], 'INSERT INTO t SELECT generate_series(1, 1000)');
 {
 	my $session = TcsWire->new($standby, options => '-c plan_cache_mode=force_generic_plan');
 	my $cursor = TcsWire->new($standby);
@@ -303,7 +280,7 @@ everywhere('INSERT INTO t SELECT generate_series(1, 1000)');
 	$block->ok_query('SELECT count(*) FROM t');
 	$repeatable->ok_query('BEGIN ISOLATION LEVEL REPEATABLE READ');
 	$repeatable->ok_query('SELECT count(*) FROM t');
-	everywhere(q{SELECT tcs.set_rule('t', 'strong', max_wait => '10s')});
+	everywhere([ $primary, $standby ], q{SELECT tcs.set_rule('t', 'strong', max_wait => '10s')});
 	my ($result) = $cursor->query('FETCH 10 FROM c');
 	is($result->{state}, '00000', 'a cursor reads on');
 	$cursor->ok_query('CLOSE c');
@@ -317,7 +294,7 @@ everywhere('INSERT INTO t SELECT generate_series(1, 1000)');
 	# an answer that came before the rule can prove it
 	like($result->{state}, qr/^(?:00000|25001)$/, 'in REPEATABLE READ the snapshot may be too old for it');
 	$repeatable->ok_query('ROLLBACK');
-	everywhere(q{SELECT tcs.drop_rule('t')});
+	everywhere([ $primary, $standby ], q{SELECT tcs.drop_rule('t')});
 	$session->ok_query('EXECUTE p');
 	is($session->ok_query($look), 'session by default', 'EXECUTE without the rule');
 	$_->disconnect foreach ($session, $cursor, $block, $repeatable);
@@ -328,7 +305,7 @@ everywhere('INSERT INTO t SELECT generate_series(1, 1000)');
 ## Prepared statements whose objects are made anew, and functions in them
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 CREATE TABLE again (v int);
 CREATE FUNCTION opaque() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM again); END';
 CREATE FUNCTION inlined() RETURNS SETOF again LANGUAGE sql STABLE AS 'SELECT * FROM again';
@@ -340,7 +317,7 @@ CREATE FUNCTION inlined() RETURNS SETOF again LANGUAGE sql STABLE AS 'SELECT * F
 	$session->ok_query('EXECUTE p');
 	$session->parse('w', 'SELECT count(*) FROM again')->sync;
 	$session->results;
-	everywhere(q{
+	everywhere([ $primary, $standby ], q{
 DROP FUNCTION inlined;
 DROP TABLE again;
 CREATE TABLE again (v int);
@@ -364,7 +341,7 @@ like(served($standby, 'PREPARE p AS SELECT opaque(); EXECUTE p; EXECUTE p'), qr/
 	'EXECUTE with a function that has a rule');
 like(served($standby, 'PREPARE p AS SELECT * FROM inlined(); EXECUTE p; EXECUTE p'), qr/^strong by $rule/,
 	'EXECUTE with a function that is inlined');
-everywhere('DROP FUNCTION inlined, opaque; DROP TABLE again');
+everywhere([ $primary, $standby ], 'DROP FUNCTION inlined, opaque; DROP TABLE again');
 is(rules($primary), '', 'they took their rules with them');
 
 
@@ -372,7 +349,7 @@ is(rules($primary), '', 'they took their rules with them');
 ## Partitions and children
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 CREATE TABLE root (a int, b int) PARTITION BY LIST (a);
 CREATE TABLE mid (a int, b int) PARTITION BY LIST (b);
 CREATE TABLE leaf PARTITION OF mid FOR VALUES IN (1);
@@ -418,18 +395,18 @@ SELECT tcs.set_rule('grand', 'strong', max_wait => '10s');
 
 		# its plan is one from before the change
 		$level->($name);
-		everywhere($_->[1]);
+		everywhere([ $primary, $standby ], $_->[1]);
 		like($level->($name), qr/^$_->[2] by/, "$name is $_->[2] after $_->[1]");
 	}
 	$session->disconnect;
 }
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 ALTER TABLE mid ATTACH PARTITION leaf FOR VALUES IN (1);
 SELECT tcs.drop_rule('root');
 SELECT tcs.set_rule('leaf', 'strong');
 });
 like(explain($standby, "SELECT * FROM $_"), qr/^strong by/, "$_ reads its leaf") foreach (qw(root mid leaf));
-everywhere('DROP TABLE root, grand, mother, child');
+everywhere([ $primary, $standby ], 'DROP TABLE root, grand, mother, child');
 is(rules($primary), '', 'dropped with their rules');
 
 
@@ -437,7 +414,7 @@ is(rules($primary), '', 'dropped with their rules');
 ## Kinds of relations and of statements
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 CREATE EXTENSION IF NOT EXISTS file_fdw;
 CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
 CREATE FOREIGN TABLE foreign_t (v text) SERVER files OPTIONS (filename '/dev/null');
@@ -468,15 +445,15 @@ is(served($standby, 'SELECT * FROM u', set => { 'tcs.read_level' => 'eventual' }
 	'what the client said');
 is( (split /\n/, read_at($primary, "CREATE TEMP TABLE u (v int); SELECT level FROM tcs.explain_level('SELECT * FROM u')"))[-1],
 	'session', 'a temporary table in front of one with a rule');
-everywhere('DROP SERVER files CASCADE; DROP MATERIALIZED VIEW mat; DROP VIEW numbers');
-everywhere(q{SELECT tcs.drop_rule('u')});
+everywhere([ $primary, $standby ], 'DROP SERVER files CASCADE; DROP MATERIALIZED VIEW mat; DROP VIEW numbers');
+everywhere([ $primary, $standby ], q{SELECT tcs.drop_rule('u')});
 
 
 ##
 ## What changes its name, and what goes
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 CREATE TYPE pair AS (a int, b int);
 CREATE DOMAIN posint AS int;
 CREATE FUNCTION of_pair(pair) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
@@ -518,7 +495,7 @@ my %odd = (
 	schema => '"Odd ""schema"',
 	function => '"F,("');
 names_are('odd names', %odd);
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 ALTER TYPE pair RENAME TO couple;
 ALTER TABLE u RENAME TO w;
 ALTER DOMAIN posint SET SCHEMA s;
@@ -533,7 +510,7 @@ names_are('renamed', %odd, pair => 'of_couple', table => 's.even', schema => '"E
 is(read_at($standby, 'SELECT string_agg(function, $$, $$ ORDER BY id) FROM tcs.rules'),
 	'public.of_couple(public.couple), public.of_row(public.w), public.of_domain(s.posint), "Even schema"."G"(integer,pg_catalog.text)',
 	'... and are shown by their names');
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 BEGIN;
 ALTER TABLE w RENAME TO u2;
 ALTER SCHEMA "Even schema" RENAME TO "gone";
@@ -545,7 +522,7 @@ ROLLBACK;
 names_are('rolled back', %odd, pair => 'of_couple', table => 's.even', schema => '"Even schema"', function => '"G"');
 
 # Numbers that are of another cluster, as after pg_upgrade: there, others have them.
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 SET session_replication_role = replica;
 UPDATE tcs.rule SET oids_of = '1/1', schema_oid = 's'::regnamespace WHERE schema IS NOT NULL;
 UPDATE tcs.rule SET oids_of = '1/1', function_oid = 'f()'::regprocedure WHERE function LIKE '%couple%';
@@ -554,7 +531,7 @@ ALTER TABLE plain RENAME TO plainer;
 });
 names_are('numbers of another cluster', %odd,
 	pair => 'of_couple', table => 's.even', schema => '"Even schema"', function => '"G"');
-everywhere(q{ALTER SCHEMA "Even schema" RENAME TO odder; ALTER FUNCTION of_couple RENAME TO of_two});
+everywhere([ $primary, $standby ], q{ALTER SCHEMA "Even schema" RENAME TO odder; ALTER FUNCTION of_couple RENAME TO of_two});
 names_are('... and a rename after that', %odd,
 	pair => 'of_two', table => 's.even', schema => 'odder', function => '"G"');
 
@@ -565,13 +542,13 @@ names_are('... and a rename after that', %odd,
 	# what has no rules changes nothing for others
 	$session->ok_query('PREPARE p AS SELECT count(*) FROM t');
 	$session->ok_query('EXECUTE p');
-	everywhere('CREATE TABLE other (v int); DROP TABLE other');
+	everywhere([ $primary, $standby ], 'CREATE TABLE other (v int); DROP TABLE other');
 	$session->ok_query('EXECUTE p') for (1 .. 6);
-	everywhere('CREATE TABLE other (v int); DROP TABLE other');
+	everywhere([ $primary, $standby ], 'CREATE TABLE other (v int); DROP TABLE other');
 	is($session->ok_query(q{SELECT generic_plans + custom_plans FROM pg_prepared_statements}), 7, 'prepared');
 	$session->disconnect;
 }
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 DROP TYPE couple CASCADE;
 DROP TABLE w CASCADE;
 DROP FUNCTION of_domain;
@@ -581,7 +558,7 @@ DROP ROLE "Even role";
 });
 is(rules($primary), '', 'all rules are gone with what they were for');
 is(read_at($primary, 'SELECT name, relations FROM tcs.groups'), 'g|{v}', '... and a member of a group');
-everywhere('DROP VIEW v');
+everywhere([ $primary, $standby ], 'DROP VIEW v');
 is(read_at($primary, 'SELECT count(*) FROM tcs.groups'), '0', '... and the last one');
 
 
@@ -589,13 +566,13 @@ is(read_at($primary, 'SELECT count(*) FROM tcs.groups'), '0', '... and the last 
 ## A database without the extension; switched off
 ##
 
-everywhere('CREATE DATABASE bare');
+everywhere([ $primary, $standby ], 'CREATE DATABASE bare');
 is(psql_err($standby, 'BEGIN; SELECT count(*) FROM pg_class; COMMIT', dbname => 'bare', level => 'strong'), '00000',
 	'a database without the extension');
 is(psql_err($primary, 'CREATE TABLE t (v int); DROP TABLE t; CREATE ROLE r; DROP ROLE r; CREATE SCHEMA tcs; CREATE TABLE tcs.rule (id int, role oid); CREATE TABLE tcs.rule_group (relation oid, name text); CREATE ROLE r; DROP ROLE r', dbname => 'bare'),
 	'00000', '... also with tables of such names');
 
-everywhere(q{SELECT tcs.set_rule('t', 'strong', max_wait => '10s')});
+everywhere([ $primary, $standby ], q{SELECT tcs.set_rule('t', 'strong', max_wait => '10s')});
 {
 	my $session = TcsWire->new($standby);
 
@@ -641,17 +618,17 @@ everywhere(q{SELECT tcs.set_rule('t', 'strong', max_wait => '10s')});
 
 	is($run->($_), '1000', 'before') foreach ($session, $own);
 	like($session->ok_query($look), qr/^strong by/, 'a rule');
-	everywhere('DROP EXTENSION tcs');
+	everywhere([ $primary, $standby ], 'DROP EXTENSION tcs');
 	is($run->($_), '1000', 'without the extension') foreach ($session, $own);
 	is($session->ok_query(q{SELECT count(*) FROM pg_namespace WHERE nspname = 'tcs'}), '1', 'its schema stays');
-	everywhere('CREATE EXTENSION tcs');
-	everywhere(q{SELECT tcs.set_rule('t', 'strong', max_wait => '10s')});
+	everywhere([ $primary, $standby ], 'CREATE EXTENSION tcs');
+	everywhere([ $primary, $standby ], q{SELECT tcs.set_rule('t', 'strong', max_wait => '10s')});
 	foreach ($session, $own)
 	{
 		is($run->($_), '1000', 'with it again');
 		like($_->ok_query($look), qr/^strong by $rule/, '... and a rule');
 	}
-	everywhere('DROP EXTENSION tcs; CREATE EXTENSION tcs');
+	everywhere([ $primary, $standby ], 'DROP EXTENSION tcs; CREATE EXTENSION tcs');
 	is($run->($session), '1000', 'made anew');
 	is($session->ok_query($look), 'session by default', '... without rules');
 	$_->disconnect foreach ($session, $own);
@@ -662,7 +639,7 @@ everywhere(q{SELECT tcs.set_rule('t', 'strong', max_wait => '10s')});
 ## 1,000 rules
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 DO $$BEGIN
 	FOR i IN 1 .. 990 LOOP
 		EXECUTE format('CREATE TABLE many_%s (v int)', i);
@@ -677,16 +654,16 @@ is(read_at($standby, 'SELECT count(*) FROM tcs.rules'), '1000', '1,000 rules');
 like(explain($standby, "SELECT * FROM $_->[0]"), qr/^$_->[1] by/, "... $_->[0]")
   foreach ([ 'many_1', 'session' ], [ 'many_2', 'strong' ], [ 'many_990', 'bounded' ], [ 't', 'session' ]);
 like(explain($standby, 'SELECT * FROM t', set => { application_name => 'app7' }), qr/^strong by/, '... app7');
-everywhere(q{DO $$BEGIN FOR i IN 1 .. 990 LOOP EXECUTE format('DROP TABLE many_%s', i); END LOOP; END$$});
+everywhere([ $primary, $standby ], q{DO $$BEGIN FOR i IN 1 .. 990 LOOP EXECUTE format('DROP TABLE many_%s', i); END LOOP; END$$});
 is(read_at($standby, 'SELECT count(*) FROM tcs.rules'), '10', 'dropped with their tables');
-everywhere('TRUNCATE tcs.rule');
+everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
 
 
 ##
 ## Dump and restore into a new cluster
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 CREATE VIEW v AS SELECT * FROM t;
 CREATE TABLE gone (v int);
 CREATE ROLE lost;
@@ -738,7 +715,7 @@ is(psql_err($primary, q{SELECT * FROM tcs.rules; SELECT * FROM tcs.groups; SELEC
 ## Names that change while a rule is made, or by another kind of statement
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 CREATE SCHEMA late;
 CREATE TABLE late.t (v int);
 CREATE FUNCTION late.f() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
@@ -787,7 +764,7 @@ SELECT tcs.set_rule(function => 'of_row(row_of)', level => 'strong', floor => 's
 ## The rule of a view speaks of what it reads only where it is in force
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 CREATE TABLE under (v int);
 CREATE VIEW over AS SELECT * FROM under;
 CREATE TABLE loose (v int);
@@ -810,7 +787,7 @@ foreach my $node ($primary, $standby)
 ## What the policies of a table read, by each kind of statement
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 CREATE TABLE may_read (who text);
 CREATE TABLE paper (v int);
 GRANT SELECT ON may_read, paper TO web;

@@ -15,21 +15,13 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsRules;
 use TcsTest;
 use TcsWire;
 
 my ($primary, $standby) = new_pair();
 
-sub everywhere
-{
-	my ($sql) = @_;
-
-	$primary->safe_psql('postgres', $sql);
-	wait_for_replay($primary, $standby);
-	return;
-}
-
-sub refused
+sub refused_by_rule
 {
 	my ($sql, $what, %opt) = @_;
 	my ($state, $err) = psql_err($standby, $sql, max_wait => 0, %opt);
@@ -38,14 +30,7 @@ sub refused
 	return;
 }
 
-sub explain
-{
-	my ($node, $column, $sql, %opt) = @_;
-
-	return read_at($node, "SELECT $column FROM tcs.explain_level(\$q\$$sql\$q\$)", %opt);
-}
-
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 CREATE ROLE web LOGIN;
 CREATE SCHEMA s;
 CREATE TABLE free (v int);
@@ -89,7 +74,7 @@ CREATE PROCEDURE writes_too() LANGUAGE plpgsql AS 'BEGIN INSERT INTO other VALUE
 ## Groups and schemas, to partitions and children
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 SELECT tcs.set_group('g', 'parted', 'free', 'other', 'over');
 SELECT tcs.set_rule('other', 'session', floor => 'session');
 SELECT tcs.set_rule(schema => 's', level => 'session', floor => 'session');
@@ -100,28 +85,28 @@ my $token = write_token($primary, 'INSERT INTO parted VALUES (1)');
 foreach my $table (qw(other parted part1 part2 free child over base s.parted outside))
 {
 	next if $table eq 'base';
-	refused("/* tcs(eventual) */ SELECT * FROM $table", "the floor of a group or schema: $table", token => $token);
+	refused_by_rule("/* tcs(eventual) */ SELECT * FROM $table", "the floor of a group or schema: $table", token => $token);
 }
-refused('COPY outside TO STDOUT', 'the floor of a schema: COPY of a partition elsewhere', token => $token, level => 'eventual');
-refused('/* tcs(eventual) */ SELECT ff()', "a hint of its caller is not below the floor inside: level $_",
+refused_by_rule('COPY outside TO STDOUT', 'the floor of a schema: COPY of a partition elsewhere', token => $token, level => 'eventual');
+refused_by_rule('/* tcs(eventual) */ SELECT ff()', "a hint of its caller is not below the floor inside: level $_",
 	token => $token, set => { 'tcs.read_level' => $_ }) foreach ('session', 'strong');
 is(psql_err($standby, '/* tcs(eventual) */ SELECT * FROM base', token => $token, max_wait => 0), '00000',
 	'what a member reads is no member');
 resume_replay($standby);
 
 # A level that a member has from elsewhere is one for all.
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 SELECT tcs.drop_rule(schema => 's'), tcs.drop_rule('other');
 SELECT tcs.set_rule('base', 'strong');
 SELECT tcs.set_rule('other', 'eventual');
 });
-is(explain($standby, 'level', "SELECT * FROM $_"), 'strong', "pulled up by what another member reads: $_")
+is(explain_column($standby, 'level', "SELECT * FROM $_"), 'strong', "pulled up by what another member reads: $_")
   foreach (qw(other part1 child));
-everywhere(q{SELECT tcs.drop_rule('base'); SELECT tcs.set_rule('part1', 'strong')});
-is(explain($standby, 'level', 'SELECT * FROM other'), 'strong', 'pulled up by the partition of another member');
+everywhere([ $primary, $standby ], q{SELECT tcs.drop_rule('base'); SELECT tcs.set_rule('part1', 'strong')});
+is(explain_column($standby, 'level', 'SELECT * FROM other'), 'strong', 'pulled up by the partition of another member');
 
 # Who has written to a member by way of a view, a partition or REFRESH.
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 SELECT tcs.drop_rule('part1');
 SELECT tcs.set_group('g', 'parted', 'over', 'stored', 'other');
 SELECT tcs.set_rule(t, 'eventual') FROM unnest('{parted,over,stored}'::regclass[]) AS t;
@@ -137,14 +122,14 @@ is((split /\n/, read_at($primary, 'SELECT * FROM other; SELECT level FROM tcs.la
 	'eventual', '... and in the next transaction as before');
 is(psql_err($primary, q{SELECT tcs.set_group('h', 'other')}), '23505', 'a member of another group');
 like((psql_err($primary, q{SELECT tcs.set_group('h', 'other')}))[1], qr/"other" is in group "g" already/, '... which is named');
-everywhere('TRUNCATE tcs.rule, tcs.rule_group');
+everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule, tcs.rule_group');
 
 
 ##
 ## The floor of a function
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 SELECT tcs.set_rule(function => f, level => 'strong', floor => 'strong')
   FROM unnest('{ff(),ffset(),ffp(bigint),commits_it(bigint),"adds_up(bigint,integer)",checks(integer)}'::regprocedure[]) AS f;
 });
@@ -188,7 +173,7 @@ foreach my $sql (
 	'PREPARE f AS SELECT folded(); EXECUTE f', 'DO $$BEGIN PERFORM folded(); END$$', 'CALL commits_it(0)',
 	'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT folded(); COMMIT', 'SELECT v FROM free ORDER BY ff() LIMIT 1')
 {
-	refused($sql, "behind: $sql", level => 'eventual');
+	refused_by_rule($sql, "behind: $sql", level => 'eventual');
 }
 {
 	# a read before must not count for what comes without a statement
@@ -218,15 +203,15 @@ is(psql_err($standby, 'EXPLAIN SELECT returns_it()', max_wait => 0), '00000', 'E
 	$client->disconnect;
 }
 resume_replay($standby);
-is(explain($standby, 'level', 'SELECT inlined()'), 'strong', 'tcs.explain_level() looks into what is inlined');
-everywhere('TRUNCATE tcs.rule');
+is(explain_column($standby, 'level', 'SELECT inlined()'), 'strong', 'tcs.explain_level() looks into what is inlined');
+everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
 
 
 ##
 ## A cursor goes on with its old snapshot: what was proved since is not for it
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 CREATE TABLE guarded (v int);
 CREATE TABLE beside (v int);
 CREATE FUNCTION counts() RETURNS bigint LANGUAGE plpgsql STABLE AS 'BEGIN RETURN (SELECT count(*) FROM guarded); END';
@@ -264,29 +249,29 @@ foreach my $how ('FETCH', 'COMMIT', 'Execute')
 		'... and without a token there is nothing to miss');
 	$client->disconnect;
 }
-everywhere('TRUNCATE tcs.rule');
+everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
 
 
 ##
 ## COPY of a table below another statement
 ##
 
-everywhere(q{SELECT tcs.set_rule('free', 'session', floor => 'session')});
+everywhere([ $primary, $standby ], q{SELECT tcs.set_rule('free', 'session', floor => 'session')});
 pause_replay($standby);
 $token = write_token($primary, 'INSERT INTO free VALUES (3)');
 my $file = PostgreSQL::Test::Utils::tempdir() . '/copied';
 
-refused("DO \$\$BEGIN COPY free TO '$file'; END\$\$", 'COPY within DO', token => $token, level => 'eventual');
+refused_by_rule("DO \$\$BEGIN COPY free TO '$file'; END\$\$", 'COPY within DO', token => $token, level => 'eventual');
 ok(!-e $file, '... has written nothing');
 resume_replay($standby);
 
 # Nothing of a COPY is locked when its rules are looked for.  A server with
 # assertions ends if a relation is opened without a lock.
-everywhere('CREATE VIEW inner_view AS SELECT v FROM free; CREATE VIEW outer_view AS SELECT v FROM inner_view');
+everywhere([ $primary, $standby ], 'CREATE VIEW inner_view AS SELECT v FROM free; CREATE VIEW outer_view AS SELECT v FROM inner_view');
 pause_replay($standby);
 $token = write_token($primary, 'INSERT INTO free VALUES (4)');
-refused('COPY (SELECT * FROM outer_view) TO STDOUT', 'COPY of a view of a view', token => $token, level => 'eventual');
-is(explain($standby, 'level', 'COPY (SELECT * FROM outer_view) TO STDOUT', level => 'eventual'), 'session',
+refused_by_rule('COPY (SELECT * FROM outer_view) TO STDOUT', 'COPY of a view of a view', token => $token, level => 'eventual');
+is(explain_column($standby, 'level', 'COPY (SELECT * FROM outer_view) TO STDOUT', level => 'eventual'), 'session',
 	'... explained');
 resume_replay($standby);
 
@@ -295,20 +280,20 @@ resume_replay($standby);
 ## Bounded floors
 ##
 
-everywhere(q{SELECT tcs.set_rule('free', 'strong', floor => 'bounded', max_staleness => '1h', hard => true)});
-is(explain($standby, "level || ' ' || max_staleness_ms", 'SELECT * FROM free', level => $_), 'bounded 3600000',
+everywhere([ $primary, $standby ], q{SELECT tcs.set_rule('free', 'strong', floor => 'bounded', max_staleness => '1h', hard => true)});
+is(explain_column($standby, "level || ' ' || max_staleness_ms", 'SELECT * FROM free', level => $_), 'bounded 3600000',
 	"who asks for $_ gets the floor's bound") foreach ('eventual', 'session');
-is(explain($standby, "level || ' ' || max_staleness_ms", '/* tcs(eventual) */ SELECT * FROM free'), 'bounded 3600000',
+is(explain_column($standby, "level || ' ' || max_staleness_ms", '/* tcs(eventual) */ SELECT * FROM free'), 'bounded 3600000',
 	'... likewise by a hint');
-is(explain($standby, "level || ' ' || max_staleness_ms", '/* tcs(bounded, max_staleness=1s) */ SELECT * FROM free'),
+is(explain_column($standby, "level || ' ' || max_staleness_ms", '/* tcs(bounded, max_staleness=1s) */ SELECT * FROM free'),
 	'bounded 1000', 'a closer bound of the client counts');
-is(explain($standby, "level || ' ' || max_staleness_ms", '/* tcs(bounded, max_staleness=2h) */ SELECT * FROM free'),
+is(explain_column($standby, "level || ' ' || max_staleness_ms", '/* tcs(bounded, max_staleness=2h) */ SELECT * FROM free'),
 	'bounded 3600000', '... and a wider one does not');
 read_at($standby, q{SELECT tcs.relax('eventual', '1h', 'test')});
-is(explain($standby, "level || ' ' || max_staleness_ms", 'SELECT * FROM free', level => 'strong'), 'bounded 3600000',
+is(explain_column($standby, "level || ' ' || max_staleness_ms", 'SELECT * FROM free', level => 'strong'), 'bounded 3600000',
 	'the emergency valve goes down to a hard floor and its bound');
 read_at($standby, 'SELECT tcs.relax_end()');
-everywhere('TRUNCATE tcs.rule');
+everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
 
 
 ##
@@ -316,7 +301,7 @@ everywhere('TRUNCATE tcs.rule');
 ##
 
 $primary->safe_psql('postgres', 'CREATE TABLE late (v int)');
-everywhere(q{SELECT tcs.set_rule('free', 'strong')});
+everywhere([ $primary, $standby ], q{SELECT tcs.set_rule('free', 'strong')});
 pause_replay($standby);
 $primary->safe_psql('postgres', 'INSERT INTO free VALUES (4)');
 read_at($standby, q{SELECT tcs.relax('eventual', '1h', 'test')});
@@ -328,14 +313,14 @@ read_at($standby, q{SELECT tcs.relax('eventual', '1h', 'test')});
 	is($state, '00000', 'a statement that began relaxed ends so') or diag $err;
 	is(scalar(() = $err =~ /WARNING/g), 1, '... and was told once');
 }
-refused('SELECT * FROM free', 'the next one is not');
+refused_by_rule('SELECT * FROM free', 'the next one is not');
 resume_replay($standby);
 
 {
 	my $client = TcsWire->new($standby, options => '-c tcs.read_level=eventual -c tcs.max_wait=0');
 
 	# the function reads before the rule is there, and after it
-	everywhere(q{
+	everywhere([ $primary, $standby ], q{
 CREATE FUNCTION reads_twice() RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
 	PERFORM count(*) FROM late;
@@ -348,21 +333,21 @@ END$$});
 	$client->simple('SELECT reads_twice()')->flush;
 	$standby->poll_query_until('postgres',
 		"SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted", 't');
-	everywhere(q{SELECT tcs.set_rule('late', 'strong', floor => 'strong')});
+	everywhere([ $primary, $standby ], q{SELECT tcs.set_rule('late', 'strong', floor => 'strong')});
 	$lock->ok_query('SELECT pg_advisory_unlock(9)');
 	my @results = $client->results;
 
 	like($results[-1]{state}, qr/^(00000|40001)$/, 'a rule that comes while a function runs is no mistake of the function');
 	$_->disconnect foreach ($client, $lock);
 }
-everywhere('TRUNCATE tcs.rule');
+everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
 
 
 ##
 ## Writes
 ##
 
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 SELECT tcs.set_rule('part2', 'strong', operation => 'write');
 SELECT tcs.set_rule('stored', 'strong', operation => 'write');
 SELECT tcs.set_rule('over', 'strong', operation => 'write');
@@ -376,7 +361,7 @@ is(psql_err($primary, $_), '55000', "refused without standbys: $_")
 	'SELECT writes()', 'CALL writes_too()', 'DO $$BEGIN PERFORM writes(); END$$');
 is(psql_err($primary, $_), '00000', "not concerned: $_")
   foreach ('INSERT INTO part1 VALUES (1)', 'SELECT * FROM parted', 'INSERT INTO base VALUES (1)', 'SELECT * FROM over FOR UPDATE');
-is(explain($primary, 'write_level', $_->[0]), $_->[1], "tcs.explain_level('$_->[0]'): $_->[1]")
+is(explain_column($primary, 'write_level', $_->[0]), $_->[1], "tcs.explain_level('$_->[0]'): $_->[1]")
   foreach (
 	[ 'INSERT INTO parted VALUES (2)', 'strong' ],
 	[ 'WITH x AS (DELETE FROM part2 RETURNING 1) SELECT count(*) FROM x', 'strong' ],
@@ -396,7 +381,7 @@ is(psql_err($primary, "SELECT tcs.set_rule($_->[0])"), $_->[1], "set_rule($_->[0
   foreach (
 	[ q{function => 99999999::regprocedure, level => 'strong'}, '42883' ],
 	[ q{'free', 'strong', role => 99999999::regrole}, '42704' ]);
-is(explain($standby, 'source', $_), 'exempt', "tcs.explain_level('$_'): exempt") foreach ('SHOW work_mem', 'VACUUM free');
+is(explain_column($standby, 'source', $_), 'exempt', "tcs.explain_level('$_'): exempt") foreach ('SHOW work_mem', 'VACUUM free');
 is(psql_err($primary, q{SELECT tcs.drop_rule('free', id => id) FROM tcs.rules WHERE relation = 'part2'::regclass}), '42704',
 	'drop_rule() with an id of another relation');
 
@@ -408,7 +393,7 @@ is(psql_err($primary, q{SELECT tcs.drop_rule('free', id => id) FROM tcs.rules WH
 # The planner runs a STABLE function to guess how many rows there are.  That a
 # function has a rule, any function, must not make a read of that an error.
 redirect_to($primary);
-everywhere(q{
+everywhere([ $primary, $standby ], q{
 CREATE FUNCTION lowest(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT v FROM base WHERE v = $1';
 SELECT tcs.set_rule(function => 'returns_it()', level => 'session');
 INSERT INTO base VALUES (1);

@@ -18,7 +18,7 @@ use TcsTest;
 
 my $primary = new_primary('primary');
 
-sub rules
+sub rules_there
 {
 	return $primary->safe_psql('postgres',
 		q{SELECT string_agg(concat_ws(' ', relation, function, schema), ', ' ORDER BY id) FROM tcs.rules});
@@ -95,8 +95,8 @@ $primary->safe_psql('postgres', q{UPDATE pg_proc SET probin = '$libdir/tcs' WHER
 loads('tcs');
 is(psql_err($primary, 'ALTER TABLE renamed RENAME TO t4'), '00000', 'something is renamed');
 is($primary->safe_psql('postgres', q{SELECT tcs.set_rule('t', 'strong') > 0}), 't', 'a rule is made');
-is(rules(), 't4, renamed_s, public.stays_f(public.renamed_ty), t', 'rules have followed what has happened without them');
-is($primary->safe_psql('postgres', 'DROP TABLE t4; DROP SCHEMA renamed_s; DROP TYPE renamed_ty CASCADE') . rules(),
+is(rules_there(), 't4, renamed_s, public.stays_f(public.renamed_ty), t', 'rules have followed what has happened without them');
+is($primary->safe_psql('postgres', 'DROP TABLE t4; DROP SCHEMA renamed_s; DROP TYPE renamed_ty CASCADE') . rules_there(),
 	't', 'what is dropped takes its rules with it again');
 is($primary->safe_psql('postgres', q{SELECT count(*) FROM tcs.rule_group WHERE relation::oid IN (SELECT oid FROM pg_class)}),
 	'0', '... and is in no group');

@@ -20,6 +20,7 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsResults;
 use TcsTest;
 use TcsWire;
 
@@ -224,14 +225,6 @@ sub runs_with_given_token
 	return ($server, $token eq $given);
 }
 
-# SQLSTATE of what the statements end with.
-sub outcome
-{
-	my ($client, $sql) = @_;
-
-	return ($client->query($sql))[-1]->{state};
-}
-
 
 ##
 ## Nodes
@@ -382,7 +375,7 @@ SKIP:
 			sub {
 				my ($client, $i) = @_;
 
-				$outcomes[$i]{ outcome($client, $read) }++;
+				$outcomes[$i]{ state_after($client, $read) }++;
 			},
 			\&runs_with_own_token);
 		check_play($seen);
@@ -467,7 +460,7 @@ subtest 'standby, SET LOCAL' => sub {
 			my $token = $i == 0 ? $ahead : $tokens[$i][0];
 
 			$outcomes[$i]
-			  { outcome($client, "SET LOCAL tcs.session_token = '$token'; $read") }++;
+			  { state_after($client, "SET LOCAL tcs.session_token = '$token'; $read") }++;
 		},
 		sub {
 			my ($client) = @_;

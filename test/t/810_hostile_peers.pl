@@ -334,7 +334,7 @@ my $token = primary_token('UPDATE t SET v = 4');
 
 $peer->set_token($token);
 
-sub session
+sub session_with_peer
 {
 	my ($move, %opt) = @_;
 	my $client = TcsWire->new($standby, %opt);
@@ -365,7 +365,7 @@ foreach my $test (@redirects)
 {
 	my ($move, $wanted, $sql) = @$test;
 	my $way = qw(cancel terminate timeout) [ $turn % 3 ];
-	my $client = session($move,
+	my $client = session_with_peer($move,
 		$wanted eq $endless && $way eq 'timeout' ? (options => '-c statement_timeout=2s') : ());
 	my $pid = $client->pid;
 	my $before = peak_of($pid);
@@ -410,7 +410,7 @@ foreach my $test (@redirects)
 
 # A position that this standby had replayed before is not that of a primary, also
 # if no token asks for more.
-my $client = session('first_token@call');
+my $client = session_with_peer('first_token@call');
 
 $client->ok_query(q{SET tcs.session_token = ''; SET tcs.read_level = 'strong'});
 my ($result) = $client->query($number);
@@ -419,7 +419,7 @@ like(TcsWire::describe_result($result), qr/less WAL than this standby had replay
 $client->disconnect;
 
 # Each answer is small.  What is kept of them is not, if nobody looks.
-$client = session('more_parameters@statement');
+$client = session_with_peer('more_parameters@statement');
 my $before = peak_of($client->pid);
 my $answered = grep { TcsWire::describe_result(($client->query($number))[-1]) eq '4711' } 1 .. 400;
 
@@ -432,7 +432,7 @@ $client->disconnect;
 foreach my $test ([ 'error_escape@call', 'TC001' ], [ 'notice_escape@statement', '00000' ])
 {
 	my ($move, $state) = @$test;
-	my $client = session($move, dbname => 'bytes');
+	my $client = session_with_peer($move, dbname => 'bytes');
 
 	is(($client->query($number))[-1]{state}, $state, "redirect, $move: no encoding");
 }
