@@ -351,29 +351,8 @@ is(at('same', 'SELECT count(relations), count(unresolved) FROM tcs.groups'), '2|
 ## Restored and created at the same time
 ##
 
-foreach my $first ('restored', 'created')
-{
-	my $dump = TcsWire->new($primary, dbname => 'part');
-	my $ddl = TcsWire->new($primary, dbname => 'part');
-	my %session = (restored => $dump, created => $ddl);
-	my %sql = (
-		restored => "INSERT INTO tcs.rule (missing_relation, level) VALUES ('public.race_$first', 'strong')",
-		created => "CREATE TABLE race_$first (v int)");
-	my $second = $first eq 'restored' ? 'created' : 'restored';
-
-	$session{$first}->ok_query('BEGIN');
-	$session{$first}->ok_query($sql{$first});
-	$session{$second}->simple($sql{$second})->flush;
-	ok($primary->poll_query_until('postgres',
-		qq{SELECT count(*) > 0 FROM pg_stat_activity WHERE pid = @{[ $session{$second}->pid ]} AND wait_event_type = 'Lock'}),
-		"first $first: the other one waits");
-	$session{$first}->ok_query('COMMIT');
-	$session{$second}->results;
-	is(at('part', "SELECT level, unresolved FROM tcs.rules WHERE relation = 'race_$first'::regclass"), 'strong|',
-		'... and the rule is in force');
-	$_->disconnect foreach ($dump, $ddl);
-}
-
+# That each waits for the other is in isolation/specs/rule_restore.spec.
+#
 # Nobody gets a rule by an object that he makes, unless he may make rules.  So a
 # restore does not wait for others, nor do they wait for it; and a temporary table has
 # no rule.  A lock that is waited for is an error here.
