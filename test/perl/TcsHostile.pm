@@ -32,6 +32,8 @@ use IO::Socket::INET;
 use PostgreSQL::Test::Utils;
 use POSIX ();
 
+use TcsMessages;
+
 # Types of columns.
 my ($INT4, $TEXT) = (23, 25);
 
@@ -39,51 +41,6 @@ my ($INT4, $TEXT) = (23, 25);
 ##
 ## Messages
 ##
-
-sub message
-{
-	my ($type, @parts) = @_;
-	my $body = join('', @parts);
-
-	return $type . pack('N', length($body) + 4) . $body;
-}
-
-# RowDescription: columns of [type, format].
-sub columns
-{
-	my (@columns) = @_;
-
-	return message('T', pack('n', scalar @columns),
-		map { "c\0" . pack('NnNnNn', 0, 0, $_->[0], 0xffff, 0xffffffff, $_->[1]) } @columns);
-}
-
-sub row
-{
-	my (@values) = @_;
-
-	return message('D', pack('n', scalar @values),
-		map { defined $_ ? pack('N', length $_) . $_ : pack('N', 0xffffffff) } @values);
-}
-
-# ErrorResponse or NoticeResponse.
-sub report
-{
-	my ($type, %fields) = @_;
-
-	return message($type, (map { "$_$fields{$_}\0" } sort keys %fields), "\0");
-}
-
-sub failure
-{
-	return report('E', S => 'ERROR', V => 'ERROR', C => 'XX000', M => 'no', @_);
-}
-
-sub parameter
-{
-	my ($name, $value) = @_;
-
-	return message('S', "$name\0$value\0");
-}
 
 my $ready = message('Z', 'I');
 my $selected = message('C', "SELECT 1\0");

@@ -10,9 +10,10 @@ use warnings;
 
 use Exporter 'import';
 
+use TcsResults;
 use TcsTest;
 
-our @EXPORT = qw(everywhere explain explain_column served);
+our @EXPORT = qw(everywhere explain explain_column served level_of rules);
 
 # Runs statements on the first of the nodes, the primary, with options of read_at.
 # Returns when the other nodes have replayed them.
@@ -50,6 +51,26 @@ sub served
 
 	return (split /\n/,
 		read_at($node, "$sql; SELECT level || ' by ' || level_source FROM tcs.last_read()", %opt))[-1];
+}
+
+# What the last statement that a TcsWire client sends in $sql was read at:
+# "strong|hint"; or the SQLSTATE of the first error.
+sub level_of
+{
+	my ($client, $sql) = @_;
+	my $state = first_error($client->query($sql));
+
+	return $state if $state ne '00000';
+	return $client->ok_query('SELECT level, level_source FROM tcs.last_read()');
+}
+
+# What the rules of a node are for, in the order in which they were made.
+sub rules
+{
+	my ($node, %opt) = @_;
+
+	return read_at($node, q{SELECT string_agg(concat_ws(' ', relation, function, schema, role, application_name), ', ' ORDER BY id) FROM tcs.rules},
+		level => 'eventual', %opt);
 }
 
 1;

@@ -13,10 +13,11 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use IPC::Run;
 
 use TcsTest;
 
-our @EXPORT = qw(counted_write last_write lsn_number insert_lsn);
+our @EXPORT = qw(counted_write last_write lsn_number insert_lsn wal_records);
 
 # counted_write(\$value, $sql)
 #
@@ -65,6 +66,29 @@ sub insert_lsn
 	my ($client) = @_;
 
 	return lsn_number($client->ok_query('SELECT pg_current_wal_insert_lsn()'));
+}
+
+# The records of WAL between two positions, as pg_waldump shows them: first undef, or
+# what it says when it fails; then [ position as a number, whether the record ends a
+# transaction ] for each.
+sub wal_records
+{
+	my ($node, $from, $to) = @_;
+	my ($out, $err) = ('', '');
+	my $dumped = IPC::Run::run(
+		[ 'pg_waldump', '-p', $node->data_dir . '/pg_wal', '-s', $from, '-e', $to ],
+		'>', \$out, '2>', \$err);
+	my @records;
+
+	foreach my $line (split /\n/, $out)
+	{
+		next if $line !~ m{^rmgr: (\w+).* lsn: ([0-9A-F]+/[0-9A-F]+), .* desc: (\w+)};
+		my ($rmgr, $lsn, $desc) = ($1, $2, $3);
+
+		push @records,
+		  [ lsn_number($lsn), $rmgr eq 'Transaction' && $desc =~ /^(COMMIT|ABORT)/ ];
+	}
+	return ($dumped ? undef : "failed: $err", @records);
 }
 
 1;

@@ -17,54 +17,10 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsReports;
 use TcsTest;
 use TcsWire;
 use TcsWrites;
-
-# A client that keeps every report of the token, and says which of them came
-# before the ReadyForQuery that ended the last message.
-{
-
-	package ReportingClient;
-
-	our @ISA = ('TcsWire');
-
-	sub _aside
-	{
-		my ($self, $type, $body) = @_;
-
-		if ($type eq 'S')
-		{
-			my ($name, $value) = split /\0/, $body;
-
-			push @{ $self->{reports} }, $value // '' if $name eq 'tcs.session_token';
-		}
-		return $self->SUPER::_aside($type, $body);
-	}
-
-	# Reports since the last call.
-	sub reports
-	{
-		my ($self) = @_;
-		my @reports = @{ $self->{reports} // [] };
-
-		$self->{reports} = [];
-		return @reports;
-	}
-}
-
-# Fields of a token, by name.
-sub fields
-{
-	my ($token) = @_;
-	my %field;
-
-	@field{qw(version sysid timeline begin written seen_primary seen_standby flags check)} =
-	  split /\./, $token;
-	$field{$_} = lsn_number(sprintf('%s/%s', $field{$_} =~ /^(.*?)(.{1,8})$/))
-	  foreach qw(begin written seen_primary seen_standby);
-	return \%field;
-}
 
 my ($primary, $standby) = new_pair();
 
@@ -90,7 +46,7 @@ $primary->safe_psql(
 	  CREATE TABLE parent (a int PRIMARY KEY);
 	  CREATE TABLE child (a int REFERENCES parent DEFERRABLE INITIALLY DEFERRED)});
 
-my $client = ReportingClient->new($primary);
+my $client = TcsReports->new($primary);
 my $watch = TcsWire->new($primary);
 
 
@@ -270,7 +226,7 @@ is(scalar(@both_tokens), 2, 'pipeline with two Syncs: a token for each');
 push @commits,
   [
 	'first Sync of two', $pipelined_before,
-	fields($both_tokens[0])->{written}, $both_tokens[0]
+	token_fields($both_tokens[0])->{written}, $both_tokens[0]
   ],
   [ 'second Sync of two', $pipelined_before, $pipelined_after, $both_tokens[1] ];
 commits('autocommit after all that', q{UPDATE t SET v = 'last' WHERE id = 1});
@@ -281,31 +237,14 @@ my $wal_end = $watch->ok_query('SELECT pg_switch_wal()');
 
 $watch->ok_query('CHECKPOINT');
 
-my ($dump, $dump_err) = ('', '');
-my $dumped = IPC::Run::run(
-	[
-		'pg_waldump', '-p', $primary->data_dir . '/pg_wal',
-		'-s', $wal_start, '-e', $wal_end
-	],
-	'>', \$dump, '2>', \$dump_err);
+my ($dump_err, @records) = wal_records($primary, $wal_start, $wal_end);
 
-ok($dumped, 'pg_waldump reads the WAL') or diag $dump_err;
-
-my @records;    # position, whether it ends a transaction
-
-foreach my $line (split /\n/, $dump)
-{
-	next if $line !~ m{^rmgr: (\w+).* lsn: ([0-9A-F]+/[0-9A-F]+), .* desc: (\w+)};
-	my ($rmgr, $lsn, $desc) = ($1, $2, $3);
-
-	push @records,
-	  [ lsn_number($lsn), $rmgr eq 'Transaction' && $desc =~ /^(COMMIT|ABORT)/ ];
-}
+is($dump_err, undef, 'pg_waldump reads the WAL');
 
 foreach my $commit (@commits)
 {
 	my ($what, $before, $after, $token) = @$commit;
-	my $written = fields($token)->{written};
+	my $written = token_fields($token)->{written};
 	my ($last) =
 	  grep { $records[$_][1] && $records[$_][0] >= $before && $records[$_][0] < $after }
 	  reverse 0 .. $#records;
@@ -389,9 +328,9 @@ $client->query(q{UPDATE t SET v = 'off' WHERE id = 1});
 is_deeply([ $client->reports ], [''], 'report_token = off, a write: the old token does not cover it, and is withdrawn');
 is($client->ok_query('SHOW tcs.session_token'), '', '... by SHOW as well');
 silent('off, another write', q{UPDATE t SET v = 'off' WHERE id = 1});
-my $asked = fields($client->ok_query('SELECT tcs.session_token()'));
+my $asked = token_fields($client->ok_query('SELECT tcs.session_token()'));
 
-ok($asked->{written} > fields($old)->{written},
+ok($asked->{written} > token_fields($old)->{written},
 	'the function knows the write all the same');
 silent('tcs.session_token() changes no setting', 'SELECT tcs.session_token()');
 silent('off, PREPARE TRANSACTION',
@@ -423,7 +362,7 @@ $client->query('SET tcs.report_token = off');
 # writes, in force for the next transaction
 $client->query('SET tcs.report_token = writes');
 commits('report_token = writes', q{UPDATE t SET v = 'writes' WHERE id = 1});
-is(fields($client->parameter('tcs.session_token'))->{seen_primary},
+is(token_fields($client->parameter('tcs.session_token'))->{seen_primary},
 	0, 'a write alone says nothing of reads');
 silent('report_token = writes, a read', 'SELECT * FROM t');
 
@@ -436,10 +375,10 @@ $client->query('SELECT * FROM t');
 my @tokens = $client->reports;
 
 is(scalar(@tokens), 1, 'report_token = all reports after a read');
-ok(@tokens && fields($tokens[0])->{seen_primary} >= $other_commit,
+ok(@tokens && token_fields($tokens[0])->{seen_primary} >= $other_commit,
 	'... what it can have seen');
 commits('report_token = all, a write', q{UPDATE t SET v = 'all' WHERE id = 1});
-my $all = fields($client->parameter('tcs.session_token'));
+my $all = token_fields($client->parameter('tcs.session_token'));
 
 ok($all->{written} > 0 && $all->{seen_primary} >= $all->{written},
 	'... and after a write with both parts');
@@ -464,12 +403,12 @@ foreach my $late (
 	q{SELECT lo_create(0)},
 	q{SELECT * FROM t FOR SHARE})
 {
-	my $fresh = ReportingClient->new($primary, options => '-c tcs.report_token=all');
+	my $fresh = TcsReports->new($primary, options => '-c tcs.report_token=all');
 	my ($failed) = grep { $_->{state} ne '00000' } $fresh->query($late);
 
 	ok(!$failed, "all: $late") or diag TcsWire::describe_result($failed);
 	is((($fresh->query('SELECT v FROM t'))[0])->{state}, '00000', '... and a read after it');
-	my $then = fields($fresh->parameter('tcs.session_token'));
+	my $then = token_fields($fresh->parameter('tcs.session_token'));
 
 	is($then->{flags} & 6, 0, '... its token is of one history');
 	cmp_ok($then->{$_}, '<=', insert_lsn($watch), "... $_ is not beyond the WAL") foreach qw(written seen_primary);
@@ -477,7 +416,7 @@ foreach my $late (
 }
 
 # on a standby
-my $reader = ReportingClient->new($standby);
+my $reader = TcsReports->new($standby);
 my $token = $client->parameter('tcs.session_token');
 
 is_deeply([ $reader->reports ], [''], 'a standby reports the token at connect too');
@@ -489,11 +428,11 @@ $reader->query(q{SET tcs.report_token = 'all'});
 $reader->query('SELECT v FROM t WHERE id = 1');
 @tokens = $reader->reports;
 is(scalar(@tokens), 1, '... but for report_token = all');
-my $seen_there = fields($tokens[0]);
+my $seen_there = token_fields($tokens[0]);
 
 is_deeply(
 	[ @{$seen_there}{qw(sysid timeline begin written seen_primary)} ],
-	[ @{ fields($token) }{qw(sysid timeline begin written seen_primary)} ],
+	[ @{ token_fields($token) }{qw(sysid timeline begin written seen_primary)} ],
 	'what it was handed stays in it');
 ok($seen_there->{seen_standby} >= $seen_there->{written},
 	'what was seen on the standby comes to it');
@@ -543,8 +482,8 @@ foreach my $sql (
 {
 	my ($result) = $client->query('CALL takes_after_commit(NULL)');
 
-	cmp_ok(fields(TcsWire::rows_text($result))->{written}, '>=',
-		fields($client->parameter('tcs.session_token'))->{written},
+	cmp_ok(token_fields(TcsWire::rows_text($result))->{written}, '>=',
+		token_fields($client->parameter('tcs.session_token'))->{written},
 		'... one that covers what the procedure has committed');
 }
 $client->reports;
@@ -572,7 +511,7 @@ $client->query('DISCARD ALL');
 is_deeply([ $client->reports ], [''], 'DISCARD ALL empties it');
 my $third = commits('a commit after DISCARD', q{UPDATE t SET v = '3' WHERE id = 1});
 
-ok(fields($third)->{written} > fields($second)->{written}, '... has a new token');
+ok(token_fields($third)->{written} > token_fields($second)->{written}, '... has a new token');
 
 # a transaction that is rolled back takes its SET with it
 $client->query("BEGIN; SET tcs.session_token = '$first'");
@@ -588,7 +527,7 @@ $client->query(
 $client->reports;
 my $fourth = commits('a commit over SET LOCAL', 'COMMIT');
 
-ok(fields($fourth)->{written} > fields($third)->{written},
+ok(token_fields($fourth)->{written} > token_fields($third)->{written},
 	'... survives the transaction');
 silent('... and the next one', 'SELECT 1');
 
@@ -599,7 +538,7 @@ $client->reports;
 $client->query(q{UPDATE t SET v = '5' WHERE id = 1});
 my $fifth = commits('a commit after SET in a subtransaction', 'COMMIT');
 
-ok(fields($fifth)->{written} > fields($fourth)->{written}, '... goes on from the newest');
+ok(token_fields($fifth)->{written} > token_fields($fourth)->{written}, '... goes on from the newest');
 
 # what the client handed in is kept in what it gets
 my $foreign_part = $reader->ok_query('SELECT tcs.session_token()');
@@ -609,7 +548,7 @@ $client->reports;
 my $sixth = commits('a commit after SET of what another node saw',
 	q{UPDATE t SET v = '6' WHERE id = 1});
 
-is(fields($sixth)->{seen_standby}, fields($foreign_part)->{seen_standby},
+is(token_fields($sixth)->{seen_standby}, token_fields($foreign_part)->{seen_standby},
 	'... keeps what was seen there');
 
 # garbage does not replace
@@ -629,7 +568,7 @@ foreach my $text ("\0", "$sixth\0", "\0$sixth")
 is($client->ok_query('SHOW tcs.session_token'), $sixth, '... and changes nothing');
 
 # at connect
-my $started = ReportingClient->new($primary, options => "-c tcs.session_token=$second");
+my $started = TcsReports->new($primary, options => "-c tcs.session_token=$second");
 
 is_deeply([ $started->reports ], [$second], 'a start-up option is reported at connect');
 $started->query(q{BEGIN; SET tcs.session_token = ''; COMMIT});

@@ -16,6 +16,7 @@ use Test::More;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsResults;
+use TcsRules;
 use TcsTest;
 use TcsWire;
 use TcsWrites;
@@ -68,16 +69,6 @@ sub last_warning
 	my @warnings = warnings_of($client);
 
 	return @warnings ? $warnings[-1]{$field} : undef;
-}
-
-# What the last statement of a string was read at: "strong|hint".
-sub level_of
-{
-	my ($client, $sql) = @_;
-	my $state = first_error($client->query($sql));
-
-	return $state if $state ne '00000';
-	return $client->ok_query($last);
 }
 
 # The next write.
@@ -429,26 +420,6 @@ is(first_error($c->query('SET tcs.hints = maybe')), '22023', 'tcs.hints has no o
 
 
 ##
-## On the primary
-##
-
-{
-	my $p = hint_client(undef, $primary);
-
-	is(level_of($p, "$strong $read"), 'strong|hint', 'primary: SELECT');
-	is(level_of($p, "CREATE TABLE copied AS $strong $read"), 'strong|hint', 'primary: CREATE TABLE AS');
-	is( level_of($p, "CREATE TABLE IF NOT EXISTS copied2 (a) WITH (fillfactor = 50) AS $strong $read"),
-		'strong|hint',
-		'... with options');
-	is(answers($p->query("$strong INSERT INTO copied VALUES (1); SELECT count(*) FROM copied")),
-		' / 2', 'primary: a write with a hint');
-	is(answers($p->query('/* tcs(stong) */ INSERT INTO copied VALUES (1)')), '22023', '... with a malformed one');
-	$p->disconnect;
-}
-wait_for_replay($primary, $standby);
-
-
-##
 ## A standby that lags: which level is in force decides
 ##
 
@@ -590,36 +561,6 @@ is(scalar warnings_of($bare), 0, '... without a warning');
 $look->go_on;
 wait_for_replay($primary, $standby);
 $_->disconnect foreach ($careful, $careless, $bare);
-
-
-##
-## Together with pg_hint_plan
-##
-
-SKIP:
-{
-	my $both = hint_client();
-
-	skip 'pg_hint_plan is not installed', 12
-	  if first_error($both->query(q{LOAD 'pg_hint_plan'})) ne '00000';
-
-	my $query = 'SELECT v FROM t WHERE id = 1';
-	my $explain = 'EXPLAIN (ANALYZE, COSTS off)';
-
-	foreach my $case (
-		[ 'behind it', "$explain /*+ SeqScan(t) */ $strong $query", "$explain /*+ IndexScan(t) */ $strong $query" ],
-		[ 'before it', "$explain $strong /*+ SeqScan(t) */ $query", "$explain $strong /*+ IndexScan(t) */ $query" ],
-		[ 'before it and all', "$strong /*+ SeqScan(t) */ $explain $query", "$strong /*+ IndexScan(t) */ $explain $query" ],
-		[ 'behind it, before all', "/*+ SeqScan(t) */ $strong $explain $query", "/*+ IndexScan(t) */ $strong $explain $query" ])
-	{
-		my ($where, $by_seq, $by_index) = @$case;
-
-		like($both->ok_query($by_seq), qr/Seq Scan on t/, "pg_hint_plan: hint $where, SeqScan");
-		is($both->ok_query($last), 'strong|hint', '... and the level');
-		like($both->ok_query($by_index), qr/Index Scan using/, '... IndexScan');
-	}
-	$both->disconnect;
-}
 
 $c->disconnect;
 done_testing();
