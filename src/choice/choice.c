@@ -45,7 +45,6 @@
 #include "base/compat.h"
 #include "base/xact.h"
 #include "choice/choice.h"
-#include "gate/gate.h"
 
 /* Cache id of the words; see TCS_EXEMPT_CACHE_ID. */
 #define TCS_CHOICE_CACHE_ID		(-7464)

@@ -13,6 +13,7 @@
 #include "base/settings.h"
 #include "choice/hint.h"
 #include "rules/rule_cache.h"
+#include "statement/site.h"
 
 /* Who has decided the level. */
 typedef enum TcsChoiceBy

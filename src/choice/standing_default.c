@@ -30,10 +30,11 @@
 
 #include "base/compat.h"
 #include "base/xact.h"
+#include "choice/choice.h"
 #include "choice/standing_default.h"
 #include "statement/exempt.h"
 #include "statement/statement_queries.h"
-#include "statement/statement_text.h"
+#include "statement/statement_source.h"
 
 /* What the queries of a statement come to. */
 typedef struct Found

@@ -8,7 +8,7 @@
 #ifndef TCS_STANDING_H
 #define TCS_STANDING_H
 
-#include "gate/gate.h"
+#include "statement/site.h"
 
 extern bool tcs_standing_excuses(TcsSite *site);
 extern bool tcs_standing_excuses_query(Query *query);

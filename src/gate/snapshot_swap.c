@@ -57,14 +57,13 @@
 #include "base/compat.h"
 #include "base/xact.h"
 #include "gate/snapshot_swap.h"
-#include "statement/statement_text.h"
+#include "statement/statement_queries.h"
+#include "statement/statement_source.h"
 
 /* What the invalidation callbacks compare with; NULL: nobody watches. */
 static const PlannedStmt *watched_plan = NULL;
 static bool plan_is_stale = false;
 static uint64 watched_from = 0; /* SharedInvalidMessageCounter */
-
-TcsPlanned	tcs_swap_planned;
 
 static void
 watch_relcache(Datum arg, Oid relid)
@@ -112,9 +111,9 @@ watch_plan(const PlannedStmt *plan)
 	 * checked by it under their locks.
 	 */
 	plan_is_stale =
-		tcs_swap_planned.in_message == GetCurrentStatementStartTimestamp() &&
-		tcs_swap_planned.began_at != SharedInvalidMessageCounter;
-	tcs_swap_planned.in_message = 0;
+		tcs_planned.in_message == GetCurrentStatementStartTimestamp() &&
+		tcs_planned.began_at != SharedInvalidMessageCounter;
+	tcs_planned.in_message = 0;
 	watched_plan = plan;
 	watched_from = SharedInvalidMessageCounter;
 	AcceptInvalidationMessages();
@@ -124,8 +123,8 @@ watch_plan(const PlannedStmt *plan)
 void
 tcs_swap_distrust_plan(void)
 {
-	tcs_swap_planned.in_message = GetCurrentStatementStartTimestamp();
-	tcs_swap_planned.began_at = PG_UINT64_MAX;
+	tcs_planned.in_message = GetCurrentStatementStartTimestamp();
+	tcs_planned.began_at = PG_UINT64_MAX;
 }
 
 /* After an error: the plan may go away. */

@@ -10,15 +10,6 @@
 
 #include "gate/gate.h"
 
-/* The last planning of a statement of the client. */
-typedef struct TcsPlanned
-{
-	TimestampTz in_message;		/* start of the client's message; 0: none */
-	uint64		began_at;		/* SharedInvalidMessageCounter before it */
-} TcsPlanned;
-
-extern TCS_LOCAL TcsPlanned tcs_swap_planned;
-
 extern bool tcs_swap_is_possible(const TcsSite *site);
 extern void tcs_swap_drop_snapshot(TcsSite *site);
 extern void tcs_swap_take_snapshot(TcsSite *site);

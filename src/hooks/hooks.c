@@ -38,6 +38,7 @@
 #include "base/own_objects.h"
 #include "choice/choice.h"
 #include "gate/gate.h"
+#include "gate/redirect.h"
 #include "gate/snapshot_swap.h"
 #include "hooks/hooks.h"
 #include "hooks/set_local.h"
@@ -46,7 +47,6 @@
 #include "redirect/leftovers.h"
 #include "redirect/names.h"
 #include "redirect/notices.h"
-#include "redirect/redirect.h"
 #include "redirect/redirect_server.h"
 #include "redirect/remote_xact.h"
 #include "redirect/round_trip.h"
@@ -54,7 +54,9 @@
 #include "session/session_token.h"
 #include "statement/exempt.h"
 #include "statement/hook_frames.h"
+#include "statement/quietly.h"
 #include "statement/read_only.h"
+#include "statement/statement_queries.h"
 #include "write/write_level.h"
 
 static ExecutorStart_hook_type prev_ExecutorStart = NULL;
@@ -682,8 +684,8 @@ before_planning(Query **parse, const char *source, bool plain)
 	 */
 	statement_rules_changes = tcs_rules_changes;
 	statement_generation = tcs_settings_generation;
-	tcs_swap_planned.in_message = GetCurrentStatementStartTimestamp();
-	tcs_swap_planned.began_at = SharedInvalidMessageCounter;
+	tcs_planned.in_message = GetCurrentStatementStartTimestamp();
+	tcs_planned.began_at = SharedInvalidMessageCounter;
 	return false;
 }
 
@@ -1192,7 +1194,7 @@ tcs_xact_callback(XactEvent event, void *arg)
 	else if (event == XACT_EVENT_PRE_PREPARE)
 		tcs_write_before_commit(event);
 	else if (event == XACT_EVENT_ABORT)
-		tcs_roundtrip_is_running = false;
+		tcs_quietly_is_running = false;
 	tcs_session_at_xact_event(event);
 }
 
@@ -1200,7 +1202,7 @@ static void
 tcs_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 					 SubTransactionId parentSubid, void *arg)
 {
-	if (unlikely(tcs_roundtrip_is_running))
+	if (unlikely(tcs_quietly_is_running))
 		return;
 	if (unlikely(tcs_remote_is_connected) &&
 		(event == SUBXACT_EVENT_ABORT_SUB || event == SUBXACT_EVENT_COMMIT_SUB))

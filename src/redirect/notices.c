@@ -26,15 +26,9 @@
 
 #include "base/settings.h"
 #include "redirect/notices.h"
+#include "statement/quietly.h"
 
 bool		tcs_told_is_wanted = false;
-
-/* One message. */
-typedef struct Told
-{
-	int			sqlerrcode;
-	char	   *message;
-} Told;
 
 /* What planning has said last, in planning_context. */
 static List *by_planning = NIL;
@@ -44,37 +38,6 @@ static TimestampTz planned_in = 0;	/* the client's message it was done for */
 /* What the primary is going to repeat; in expected_context. */
 static List *expected = NIL;
 static MemoryContext expected_context = NULL;
-
-/* While nothing may be said: what would have been. */
-static List *unsaid = NIL;
-static MemoryContext unsaid_context = NULL;
-static emit_log_hook_type prev_emit_log = NULL;
-
-static Told *
-make_told(int sqlerrcode, const char *message)
-{
-	Told	   *told = palloc(sizeof(Told));
-
-	told->sqlerrcode = sqlerrcode;
-	told->message = pstrdup(message);
-	return told;
-}
-
-/* A copy of a list of messages. */
-List *
-tcs_told_copy(const List *messages)
-{
-	List	   *result = NIL;
-	const ListCell *lc;
-
-	foreach(lc, messages)
-	{
-		const Told *told = lfirst(lc);
-
-		result = lappend(result, make_told(told->sqlerrcode, told->message));
-	}
-	return result;
-}
 
 /* A context to keep messages in. */
 static MemoryContext
@@ -91,48 +54,6 @@ reset_context(MemoryContext context)
 {
 	if (context)
 		MemoryContextReset(context);
-}
-
-
-/* ---- without a word ---- */
-
-static void
-keep_unsaid(ErrorData *edata)
-{
-	MemoryContext old = MemoryContextSwitchTo(unsaid_context);
-
-	edata->output_to_server = false;
-	if (edata->message)
-		unsaid = lappend(unsaid, make_told(edata->sqlerrcode, edata->message));
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * From here on, notices and warnings go nowhere.  The caller has a level of
- * settings of its own, and sees to it that tcs_told_silently_end() is called,
- * also after an error.
- */
-void
-tcs_told_silently_begin(void)
-{
-	tcs_guc_set_for_now("client_min_messages", "error");
-	/* what is not for the log either would not come to the hook */
-	tcs_guc_set_for_now("log_min_messages", "notice");
-	unsaid = NIL;
-	unsaid_context = CurrentMemoryContext;
-	prev_emit_log = emit_log_hook;
-	emit_log_hook = keep_unsaid;
-}
-
-/* Returns what was not said, in the memory context that it began with. */
-List *
-tcs_told_silently_end(void)
-{
-	List	   *result = unsaid;
-
-	emit_log_hook = prev_emit_log;
-	unsaid = NIL;
-	return result;
 }
 
 
@@ -153,7 +74,7 @@ note_message(void *arg)
 	old = MemoryContextSwitchTo(get_context(&planning_context));
 	edata = CopyErrorData();
 	if (edata->elevel < ERROR && edata->output_to_client && edata->message)
-		by_planning = lappend(by_planning, make_told(edata->sqlerrcode, edata->message));
+		by_planning = lappend(by_planning, tcs_said_make(edata->sqlerrcode, edata->message));
 	FreeErrorData(edata);
 	MemoryContextSwitchTo(old);
 }
@@ -206,7 +127,7 @@ tcs_told_expect(const List *by_text)
 	if (by_planning == NIL && by_text == NIL)
 		return;
 	old = MemoryContextSwitchTo(get_context(&expected_context));
-	expected = list_concat(tcs_told_copy(by_text), tcs_told_copy(by_planning));
+	expected = list_concat(tcs_said_copy(by_text), tcs_said_copy(by_planning));
 	MemoryContextSwitchTo(old);
 	by_planning = NIL;
 }
@@ -222,19 +143,19 @@ tcs_told_expect_of_input(Oid type, const char *text)
 	Oid			ioparam;
 
 	getTypeInputInfo(type, &function, &ioparam);
-	tcs_told_silently_begin();
+	tcs_quietly_begin();
 	PG_TRY();
 	{
 		(void) OidInputFunctionCall(function, unconstify(char *, text), ioparam, -1);
 	}
 	PG_FINALLY();
 	{
-		said = tcs_told_silently_end();
+		said = tcs_quietly_end();
 	}
 	PG_END_TRY();
 	AtEOXact_GUC(true, level);
 	MemoryContextSwitchTo(get_context(&expected_context));
-	expected = list_concat(expected, tcs_told_copy(said));
+	expected = list_concat(expected, tcs_said_copy(said));
 	MemoryContextSwitchTo(old);
 }
 
@@ -254,7 +175,7 @@ tcs_told_is_repeated(int sqlerrcode, const char *message)
 
 	foreach(lc, expected)
 	{
-		const Told *told = lfirst(lc);
+		const TcsSaid *told = lfirst(lc);
 
 		if (told->sqlerrcode == sqlerrcode && strcmp(told->message, message) == 0)
 		{

@@ -15,10 +15,6 @@
 /* Is the next statement to be planned one that may run elsewhere? */
 extern TCS_LOCAL bool tcs_told_is_wanted;
 
-extern void tcs_told_silently_begin(void);
-extern List *tcs_told_silently_end(void);
-extern List *tcs_told_copy(const List *messages);
-
 extern void tcs_told_want(void);
 extern void tcs_told_watch_planning(ErrorContextCallback *callback);
 extern void tcs_told_planned(ErrorContextCallback *callback);

@@ -11,7 +11,7 @@
  *	  transaction, as the cursor would.
  *
  *	  Only statements whose functions have refcursor among their types are looked
- *	  after in this way (statement/portable.c); their transaction on the primary is kept
+ *	  after in this way (redirect/portable.c); their transaction on the primary is kept
  *	  open for it.
  *
  *-------------------------------------------------------------------------
@@ -33,10 +33,10 @@
 #include "base/compat.h"
 #include "base/settings.h"
 #include "redirect/open_cursors.h"
+#include "redirect/portable.h"
 #include "redirect/receive.h"
 #include "redirect/remote_xact.h"
 #include "redirect/text_form.h"
-#include "statement/portable.h"
 
 #define TCS_SQL_CURSORS \
 	"SELECT name, is_scrollable, statement FROM pg_catalog.pg_cursors" \

@@ -37,11 +37,11 @@
 
 #include "base/compat.h"
 #include "redirect/open_cursors.h"
+#include "redirect/portable.h"
 #include "redirect/receive.h"
 #include "redirect/redirect_scan.h"
 #include "redirect/remote_xact.h"
 #include "redirect/text_form.h"
-#include "statement/portable.h"
 
 /* What custom_private has, in this order. */
 enum

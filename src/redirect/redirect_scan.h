@@ -10,7 +10,7 @@
 
 #include "nodes/plannodes.h"
 
-#include "statement/statement_text.h"
+#include "redirect/statement_text.h"
 
 extern PlannedStmt *tcs_scan_make_plan(const PlannedStmt *local,
 									   const TcsStatement *statement,

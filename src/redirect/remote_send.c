@@ -19,10 +19,11 @@
 #include "base/compat.h"
 #include "redirect/carried_settings.h"
 #include "redirect/notices.h"
+#include "redirect/portable.h"
 #include "redirect/receive.h"
 #include "redirect/remote_state.h"
 #include "redirect/text_form.h"
-#include "statement/portable.h"
+#include "statement/statement_source.h"
 
 #define TCS_SQL_SETTINGS "SELECT tcs.redirect_settings($1::pg_catalog.bytea)"
 #define TCS_SQL_CHECK	"SELECT tcs.redirect_check(%s, %s)"

@@ -11,7 +11,7 @@
 #include "nodes/params.h"
 
 #include "redirect/connection.h"
-#include "statement/statement_text.h"
+#include "redirect/statement_text.h"
 #include "token/token.h"
 
 /* Begin a transaction there, and check that it is where it should be. */

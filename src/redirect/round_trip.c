@@ -53,13 +53,10 @@
 #include "redirect/names.h"
 #include "redirect/notices.h"
 #include "redirect/round_trip.h"
+#include "statement/quietly.h"
 
 /* How many tokens of a source are tried as the begin of its query. */
 #define TCS_MAX_BEGINS	8
-
-/* A subtransaction of ours is no matter of the client's. */
-bool		tcs_roundtrip_is_running = false;
-
 
 /* ---- the normal form ---- */
 
@@ -360,75 +357,6 @@ try_text(void *arg)
 	MemoryContextSwitchTo(old);
 }
 
-/* What went wrong within a subtransaction is over, or it has to go on outside. */
-static char *
-take_error(MemoryContext context, ResourceOwner owner)
-{
-	ErrorData  *edata;
-	int			category;
-
-	MemoryContextSwitchTo(context);
-	edata = CopyErrorData();
-	FlushErrorState();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	tcs_roundtrip_is_running = false;
-
-	category = ERRCODE_TO_CATEGORY(edata->sqlerrcode);
-	if (category == ERRCODE_OPERATOR_INTERVENTION ||
-		category == ERRCODE_INSUFFICIENT_RESOURCES)
-		ReThrowError(edata);
-	return edata->message;
-}
-
-/*
- * Do something in a subtransaction, and without a word.  Returns the error, or
- * NULL.  *told gets the notices that were not sent.
- *
- * It is done under the settings that are in force on the primary.  With "look" it
- * is done under those of the session, and leaves no lock behind.
- */
-char *
-tcs_roundtrip_do_safely(void (*work) (void *), void *arg, bool look, List **told)
-{
-	MemoryContext old = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile error = NULL;
-	int			level;
-
-	BeginInternalSubTransaction(NULL);
-	tcs_roundtrip_is_running = true;
-	MemoryContextSwitchTo(old);
-	level = NewGUCNestLevel();
-	PG_TRY();
-	{
-		if (!look)
-		{
-			tcs_guc_set_for_now("standard_conforming_strings", "on");
-			tcs_guc_set_for_now("transform_null_equals", "off");
-		}
-		tcs_told_silently_begin();
-		work(arg);
-		*told = tcs_told_silently_end();
-		AtEOXact_GUC(true, level);
-		if (look)
-			RollbackAndReleaseCurrentSubTransaction();
-		else
-			ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(old);
-		CurrentResourceOwner = owner;
-		tcs_roundtrip_is_running = false;
-	}
-	PG_CATCH();
-	{
-		*told = tcs_told_silently_end();
-		error = take_error(old, owner);
-	}
-	PG_END_TRY();
-	return error;
-}
-
 /* Try a text; its log is for whoever looks into why it will not do. */
 static bool
 try_safely(Trial *trial, List **told)
@@ -438,7 +366,7 @@ try_safely(Trial *trial, List **told)
 	char	   *error;
 
 	trial->work = work;
-	error = tcs_roundtrip_do_safely(try_text, trial, false, told);
+	error = tcs_quietly_do(try_text, trial, false, told);
 	MemoryContextDelete(work);
 	if (error != NULL)
 		trial->same = false;
@@ -570,7 +498,7 @@ tcs_roundtrip_source(const Query *query, const char *source, uint64 *names,
 	Tokens		all = {.source = source};
 	int			tried = 0;
 
-	if (tcs_roundtrip_do_safely(tokenize, &all, false, told) != NULL)
+	if (tcs_quietly_do(tokenize, &all, false, told) != NULL)
 		return NULL;
 	for (int i = 0; i < all.n && tried < TCS_MAX_BEGINS; i++)
 	{

@@ -10,13 +10,9 @@
 
 #include "nodes/parsenodes.h"
 
-extern bool tcs_roundtrip_is_running;
-
 extern bool tcs_roundtrip_check(const Query *query, const char *text,
 								uint64 *names, List **told);
 extern char *tcs_roundtrip_source(const Query *query, const char *source,
 								  uint64 *names, List **told);
-extern char *tcs_roundtrip_do_safely(void (*work) (void *), void *arg, bool look,
-									 List **told);
 
 #endif							/* TCS_ROUNDTRIP_H */

@@ -5,7 +5,7 @@
  *
  * NOTES
  *	  Most values of a redirected statement travel in binary, which no setting
- *	  changes.  A few travel as text (statement/portable.c).  A row that has the name of
+ *	  changes.  A few travel as text (redirect/portable.c).  A row that has the name of
  *	  an object in it is such a value, and may have anything else in it, too.
  *
  *	  The statement runs under the client's settings, and under some of these input

@@ -8,7 +8,7 @@
 #ifndef TCS_REFUSED_H
 #define TCS_REFUSED_H
 
-#include "gate/gate.h"
+#include "statement/site.h"
 
 extern void tcs_refused_check(const TcsSite *site);
 extern void tcs_refused_check_query(Query *query);

@@ -17,14 +17,16 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/sinval.h"
 #include "tcop/tcopprot.h"
 
-#include "gate/snapshot_swap.h"
-#include "redirect/round_trip.h"
+#include "statement/quietly.h"
 #include "statement/statement_queries.h"
-#include "statement/statement_text.h"
+#include "statement/statement_source.h"
+
+TcsPlanned	tcs_planned;
 
 typedef struct Look
 {
@@ -69,9 +71,9 @@ tcs_look_at_queries(const TcsSite *site, TcsLookCallback callback, void *arg)
 
 	if (site->kind != TCS_SITE_QUERY && site->kind != TCS_SITE_UTILITY)
 		return false;
-	if (tcs_swap_planned.in_message == GetCurrentStatementStartTimestamp())
-		known = tcs_swap_planned.began_at;
-	if (tcs_roundtrip_do_safely(do_look, &look, true, &told) != NULL)
+	if (tcs_planned.in_message == GetCurrentStatementStartTimestamp())
+		known = tcs_planned.began_at;
+	if (tcs_quietly_do(do_look, &look, true, &told) != NULL)
 		return false;
 	return look.found && (site->kind == TCS_SITE_UTILITY || known == SharedInvalidMessageCounter);
 }

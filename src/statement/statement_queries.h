@@ -8,7 +8,17 @@
 #ifndef TCS_LOOK_H
 #define TCS_LOOK_H
 
-#include "gate/gate.h"
+#include "base/tcs.h"
+#include "statement/site.h"
+
+/* The last planning of a statement of the client; the hooks note it. */
+typedef struct TcsPlanned
+{
+	TimestampTz in_message;		/* start of the client's message; 0: none */
+	uint64		began_at;		/* SharedInvalidMessageCounter before it */
+} TcsPlanned;
+
+extern TCS_LOCAL TcsPlanned tcs_planned;
 
 /* Called for each query of the statement, rewritten. */
 typedef void (*TcsLookCallback) (Query *query, void *arg);

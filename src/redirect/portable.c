@@ -42,10 +42,10 @@
 
 #include "base/own_objects.h"
 #include "redirect/carried_settings.h"
+#include "redirect/portable.h"
 #include "redirect/receive.h"
 #include "statement/builtin.h"
 #include "statement/exempt.h"
-#include "statement/portable.h"
 
 /* Those that run a query which they are given as text. */
 static const char *const runs_text[] = {

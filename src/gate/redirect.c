@@ -32,14 +32,15 @@
 
 #include "base/compat.h"
 #include "base/stats.h"
+#include "gate/redirect.h"
 #include "gate/snapshot_swap.h"
 #include "redirect/notices.h"
-#include "redirect/redirect.h"
 #include "redirect/redirect_scan.h"
 #include "redirect/redirect_server.h"
 #include "redirect/remote_xact.h"
+#include "redirect/statement_text.h"
 #include "session/session_token.h"
-#include "statement/statement_text.h"
+#include "statement/statement_source.h"
 
 /* What waits for the query of a utility statement; lives as long as that. */
 struct TcsArmed

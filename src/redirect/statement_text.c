@@ -11,12 +11,9 @@
  *	  or DECLARE; after rewriting, views are expanded, and the rights of their owners
  *	  are lost.
  *
- *	  Nothing is kept while statements are analysed, so that one which is not
- *	  redirected pays nothing.  When it comes to it, a prepared statement has its
- *	  analysed query still, a DECLARE or EXPLAIN its own, and others are analysed
- *	  again from their text.  The result for a prepared statement is kept, and used
- *	  again as long as text, types, search_path and user are the same and no
- *	  catalog has changed.
+ *	  The query is taken from where statement/statement_source.c finds it.  The
+ *	  result for a prepared statement is kept, and used again as long as text, types,
+ *	  search_path and user are the same and no catalog has changed.
  *
  *	  Constants are written as postgres_fdw and pg_dump write them, so that they
  *	  are read the same under any settings.
@@ -30,18 +27,12 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "commands/prepare.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "parser/analyze.h"
-#include "parser/parse_expr.h"
-#include "parser/parser.h"
 #include "storage/sinval.h"
 #include "tcop/pquery.h"
-#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
@@ -53,10 +44,11 @@
 #include "base/settings.h"
 #include "redirect/names.h"
 #include "redirect/notices.h"
+#include "redirect/portable.h"
 #include "redirect/round_trip.h"
-#include "statement/exempt.h"
-#include "statement/portable.h"
-#include "statement/statement_text.h"
+#include "redirect/statement_text.h"
+#include "statement/quietly.h"
+#include "statement/statement_source.h"
 
 /* How many prepared statements are kept at most. */
 #define TCS_KEPT_MAX	1000
@@ -78,41 +70,6 @@ static HTAB *kept = NULL;
 static MemoryContext kept_context = NULL;
 static uint64 kept_at = 0;		/* SharedInvalidMessageCounter */
 static uint32 last_number = 0;
-
-/* The text of one statement out of that of its message. */
-static const char *
-own_text(const char *source, int location, int len)
-{
-	if (location >= 0 && len > 0)
-		return pnstrdup(source + location, len);
-	return location > 0 ? source + location : source;
-}
-
-/*
- * Parse the text of one statement, as it stands in its message.  *source is
- * the message, and on return the statement's own text.
- */
-List *
-tcs_statement_parse(const PlannedStmt *plan, const char **source)
-{
-	*source = own_text(*source, plan->stmt_location, plan->stmt_len);
-	return pg_parse_query(*source);
-}
-
-/* The types of a statement's parameters; NULL if there are none. */
-Oid *
-tcs_statement_param_types(ParamListInfo params, int *n)
-{
-	Oid		   *types;
-
-	*n = params ? params->numParams : 0;
-	if (*n == 0)
-		return NULL;
-	types = palloc(*n * sizeof(Oid));
-	for (int i = 0; i < *n; i++)
-		types[i] = params->params[i].ptype;
-	return types;
-}
 
 /*
  * Give the columns names that nothing else has.  pg_get_querydef() writes ORDER
@@ -270,86 +227,6 @@ prepare_query(Query *query, const char *source, TcsStatement *statement)
 		statement->sql = wrap(statement->sql, statement);
 }
 
-/*
- * Analyse a parsed statement again.  Notices were given the first time.
- */
-static Query *
-analyze_again(RawStmt *raw, const char *source, Oid *types, int ntypes)
-{
-	int			level = NewGUCNestLevel();
-	Query	   *query;
-
-	tcs_guc_set_for_now("client_min_messages", "error");
-	tcs_guc_set_for_now("log_min_messages", "error");
-	query = parse_analyze_fixedparams(raw, source, types, ntypes, NULL);
-	AtEOXact_GUC(true, level);
-	return query;
-}
-
-/*
- * Parse a statement again from its text; NULL if the text is not one statement.
- * That names are too long, or strings have backslashes, was told the first time.
- */
-static RawStmt *
-parse_again(const PlannedStmt *plan, const char **source)
-{
-	int			level = NewGUCNestLevel();
-	List	   *parsetrees;
-
-	tcs_guc_set_for_now("client_min_messages", "error");
-	tcs_guc_set_for_now("log_min_messages", "error");
-	parsetrees = tcs_statement_parse(plan, source);
-	AtEOXact_GUC(true, level);
-	return list_length(parsetrees) == 1 ? linitial_node(RawStmt, parsetrees) : NULL;
-}
-
-/* Has rewriting left traces: views, or conditions of row-level security? */
-static bool
-was_rewritten(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, RangeTblEntry))
-	{
-		RangeTblEntry *rte = (RangeTblEntry *) node;
-
-		/* a view keeps its number as a subquery, or, on 15, its OLD and NEW */
-		return rte->securityQuals != NIL || rte->relkind == RELKIND_VIEW ||
-			(rte->rtekind == RTE_SUBQUERY && OidIsValid(rte->relid));
-	}
-	/* their columns have been added to the query */
-	if (IsA(node, CommonTableExpr) &&
-		(((CommonTableExpr *) node)->search_clause != NULL ||
-		 ((CommonTableExpr *) node)->cycle_clause != NULL))
-		return true;
-	if (IsA(node, Query))
-		return ((Query *) node)->hasRowSecurity ||
-			query_tree_walker((Query *) node, was_rewritten, context,
-							  QTW_EXAMINE_RTES_BEFORE);
-	return expression_tree_walker(node, was_rewritten, context);
-}
-
-/*
- * The analysed query of a prepared statement, as core would use it now.
- *
- * Constants were made into values when it was prepared, under the settings of
- * that time.  As long as core goes by that, so do we, unless rewriting has changed
- * the query; otherwise it is analysed again from its parse tree, as core does it
- * when names may have come to mean something else.
- */
-static Query *
-of_plan_source(CachedPlanSource *plansource)
-{
-	if (plansource->is_valid && list_length(plansource->query_list) == 1 &&
-		linitial_node(Query, plansource->query_list)->querySource == QSRC_ORIGINAL &&
-		tcs_search_path_is_current_compat(plansource->search_path) &&
-		!was_rewritten(linitial(plansource->query_list), NULL))
-		return copyObject(linitial_node(Query, plansource->query_list));
-	return analyze_again(copyObject(plansource->raw_parse_tree),
-						 plansource->query_string,
-						 plansource->param_types, plansource->num_params);
-}
-
 /* Is what was kept still what the statement means? */
 static bool
 is_current(const KeptStatement *entry, const PreparedStatement *prepared)
@@ -415,7 +292,7 @@ keep(const PreparedStatement *prepared, const TcsStatement *statement)
 	*copy = *statement;
 	copy->sql = pstrdup(statement->sql);
 	copy->mark = pstrdup(statement->mark);
-	copy->told = tcs_told_copy(statement->told);
+	copy->told = tcs_said_copy(statement->told);
 	copy->columns = palloc(Max(statement->ncolumns, 1) * sizeof(TcsColumn));
 	memcpy(copy->columns, statement->columns, statement->ncolumns * sizeof(TcsColumn));
 	entry->prepared_at = prepared->prepare_time;
@@ -450,8 +327,8 @@ of_prepared(const char *name)
 		statement->why_not = "it is empty";
 		return statement;
 	}
-	prepare_query(of_plan_source(plansource),
-				  own_text(plansource->query_string,
+	prepare_query(tcs_statement_query_of_plan(plansource),
+				  tcs_statement_own_text(plansource->query_string,
 						   plansource->raw_parse_tree->stmt_location,
 						   plansource->raw_parse_tree->stmt_len),
 				  statement);
@@ -478,129 +355,12 @@ tcs_statement_of_query(const QueryDesc *query_desc)
 
 	statement = palloc0(sizeof(TcsStatement));
 	types = tcs_statement_param_types(query_desc->params, &ntypes);
-	raw = parse_again(query_desc->plannedstmt, &source);
+	raw = tcs_statement_parse_quietly(query_desc->plannedstmt, &source);
 	if (raw)
-		prepare_query(analyze_again(raw, source, types, ntypes), source, statement);
+		prepare_query(tcs_statement_analyze_again(raw, source, types, ntypes), source, statement);
 	else
 		statement->why_not = "its text is not one statement";
 	return statement;
-}
-
-/* The prepared statement that a portal about to be started is of, or NULL. */
-static PreparedStatement *
-prepared_of_portal(const QueryDesc *query_desc)
-{
-	PreparedStatement *prepared = ActivePortal->prepStmtName ?
-		FetchPreparedStatement(ActivePortal->prepStmtName, false) : NULL;
-
-	return prepared && prepared->plansource->raw_parse_tree &&
-		strcmp(prepared->plansource->query_string, query_desc->sourceText) == 0 ?
-		prepared : NULL;
-}
-
-/*
- * The query of a portal that is about to be started, analysed and not rewritten;
- * NULL if it cannot be told.
- */
-Query *
-tcs_statement_query(const QueryDesc *query_desc)
-{
-	PreparedStatement *prepared = prepared_of_portal(query_desc);
-	const char *source = query_desc->sourceText;
-	int			ntypes;
-	Oid		   *types = tcs_statement_param_types(query_desc->params, &ntypes);
-	RawStmt    *raw;
-
-	if (prepared)
-		return of_plan_source(prepared->plansource);
-	raw = parse_again(query_desc->plannedstmt, &source);
-	return raw ? analyze_again(raw, source, types, ntypes) : NULL;
-}
-
-/* The query that COPY TO is given, analysed. */
-static Query *
-query_of_copy(const CopyStmt *copy, const char *source)
-{
-	RawStmt    *raw = makeNode(RawStmt);
-
-	raw->stmt = copyObject(copy->query);
-	raw->stmt_location = -1;
-	return analyze_again(raw, source, NULL, 0);
-}
-
-/*
- * The same of a utility statement that runs one query.  That of EXPLAIN and
- * DECLARE is the statement's own.
- */
-Query *
-tcs_statement_utility_query(Node *utility, const char *source)
-{
-	Query	   *query = NULL;
-
-	if (IsA(utility, ExecuteStmt))
-	{
-		PreparedStatement *prepared = FetchPreparedStatement(((ExecuteStmt *) utility)->name, false);
-
-		return prepared && prepared->plansource->raw_parse_tree ?
-			of_plan_source(prepared->plansource) : NULL;
-	}
-	if (IsA(utility, CopyStmt))
-		return ((CopyStmt *) utility)->query ?
-			query_of_copy((CopyStmt *) utility, source) : NULL;
-	if (IsA(utility, ExplainStmt))
-		query = castNode(Query, ((ExplainStmt *) utility)->query);
-	else if (IsA(utility, DeclareCursorStmt))
-		query = castNode(Query, ((DeclareCursorStmt *) utility)->query);
-	if (query != NULL && query->commandType == CMD_UTILITY)
-		return tcs_statement_utility_query(query->utilityStmt, source);
-	return query;
-}
-
-/* The EXECUTE that a utility statement is or explains, or NULL. */
-ExecuteStmt *
-tcs_utility_execute(Node *utility)
-{
-	if (IsA(utility, ExplainStmt))
-	{
-		Query	   *query = (Query *) ((ExplainStmt *) utility)->query;
-
-		utility = IsA(query, Query) ? query->utilityStmt : NULL;
-	}
-	return utility && IsA(utility, ExecuteStmt) ? (ExecuteStmt *) utility : NULL;
-}
-
-/* Is a plan that starts that of an EXECUTE? */
-bool
-tcs_statement_is_of(ExecuteStmt *execute, const char *source)
-{
-	PreparedStatement *prepared = FetchPreparedStatement(execute->name, false);
-
-	return prepared && source &&
-		strcmp(prepared->plansource->query_string, source) == 0;
-}
-
-/*
- * Do the arguments of EXECUTE read anything?  They are evaluated here, before
- * the statement is sent.
- */
-bool
-tcs_statement_arguments_read(ExecuteStmt *execute, const char *source)
-{
-	ParseState *pstate = make_parsestate(NULL);
-	ListCell   *lc;
-	bool		result = false;
-
-	pstate->p_sourcetext = source;
-	foreach(lc, execute->params)
-	{
-		Node	   *expr = transformExpr(pstate, copyObject(lfirst(lc)),
-										 EXPR_KIND_EXECUTE_PARAMETER);
-
-		if (tcs_expression_reads(expr))
-			result = true;
-	}
-	free_parsestate(pstate);
-	return result;
 }
 
 static TcsStatement *
@@ -615,29 +375,13 @@ of_execute(ExecuteStmt *execute, const char *source)
 	return statement;
 }
 
-/* Is it a utility statement whose query can be redirected? */
-bool
-tcs_utility_can_go(Node *utility)
-{
-	if (IsA(utility, ExplainStmt))
-	{
-		Query	   *query = (Query *) ((ExplainStmt *) utility)->query;
-
-		return IsA(query, Query) &&
-			(query->utilityStmt == NULL || IsA(query->utilityStmt, ExecuteStmt));
-	}
-	return IsA(utility, ExecuteStmt) || IsA(utility, DeclareCursorStmt) ||
-		(IsA(utility, CopyStmt) && ((CopyStmt *) utility)->query != NULL &&
-		 ((CopyStmt *) utility)->filename == NULL);
-}
-
 /* The query of a utility statement that is about to run. */
 TcsStatement *
 tcs_statement_of_utility(const PlannedStmt *plan, const char *source, ParamListInfo params)
 {
 	TcsStatement *statement = palloc0(sizeof(TcsStatement));
 	Node	   *utility = plan->utilityStmt;
-	const char *own = own_text(source, plan->stmt_location, plan->stmt_len);
+	const char *own = tcs_statement_own_text(source, plan->stmt_location, plan->stmt_len);
 	ExecuteStmt *execute = tcs_utility_execute(utility);
 
 	if (!tcs_utility_can_go(utility))
@@ -645,7 +389,7 @@ tcs_statement_of_utility(const PlannedStmt *plan, const char *source, ParamListI
 	else if (execute)
 		return of_execute(execute, source);
 	else if (IsA(utility, CopyStmt))
-		prepare_query(query_of_copy((CopyStmt *) utility, source), own, statement);
+		prepare_query(tcs_statement_query_of_copy((CopyStmt *) utility, source), own, statement);
 	else
 	{
 		Node	   *query = IsA(utility, ExplainStmt) ?

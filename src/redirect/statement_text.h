@@ -36,16 +36,8 @@ typedef struct TcsStatement
 	uint32		number;			/* 0: it is none */
 } TcsStatement;
 
-extern List *tcs_statement_parse(const PlannedStmt *plan, const char **source);
-extern Oid *tcs_statement_param_types(ParamListInfo params, int *n);
 extern TcsStatement *tcs_statement_of_query(const QueryDesc *query_desc);
 extern TcsStatement *tcs_statement_of_utility(const PlannedStmt *plan, const char *source,
 											  ParamListInfo params);
-extern Query *tcs_statement_query(const QueryDesc *query_desc);
-extern Query *tcs_statement_utility_query(Node *utility, const char *source);
-extern bool tcs_statement_arguments_read(ExecuteStmt *execute, const char *source);
-extern bool tcs_utility_can_go(Node *utility);
-extern ExecuteStmt *tcs_utility_execute(Node *utility);
-extern bool tcs_statement_is_of(ExecuteStmt *execute, const char *source);
 
 #endif							/* TCS_STATEMENT_H */
