@@ -19,6 +19,7 @@
 
 #include "base/relax.h"
 #include "base/stats.h"
+#include "base/switch.h"
 #include "primary/commits_in_flight.h"
 #include "primary/quorum.h"
 #include "primary/read_index.h"
@@ -39,6 +40,7 @@ typedef struct TcsShmemModule
 } TcsShmemModule;
 
 static const TcsShmemModule modules[] = {
+	{"tcs_switch", tcs_switch_shmem_size, tcs_switch_shmem_init},
 	{"tcs_fresh", tcs_fresh_shmem_size, tcs_fresh_shmem_init},
 	{"tcs_queue", tcs_queue_shmem_size, tcs_queue_shmem_init},
 	{"tcs_commits", tcs_commits_shmem_size, tcs_commits_shmem_init},

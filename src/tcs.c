@@ -15,9 +15,13 @@
 #include "base/settings.h"
 #include "gate/fallback.h"
 #include "hooks/hooks.h"
+#include "primary/asker_settings.h"
 #include "redirect/redirect_scan.h"
+#include "session/redirected_for.h"
 #include "shmem.h"
 #include "standby/worker.h"
+#include "token/token_setting.h"
+#include "write/write_level.h"
 
 TCS_MODULE_MAGIC;
 
@@ -42,7 +46,12 @@ _PG_init(void)
 				 errhint("Add tcs to shared_preload_libraries on every node and restart the server.")));
 	}
 
-	tcs_guc_init();
+	tcs_guc_define_settings();
+	tcs_token_define_setting();
+	tcs_asker_define_settings();
+	tcs_redirected_define_setting();
+	tcs_write_define_setting();
+	MarkGUCPrefixReserved("tcs");
 	if (IsBinaryUpgrade)
 		return;
 	tcs_shmem_install_hooks();

@@ -13,24 +13,18 @@
  */
 #include "postgres.h"
 
-#include <inttypes.h>
 #include <limits.h>
 
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/plancache.h"
 
 #include "base/compat.h"
 #include "base/settings.h"
-#include "base/stats.h"
+#include "base/switch.h"
 #include "base/xact.h"
-#include "primary/read_index.h"
-#include "standby/wait_queue.h"
-#include "write/write_level.h"
 
 int			tcs_read_level = TCS_LEVEL_SESSION;
-char	   *tcs_session_token = NULL;
 int			tcs_report_token = TCS_REPORT_WRITES;
 int			tcs_hints = TCS_HINTS_ON;
 int			tcs_hint_errors = TCS_HINT_ERRORS_ERROR;
@@ -59,24 +53,7 @@ typedef struct SourcedFallback
 	GucSource	source;
 } SourcedFallback;
 
-/* The extra of tcs.session_token. */
-typedef struct HeldToken
-{
-	TcsToken	token;
-	bool		handed;			/* the client handed it in, or one that it was
-								 * raised from */
-	bool		standing;		/* configuration, database or role have it */
-} HeldToken;
-
 static char *tcs_fallback = NULL;
-static char *tcs_asker = NULL;
-static char *tcs_redirected_for = NULL;
-static const TcsRedirected *parsed_redirected = NULL;
-static char *tcs_read_index_dummy = NULL;
-static char *tcs_quorum_index_dummy = NULL;
-static char *tcs_quorum_round_dummy = NULL;
-static HeldToken *held_token = NULL;
-static const TcsToken *trusted_token = NULL;	/* see tcs_guc_set_token() */
 static const SourcedFallback *parsed_fallback = NULL;
 static GucSource level_source = PGC_S_DEFAULT;
 static GucSource max_staleness_source = PGC_S_DEFAULT;
@@ -118,44 +95,10 @@ static const struct config_enum_entry hint_errors_options[] = {
 	{NULL, 0, false}
 };
 
-/* The token that the client handed in, raised by what was done since; or NULL. */
-const TcsToken *
-tcs_guc_token(void)
-{
-	return held_token ? &held_token->token : NULL;
-}
-
-/*
- * Has the client handed in a token?  Not if it is only what this session has seen
- * and done here.  '' is none, as after RESET and DISCARD ALL.
- */
-bool
-tcs_guc_token_is_handed(void)
-{
-	return held_token != NULL && held_token->handed;
-}
-
-/*
- * Does it come from the configuration, the database or the role?  No more when this
- * session has raised it.
- */
-bool
-tcs_guc_token_is_standing(void)
-{
-	return held_token != NULL && held_token->standing;
-}
-
 const TcsFallback *
 tcs_guc_fallback(void)
 {
 	return &parsed_fallback->fallback;
-}
-
-/* What a standby asks of this transaction, or NULL. */
-const TcsRedirected *
-tcs_guc_redirected(void)
-{
-	return parsed_redirected;
 }
 
 /* Where the level in force comes from. */
@@ -208,79 +151,6 @@ tcs_guc_max_wait(void)
 	return Min(tcs_max_wait, tcs_max_wait_limit);
 }
 
-/*
- * Set tcs.session_token as SET would, to a token of our own making.
- *
- * Reports failure by its result and a LOG message.
- */
-bool
-tcs_guc_set_token(const TcsToken *token, const char *text)
-{
-	int			result;
-
-	trusted_token = token;
-	result = set_config_option("tcs.session_token", text,
-							   PGC_USERSET, PGC_S_SESSION,
-							   GUC_ACTION_SET, true, LOG, false);
-	trusted_token = NULL;
-	return result > 0;
-}
-
-/*
- * Report that there is no token, and keep the one in force: the value becomes '',
- * and what was parsed stays.  Reports failure as tcs_guc_set_token() does.
- */
-bool
-tcs_guc_withdraw_token(void)
-{
-	return tcs_guc_set_token(&held_token->token, "");
-}
-
-/* Was the token in force set by SET LOCAL? */
-static bool
-token_is_local(void)
-{
-	int			n;
-	struct config_generic **settings = tcs_all_settings_compat(&n);
-
-	for (int i = 0; i < n; i++)
-	{
-		if (strcmp(settings[i]->name, "tcs.session_token") == 0)
-			return settings[i]->stack != NULL &&
-				(settings[i]->stack->state == GUC_LOCAL ||
-				 settings[i]->stack->state == GUC_SET_LOCAL);
-	}
-	return false;
-}
-
-/*
- * Drop the session's token, as SET to '' would; after SET LOCAL for the transaction
- * only, since the one before is another token.  Throws.
- */
-void
-tcs_guc_drop_token(void)
-{
-	(void) set_config_option("tcs.session_token", "", PGC_USERSET, PGC_S_SESSION,
-							 token_is_local() ? GUC_ACTION_LOCAL : GUC_ACTION_SET,
-							 true, 0, false);
-}
-
-/*
- * Write another token over the one that is set, in place.
- *
- * This is for the commit callback, which can neither throw nor allocate; the
- * value there is one that tcs_guc_set_token() has just set, so that it is
- * nobody else's, and that has the same length.
- */
-void
-tcs_guc_overwrite_token(const TcsToken *token, const char *text)
-{
-	Assert(held_token != NULL && strlen(tcs_session_token) == strlen(text));
-
-	strcpy(tcs_session_token, text);
-	held_token->token = *token;
-}
-
 /* Set a setting until AtEOXact_GUC(), if the server has it (some went with 19). */
 void
 tcs_guc_set_for_now(const char *name, const char *value)
@@ -317,53 +187,6 @@ assign_read_level(int newval, void *extra)
 	level_set_in = MyProc ? tcs_xact_id() : InvalidLocalTransactionId;
 	tcs_settings_generation++;
 	tcs_choice_generation++;
-}
-
-static bool
-check_session_token(char **newval, void **extra, GucSource source)
-{
-	HeldToken	held = {.handed = true,.standing = source < PGC_S_CLIENT};
-	HeldToken  *stored;
-
-	/* with our own doing, a token can be in force that is not shown */
-	if (trusted_token)
-	{
-		held.token = *trusted_token;
-		held.handed = tcs_guc_token_is_handed();
-		held.standing = false;
-	}
-	else if (*newval == NULL || **newval == '\0')
-	{
-		*extra = NULL;
-		return true;
-	}
-	else if (!tcs_token_parse(*newval, &held.token))
-	{
-		GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
-		/* core's message would repeat the whole text, however long */
-		GUC_check_errmsg("invalid value for parameter \"%s\": \"%.*s\"",
-						 "tcs.session_token",
-						 pg_mbcliplen(*newval, strlen(*newval), TCS_TOKEN_MAXLEN),
-						 *newval);
-		GUC_check_errdetail("This is not a session token, or it was damaged on its way.");
-		GUC_check_errhint("Hand back the text of tcs.session_token or tcs.session_token() unchanged, or '' for no token.");
-		return false;
-	}
-
-	stored = tcs_guc_malloc_compat(sizeof(HeldToken));
-	if (stored == NULL)
-		return false;
-	*stored = held;
-	*extra = stored;
-	return true;
-}
-
-static void
-assign_session_token(const char *newval, void *extra)
-{
-	held_token = (HeldToken *) extra;
-	tcs_stats_set_token_handed(tcs_guc_token_is_handed());
-	tcs_settings_generation++;
 }
 
 /* Plans that were made while hints were not read know of none. */
@@ -420,47 +243,6 @@ assign_fallback(const char *newval, void *extra)
 	tcs_choice_generation++;
 }
 
-static bool
-check_redirected_for(char **newval, void **extra, GucSource source)
-{
-	TcsRedirected redirected;
-	char		level[32];
-	char		token[TCS_TOKEN_MAXLEN + 2] = "";
-	int			end = 0;
-
-	if (*newval == NULL || **newval == '\0')
-		return true;
-	memset(&redirected, 0, sizeof(redirected));
-	if (sscanf(*newval, "%31s %d %n", level, &redirected.max_wait, &end) < 2 ||
-		!tcs_level_by_name(level, &redirected.level))
-		return false;
-	if ((*newval)[end] == '@')
-	{
-		const char *position = *newval + end;
-
-		if (sscanf(position, "@%u,%" SCNx64 ",%" SCNx64 " %n", &redirected.has.tli,
-				   &redirected.has_begin, &redirected.has.lsn, &end) < 3 || redirected.has.tli == 0)
-			return false;
-		(void) sscanf(position + end, "%126s", token);
-	}
-	else
-		(void) sscanf(*newval + end, "%126s", token);
-	redirected.have_token = token[0] != '\0';
-	if (redirected.have_token && !tcs_token_parse(token, &redirected.token))
-		return false;
-	*extra = tcs_guc_malloc_compat(sizeof(TcsRedirected));
-	if (*extra == NULL)
-		return false;
-	memcpy(*extra, &redirected, sizeof(TcsRedirected));
-	return true;
-}
-
-static void
-assign_redirected_for(const char *newval, void *extra)
-{
-	parsed_redirected = (const TcsRedirected *) extra;
-}
-
 static void
 assign_max_lag(int newval, void *extra)
 {
@@ -501,7 +283,7 @@ assign_enabled(bool newval, void *extra)
 	if (newval && !tcs_enabled)
 		ResetPlanCache();
 	if (MyBackendType == B_CHECKPOINTER)
-		tcs_queue_set_enabled(newval);
+		tcs_switch_set(newval);
 }
 
 /* Settings that a client chooses. */
@@ -514,20 +296,6 @@ define_client_settings(void)
 							 &tcs_read_level, TCS_LEVEL_SESSION,
 							 tcs_level_options, PGC_USERSET, GUC_REPORT,
 							 check_sourced, assign_read_level, NULL);
-
-	DefineCustomEnumVariable("tcs.write_level",
-							 "Sets what a commit waits for.",
-							 "A level that synchronous_standby_names cannot give is refused; \"default\" leaves it to synchronous_commit.",
-							 &tcs_write_level, TCS_WRITE_DEFAULT,
-							 tcs_write_level_options, PGC_USERSET, 0,
-							 NULL, tcs_write_assign_level, NULL);
-
-	DefineCustomStringVariable("tcs.session_token",
-							   "Sets the token of what this session must see.",
-							   "The server raises it at each commit that wrote; hand it to the node that is read next.",
-							   &tcs_session_token, "", PGC_USERSET,
-							   GUC_REPORT | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE,
-							   check_session_token, assign_session_token, NULL);
 
 	DefineCustomEnumVariable("tcs.without_token",
 							 "Sets what a session without a token reads on a standby.",
@@ -666,76 +434,9 @@ define_server_settings(void)
 							 NULL, assign_enabled, NULL);
 }
 
-/*
- * What a standby says of itself at its start is shown in databases of any
- * encoding, and start-up options are in none.
- */
-static bool
-check_asker(char **newval, void **extra, GucSource source)
-{
-	for (const char *p = *newval; p && *p != '\0'; p++)
-	{
-		if (*p < ' ' || *p > '~')
-		{
-			GUC_check_errdetail("It can only contain printable ASCII characters.");
-			return false;
-		}
-	}
-	return true;
-}
-
-/* Settings by which the nodes talk to each other; not for users. */
-static void
-define_internal_settings(void)
-{
-	DefineCustomStringVariable("tcs.asker",
-							   "Names the versions of a standby that asks for the read index.",
-							   NULL,
-							   &tcs_asker, "", PGC_BACKEND,
-							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE,
-							   check_asker, NULL, NULL);
-
-	DefineCustomStringVariable(TCS_REDIRECTED_FOR,
-							   "Names what a standby needs of the transaction that it begins here.",
-							   NULL,
-							   &tcs_redirected_for, "", PGC_USERSET,
-							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE | GUC_NO_RESET_ALL,
-							   check_redirected_for, assign_redirected_for, NULL);
-
-	DefineCustomStringVariable("tcs.read_index",
-							   "Shows the read index to a standby that asks over a replication connection.",
-							   NULL,
-							   &tcs_read_index_dummy, "", PGC_INTERNAL,
-							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE | GUC_NO_RESET_ALL,
-							   NULL, NULL, tcs_readindex_show);
-
-	DefineCustomStringVariable("tcs.quorum_index",
-							   "Shows what a quorum has confirmed, in addition.",
-							   NULL,
-							   &tcs_quorum_index_dummy, "", PGC_INTERNAL,
-							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE | GUC_NO_RESET_ALL,
-							   NULL, NULL, tcs_readindex_show_quorum);
-
-	DefineCustomStringVariable("tcs.quorum_round",
-							   "Makes the primary ask its quorum, in addition.",
-							   NULL,
-							   &tcs_quorum_round_dummy, "", PGC_INTERNAL,
-							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE | GUC_NO_RESET_ALL,
-							   NULL, NULL, tcs_readindex_show_round);
-}
-
-/* The versions that the peer of this connection told at its start. */
-const char *
-tcs_guc_asker(void)
-{
-	return tcs_asker ? tcs_asker : "";
-}
-
 void
-tcs_guc_init(void)
+tcs_guc_define_settings(void)
 {
 	define_client_settings();
 	define_server_settings();
-	define_internal_settings();
-	MarkGUCPrefixReserved("tcs");
 }

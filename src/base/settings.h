@@ -11,7 +11,6 @@
 #include "utils/guc.h"
 
 #include "base/level.h"
-#include "token/token.h"
 
 typedef enum TcsReportToken
 {
@@ -52,7 +51,6 @@ typedef enum TcsHintErrors
 } TcsHintErrors;
 
 extern TCS_LOCAL int tcs_read_level;
-extern char *tcs_session_token;
 extern TCS_LOCAL int tcs_report_token;
 extern TCS_LOCAL int tcs_hints;
 extern int	tcs_hint_errors;
@@ -72,23 +70,6 @@ extern int	tcs_redirect_idle_timeout;	/* ms, 0: never */
 extern int	tcs_max_redirect_connections;
 extern TCS_LOCAL bool tcs_enabled;
 
-/* What a standby asks of a transaction here, before its snapshot is taken. */
-typedef struct TcsRedirected
-{
-	TcsLevel	level;
-	int			max_wait;		/* ms */
-	TcsPosition has;			/* what it has replayed; tli 0: not said */
-	XLogRecPtr	has_begin;		/* where that timeline began */
-	bool		have_token;
-	TcsToken	token;
-} TcsRedirected;
-
-/*
- * Name of the setting by which it asks, as "level ms [@timeline,begin,position]
- * [token]", the two positions in hexadecimal.
- */
-#define TCS_REDIRECTED_FOR	"tcs.redirected_for"
-
 /*
  * Changes whenever a setting that decides about a read may have changed.  The
  * gate remembers the number at which it was last satisfied, so that a read
@@ -99,11 +80,7 @@ extern TCS_LOCAL uint64 tcs_settings_generation;
 /* The same of the settings, and their sources, that a choice is made from. */
 extern TCS_LOCAL uint64 tcs_choice_generation;
 
-extern const TcsToken *tcs_guc_token(void);
-extern bool tcs_guc_token_is_handed(void);
-extern bool tcs_guc_token_is_standing(void);
 extern const TcsFallback *tcs_guc_fallback(void);
-extern const TcsRedirected *tcs_guc_redirected(void);
 extern GucSource tcs_guc_level_source(void);
 extern GucSource tcs_guc_max_staleness_source(void);
 extern GucSource tcs_guc_max_wait_source(void);
@@ -111,12 +88,7 @@ extern GucSource tcs_guc_fallback_source(void);
 extern GucSource tcs_guc_without_token_source(void);
 extern LocalTransactionId tcs_guc_level_set_in(void);
 extern int	tcs_guc_max_wait(void);
-extern bool tcs_guc_set_token(const TcsToken *token, const char *text);
-extern bool tcs_guc_withdraw_token(void);
-extern void tcs_guc_drop_token(void);
-extern void tcs_guc_overwrite_token(const TcsToken *token, const char *text);
 extern void tcs_guc_set_for_now(const char *name, const char *value);
-extern const char *tcs_guc_asker(void);
-extern void tcs_guc_init(void);
+extern void tcs_guc_define_settings(void);
 
 #endif							/* TCS_GUC_H */

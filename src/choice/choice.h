@@ -14,6 +14,7 @@
 #include "choice/hint.h"
 #include "rules/rule_cache.h"
 #include "statement/site.h"
+#include "token/token_setting.h"
 
 /* Who has decided the level. */
 typedef enum TcsChoiceBy

@@ -35,6 +35,7 @@
 #include "statement/exempt.h"
 #include "statement/statement_queries.h"
 #include "statement/statement_source.h"
+#include "token/token_setting.h"
 
 /* What the queries of a statement come to. */
 typedef struct Found

@@ -71,10 +71,12 @@
 #include "primary/read_index.h"
 #include "redirect/redirect_server.h"
 #include "redirect/remote_xact.h"
+#include "session/redirected_for.h"
 #include "session/session_token.h"
 #include "standby/wait_queue.h"
 #include "statement/hook_frames.h"
 #include "statement/read_only.h"
+#include "token/token_setting.h"
 
 TcsGate		tcs_gate = {.at_once_level = -1};
 

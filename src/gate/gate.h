@@ -16,6 +16,7 @@
 #include "choice/choice.h"
 #include "gate/requirement.h"
 #include "session/proof.h"
+#include "session/redirected_for.h"
 #include "standby/freshness.h"
 #include "statement/site.h"
 

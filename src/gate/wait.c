@@ -40,6 +40,7 @@
 #include "base/compat.h"
 #include "base/relax.h"
 #include "base/settings.h"
+#include "base/switch.h"
 #include "gate/wait.h"
 #include "primary/commits_in_flight.h"
 #include "standby/freshness.h"
@@ -343,7 +344,7 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 		 * The worker's view is newer than ours only if we have a reload to
 		 * do; otherwise it is the worker that has not done its own.
 		 */
-		if (ConfigReloadPending && !tcs_queue_enabled())
+		if (ConfigReloadPending && !tcs_switch_is_on())
 			return TCS_WAIT_DISABLED;
 		if (tcs_relax_began_after(started))
 			return TCS_WAIT_RELAXED;
@@ -426,7 +427,7 @@ tcs_wait_for_answer(int64 asked_after, int64 deadline, TcsAnswer *answer)
 			return TCS_WAIT_MET;
 		if (!RecoveryInProgress())
 			return TCS_WAIT_NOT_IN_RECOVERY;
-		if (ConfigReloadPending && !tcs_queue_enabled())
+		if (ConfigReloadPending && !tcs_switch_is_on())
 			return TCS_WAIT_DISABLED;
 		if (tcs_relax_began_after(started))
 			return TCS_WAIT_RELAXED;
@@ -475,7 +476,7 @@ tcs_wait_for_confirmation(const TcsConfirmation *wanted, int64 deadline,
 			return TCS_WAIT_NOT_IN_RECOVERY;
 		if (tcs_fresh_position().tli != wanted->at.tli)
 			return TCS_WAIT_OTHER_TIMELINE;
-		if (ConfigReloadPending && !tcs_queue_enabled())
+		if (ConfigReloadPending && !tcs_switch_is_on())
 			return TCS_WAIT_DISABLED;
 		if (tcs_relax_began_after(started))
 			return TCS_WAIT_RELAXED;
@@ -514,7 +515,7 @@ tcs_wait_for_commits(XLogRecPtr upto, int64 deadline)
 
 	while (tcs_commits_under_way(upto))
 	{
-		if (ConfigReloadPending && !tcs_queue_enabled())
+		if (ConfigReloadPending && !tcs_switch_is_on())
 			return TCS_WAIT_DISABLED;
 		if (tcs_relax_began_after(started))
 			return TCS_WAIT_RELAXED;

@@ -51,6 +51,7 @@
 #include "redirect/remote_xact.h"
 #include "redirect/round_trip.h"
 #include "rules/rule_table.h"
+#include "session/redirected_for.h"
 #include "session/session_token.h"
 #include "statement/exempt.h"
 #include "statement/hook_frames.h"

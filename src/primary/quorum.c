@@ -64,8 +64,8 @@
 
 #include "base/compat.h"
 #include "base/relax.h"
+#include "base/switch.h"
 #include "primary/quorum.h"
-#include "standby/wait_queue.h"
 
 /* Who has written the record of a round looks so often, in us. */
 #define TCS_LOOK_MIN_US		100
@@ -475,7 +475,7 @@ tcs_quorum_wait(XLogRecPtr upto, int64 deadline, TcsQuorum *quorum)
 			/* in a moment we know whether that was to let us go */
 			if (reloaded_at == 0)
 				reloaded_at = tcs_now();
-			result = !tcs_queue_enabled() ? TCS_QUORUM_DISABLED : TCS_QUORUM_REFUSED;
+			result = !tcs_switch_is_on() ? TCS_QUORUM_DISABLED : TCS_QUORUM_REFUSED;
 			if (result == TCS_QUORUM_REFUSED &&
 				tcs_now() - reloaded_at < Min(left, TCS_RELOAD_US))
 			{

@@ -83,6 +83,7 @@
 
 #include "base/compat.h"
 #include "base/settings.h"
+#include "primary/asker_settings.h"
 #include "primary/quorum.h"
 #include "primary/read_index.h"
 #include "primary/smart_shutdown.h"

@@ -29,6 +29,7 @@
 #include "base/compat.h"
 #include "base/settings.h"
 #include "redirect/carried_settings.h"
+#include "session/redirected_for.h"
 
 /* Carried wherever their value comes from. */
 static const char *const always_carried[] = {

@@ -29,6 +29,7 @@
 #include "base/timeline.h"
 #include "redirect/connection_budget.h"
 #include "redirect/remote_state.h"
+#include "session/redirected_for.h"
 #include "standby/freshness.h"
 
 #define TCS_SQL_BEGIN	"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"

@@ -52,6 +52,7 @@
 #include "session/proof.h"
 #include "session/session_token.h"
 #include "standby/freshness.h"
+#include "token/token_setting.h"
 
 /* A token to be reported; made in PRE_COMMIT as far as possible. */
 static TcsToken next_token;

@@ -27,6 +27,7 @@
 #include "redirect/carried_settings.h"
 #include "redirect/leftovers.h"
 #include "redirect/outage.h"
+#include "session/redirected_for.h"
 #include "session/session_token.h"
 
 PG_FUNCTION_INFO_V1(tcs_redirect_begin);

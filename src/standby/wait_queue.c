@@ -85,9 +85,6 @@ typedef struct TcsSlot
 
 typedef struct TcsQueue
 {
-	/* written by the worker, read by anybody as a flag */
-	pg_atomic_uint32 enabled;
-
 	/* when replay was last seen to wait for a session; atomic, 0: it does not */
 	pg_atomic_uint64 replay_blocked;
 
@@ -150,7 +147,6 @@ tcs_queue_shmem_init(void *ptr, LWLock *lock, bool found)
 		return;
 
 	memset(queue, 0, tcs_queue_shmem_size());
-	pg_atomic_init_u32(&queue->enabled, 1);
 	pg_atomic_init_u64(&queue->replay_blocked, 0);
 	pg_atomic_init_u32(&queue->nin_core, 0);
 	pg_atomic_init_u64(&queue->min_lsn, PG_UINT64_MAX);
@@ -392,13 +388,6 @@ tcs_queue_sleep_in_core(TcsPosition target, int64 timeout_us)
 
 #endif
 
-/* Is tcs switched on, as far as the worker has seen? */
-bool
-tcs_queue_enabled(void)
-{
-	return pg_atomic_read_u32(&queue->enabled) != 0;
-}
-
 /*
  * Has replay been seen to stand still because it waits for a session, after an
  * instant?  What was seen before may be over.
@@ -418,12 +407,6 @@ tcs_queue_length(void)
 	n = queue->nwaiting;
 	LWLockRelease(queue_lock);
 	return n + (int) pg_atomic_read_u32(&queue->nin_core);
-}
-
-void
-tcs_queue_set_enabled(bool enabled)
-{
-	pg_atomic_write_u32(&queue->enabled, enabled);
 }
 
 /* What is there to do? */

@@ -50,13 +50,11 @@ typedef struct TcsQueueView
 /* for sessions */
 extern void tcs_queue_sleep(TcsSleep *sleep, int64 timeout_us);
 extern void tcs_queue_sleep_in_core(TcsPosition target, int64 timeout_us);
-extern bool tcs_queue_enabled(void);
 extern bool tcs_queue_replay_blocked_after(int64 instant);
 extern int	tcs_queue_length(void);
 
 /* for the worker */
 extern void tcs_queue_attach_worker(void);
-extern void tcs_queue_set_enabled(bool enabled);
 extern void tcs_queue_set_replay_blocked(int64 seen_at);
 extern void tcs_queue_look(TcsQueueView *view);
 extern int	tcs_queue_wake_worker_at(int naskers);

@@ -60,6 +60,7 @@
 #include "base/compat.h"
 #include "base/settings.h"
 #include "base/stats.h"
+#include "base/switch.h"
 #include "base/timeline.h"
 #include "base/version.h"
 #include "standby/freshness.h"
@@ -938,7 +939,7 @@ reload_configuration(void)
 	pfree(conninfo);
 	pfree(derived);
 
-	tcs_queue_set_enabled(tcs_enabled);
+	tcs_switch_set(tcs_enabled);
 	if (!tcs_enabled)
 		tcs_queue_wake_all();
 }
@@ -966,7 +967,7 @@ tcs_worker_main(Datum arg)
 	tcs_fresh_note_timeline(tcs_history_aimed_at());
 	tcs_fresh_set_worker(MyProcPid);
 	tcs_queue_attach_worker();
-	tcs_queue_set_enabled(tcs_enabled);
+	tcs_switch_set(tcs_enabled);
 	before_shmem_exit(worker_exit, (Datum) 0);
 	ereport(LOG, (errmsg("tcs: worker started, version %s", tcs_version_string)));
 

@@ -87,7 +87,7 @@ static int	required_by = 0;
 static TcsWriteLevel ending_level = TCS_WRITE_DEFAULT;
 static int	ending_mode = SYNC_REP_NO_WAIT; /* what core waits for */
 
-const struct config_enum_entry tcs_write_level_options[] = {
+static const struct config_enum_entry write_level_options[] = {
 	{"default", TCS_WRITE_DEFAULT, false},
 	{"eventual", TCS_WRITE_EVENTUAL, false},
 	{"session", TCS_WRITE_SESSION, false},
@@ -124,7 +124,7 @@ tcs_write_shmem_init(void *ptr, LWLock *lock, bool found)
 const char *
 tcs_write_level_name(TcsWriteLevel level)
 {
-	for (const struct config_enum_entry *e = tcs_write_level_options; e->name; e++)
+	for (const struct config_enum_entry *e = write_level_options; e->name; e++)
 	{
 		if (e->val == (int) level)
 			return e->name;
@@ -136,7 +136,7 @@ tcs_write_level_name(TcsWriteLevel level)
 bool
 tcs_write_level_by_name(const char *name, TcsWriteLevel *level)
 {
-	for (const struct config_enum_entry *e = tcs_write_level_options; e->name; e++)
+	for (const struct config_enum_entry *e = write_level_options; e->name; e++)
 	{
 		if (pg_strcasecmp(e->name, name) == 0)
 		{
@@ -188,10 +188,21 @@ commit_value(TcsWriteLevel level)
 	return -1;
 }
 
-void
-tcs_write_assign_level(int newval, void *extra)
+static void
+assign_write_level(int newval, void *extra)
 {
 	tcs_write_in_force = Max((TcsWriteLevel) newval, required);
+}
+
+void
+tcs_write_define_setting(void)
+{
+	DefineCustomEnumVariable("tcs.write_level",
+							 "Sets what a commit waits for.",
+							 "A level that synchronous_standby_names cannot give is refused; \"default\" leaves it to synchronous_commit.",
+							 &tcs_write_level, TCS_WRITE_DEFAULT,
+							 write_level_options, PGC_USERSET, 0,
+							 NULL, assign_write_level, NULL);
 }
 
 TcsWriteLevel

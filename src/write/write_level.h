@@ -44,8 +44,6 @@ extern TCS_LOCAL TcsWriteLevel tcs_write_in_force;
 /* Has this transaction something to be done at its end?  Read at each. */
 extern TCS_LOCAL bool tcs_write_is_ending;
 
-extern const struct config_enum_entry tcs_write_level_options[];
-
 /*
  * For a statement that writes what a rule is for: the transaction shall be
  * committed at this level at least.  Throws 55000 if this server cannot; to be
@@ -76,7 +74,7 @@ extern const char *tcs_write_problem(TcsWriteLevel level);
 /* The value of synchronous_commit for a level; NULL for "default". */
 extern const char *tcs_write_synchronous_commit(TcsWriteLevel level);
 
-extern void tcs_write_assign_level(int newval, void *extra);
+extern void tcs_write_define_setting(void);
 extern void tcs_write_before_commit(XactEvent event);
 extern void tcs_write_transaction_ended(XactEvent event);
 extern void tcs_write_before_prepared(bool is_commit);

@@ -1,0 +1,82 @@
+/*-------------------------------------------------------------------------
+ *
+ * redirected_for.c
+ *	  What a standby asks of a transaction that it begins here.
+ *
+ * NOTES
+ *	  It says so by a setting, which comes with the BEGIN: what must be there is
+ *	  waited for before the transaction has its snapshot.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <inttypes.h>
+
+#include "utils/guc.h"
+
+#include "base/compat.h"
+#include "base/level.h"
+#include "session/redirected_for.h"
+
+static char *tcs_redirected_for = NULL;
+static const TcsRedirected *parsed_redirected = NULL;
+
+/* What a standby asks of this transaction, or NULL. */
+const TcsRedirected *
+tcs_guc_redirected(void)
+{
+	return parsed_redirected;
+}
+
+static bool
+check_redirected_for(char **newval, void **extra, GucSource source)
+{
+	TcsRedirected redirected;
+	char		level[32];
+	char		token[TCS_TOKEN_MAXLEN + 2] = "";
+	int			end = 0;
+
+	if (*newval == NULL || **newval == '\0')
+		return true;
+	memset(&redirected, 0, sizeof(redirected));
+	if (sscanf(*newval, "%31s %d %n", level, &redirected.max_wait, &end) < 2 ||
+		!tcs_level_by_name(level, &redirected.level))
+		return false;
+	if ((*newval)[end] == '@')
+	{
+		const char *position = *newval + end;
+
+		if (sscanf(position, "@%u,%" SCNx64 ",%" SCNx64 " %n", &redirected.has.tli,
+				   &redirected.has_begin, &redirected.has.lsn, &end) < 3 || redirected.has.tli == 0)
+			return false;
+		(void) sscanf(position + end, "%126s", token);
+	}
+	else
+		(void) sscanf(*newval + end, "%126s", token);
+	redirected.have_token = token[0] != '\0';
+	if (redirected.have_token && !tcs_token_parse(token, &redirected.token))
+		return false;
+	*extra = tcs_guc_malloc_compat(sizeof(TcsRedirected));
+	if (*extra == NULL)
+		return false;
+	memcpy(*extra, &redirected, sizeof(TcsRedirected));
+	return true;
+}
+
+static void
+assign_redirected_for(const char *newval, void *extra)
+{
+	parsed_redirected = (const TcsRedirected *) extra;
+}
+
+void
+tcs_redirected_define_setting(void)
+{
+	DefineCustomStringVariable(TCS_REDIRECTED_FOR,
+							   "Names what a standby needs of the transaction that it begins here.",
+							   NULL,
+							   &tcs_redirected_for, "", PGC_USERSET,
+							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE | GUC_NO_RESET_ALL,
+							   check_redirected_for, assign_redirected_for, NULL);
+}

@@ -1,0 +1,34 @@
+/*-------------------------------------------------------------------------
+ *
+ * redirected_for.h
+ *	  What a standby asks of a transaction that it begins here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TCS_REDIRECTED_FOR_H
+#define TCS_REDIRECTED_FOR_H
+
+#include "base/tcs.h"
+#include "token/token.h"
+
+/* What a standby asks of a transaction here, before its snapshot is taken. */
+typedef struct TcsRedirected
+{
+	TcsLevel	level;
+	int			max_wait;		/* ms */
+	TcsPosition has;			/* what it has replayed; tli 0: not said */
+	XLogRecPtr	has_begin;		/* where that timeline began */
+	bool		have_token;
+	TcsToken	token;
+} TcsRedirected;
+
+/*
+ * Name of the setting by which it asks, as "level ms [@timeline,begin,position]
+ * [token]", the two positions in hexadecimal.
+ */
+#define TCS_REDIRECTED_FOR	"tcs.redirected_for"
+
+extern const TcsRedirected *tcs_guc_redirected(void);
+extern void tcs_redirected_define_setting(void);
+
+#endif							/* TCS_REDIRECTED_FOR_H */
