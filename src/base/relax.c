@@ -20,32 +20,15 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/namespace.h"
-#include "common/string.h"
-#include "fmgr.h"
-#include "funcapi.h"
-#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/relax.h"
 #include "base/tcs.h"
-#include "standby/wait_queue.h"
 
-PG_FUNCTION_INFO_V1(tcs_relax);
-PG_FUNCTION_INFO_V1(tcs_relax_end);
-PG_FUNCTION_INFO_V1(tcs_relaxed);
-
-#define TCS_RELAX_REASON_LEN	256
-
-/* Longest time; who wants more wants another tcs.read_level. */
-#define TCS_RELAX_MAX			USECS_PER_DAY
-
-typedef struct TcsRelax
+typedef struct TcsRelaxShared
 {
 	/*
 	 * End, on the clock of tcs_now(); 0: not in force.  Set under the lock, put
@@ -64,15 +47,15 @@ typedef struct TcsRelax
 	int			encoding;		/* of the database that the texts are from */
 	char		reason[TCS_RELAX_REASON_LEN];
 	char		role[NAMEDATALEN];
-} TcsRelax;
+} TcsRelaxShared;
 
-static TcsRelax *relax = NULL;
+static TcsRelaxShared *relax = NULL;
 static LWLock *relax_lock = NULL;
 
 Size
 tcs_relax_shmem_size(void)
 {
-	return sizeof(TcsRelax);
+	return sizeof(TcsRelaxShared);
 }
 
 void
@@ -83,7 +66,7 @@ tcs_relax_shmem_init(void *ptr, LWLock *lock, bool found)
 	if (found)
 		return;
 
-	memset(relax, 0, sizeof(TcsRelax));
+	memset(relax, 0, sizeof(TcsRelaxShared));
 	pg_atomic_init_u64(&relax->until, 0);
 	pg_atomic_init_u64(&relax->since, 0);
 	pg_atomic_init_u32(&relax->level, 0);
@@ -142,63 +125,14 @@ tcs_relax_count(void)
 	pg_atomic_fetch_add_u64(&relax->served, 1);
 }
 
-/* Length of an interval in us; throws if it cannot be that of a relaxation. */
-static int64
-length_of(const Interval *interval)
-{
-	double		us = (double) interval->time +
-		((double) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
-
-	if (us <= 0 || us > TCS_RELAX_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the time must be positive, and a day at most"),
-				 errhint("For longer, set tcs.read_level for roles or databases, or change the rules.")));
-	return (int64) us;
-}
-
 /*
- * relax(level, "for", reason): from now on, for a time, this node serves at that
- * level what asks for more and would have to wait.
+ * From now on, for a time, this node serves at that level what asks for more and
+ * would have to wait.  The caller wakes those who wait already.
  */
-Datum
-tcs_relax(PG_FUNCTION_ARGS)
+void
+tcs_relax_start(TcsLevel level, int64 length, const char *reason, const char *role)
 {
-	static const char *const names[] = {"level", "for", "reason"};
-	char	   *name;
-	char	   *reason;
-	int64		length;
 	int64		now = tcs_now();
-	const char *user = GetUserNameFromId(GetSessionUserId(), false);
-	TcsLevel	level;
-
-	for (int i = 0; i < lengthof(names); i++)
-	{
-		if (PG_ARGISNULL(i))
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("argument \"%s\" of tcs.relax() must not be null", names[i])));
-	}
-	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	length = length_of(PG_GETARG_INTERVAL_P(1));
-	reason = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	if (!tcs_level_by_name(name, &level))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not a read level", name),
-				 errhint("Valid levels: %s.", tcs_level_names_hint())));
-	if (level == TCS_LEVEL_SNAPSHOT || level == TCS_LEVEL_LINEARIZABLE)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("reads cannot be relaxed to level \"%s\"", tcs_level_name(level)),
-				 level == TCS_LEVEL_SNAPSHOT ? errhint("Use \"session\".") : 0));
-	if (strspn(reason, " \t\n\r") == strlen(reason))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a reason must be given"),
-				 errhint("It is logged, and shown by tcs.relaxed().")));
-
-	reason[pg_mbcliplen(reason, strlen(reason), TCS_RELAX_REASON_LEN - 1)] = '\0';
 
 	LWLockAcquire(relax_lock, LW_EXCLUSIVE);
 	pg_atomic_write_u64(&relax->served, 0);
@@ -206,7 +140,7 @@ tcs_relax(PG_FUNCTION_ARGS)
 	relax->ends_at = relax->began_at + length;
 	relax->encoding = GetDatabaseEncoding();
 	strlcpy(relax->reason, reason, sizeof(relax->reason));
-	strlcpy(relax->role, user, NAMEDATALEN);
+	strlcpy(relax->role, role, NAMEDATALEN);
 	pg_atomic_write_u32(&relax->level, level);
 	pg_atomic_write_u64(&relax->since, now);
 	pg_write_barrier();
@@ -215,96 +149,36 @@ tcs_relax(PG_FUNCTION_ARGS)
 
 	ereport(LOG,
 			(errmsg("tcs: reads that would wait for more than level \"%s\" are served at it for %lld s, as set by \"%s\"",
-					tcs_level_name(level), (long long) (length / USECS_PER_SEC), user),
+					tcs_level_name(level), (long long) (length / USECS_PER_SEC), role),
 			 errdetail("Reason: %s", reason)));
-	tcs_queue_wake_all();
-	PG_RETURN_VOID();
 }
 
-/* relax_end(): no more.  Returns whether it was in force. */
-Datum
-tcs_relax_end(PG_FUNCTION_ARGS)
+/* No more.  Returns whether it was in force. */
+bool
+tcs_relax_stop(void)
 {
 	TcsLevel	level;
-	bool		was_in_force = tcs_relax_in_force(&level);
 
-	if (was_in_force)
-	{
-		pg_atomic_write_u64(&relax->until, 0);
-		ereport(LOG,
-				(errmsg("tcs: reads are served at their own levels again"),
-				 report_served()));
-	}
-	PG_RETURN_BOOL(was_in_force);
+	if (!tcs_relax_in_force(&level))
+		return false;
+	pg_atomic_write_u64(&relax->until, 0);
+	ereport(LOG,
+			(errmsg("tcs: reads are served at their own levels again"),
+			 report_served()));
+	return true;
 }
 
-/*
- * A text that may come from a database of another encoding, in that of this one.
- * What cannot be said here becomes a question mark: whoever looks for the reason
- * must not get an error.
- */
-static char *
-text_from(const char *text, int encoding)
+/* What is known of it, or of the last time that it was in force. */
+void
+tcs_relax_get(TcsRelaxed *relaxed)
 {
-	int			here = GetDatabaseEncoding();
-	int			len = strlen(text);
-	Oid			conversion;
-	StringInfoData buf;
-	unsigned char *converted;
-
-	if (encoding == here || here == PG_SQL_ASCII || pg_is_ascii(text))
-		return pstrdup(text);
-	conversion = encoding == PG_SQL_ASCII ? InvalidOid :
-		FindDefaultConversionProc(encoding, here);
-	converted = palloc(len * MAX_CONVERSION_GROWTH + 1);
-	initStringInfo(&buf);
-	for (const char *p = text; *p != '\0';)
-	{
-		if (OidIsValid(conversion))
-		{
-			converted[0] = '\0';
-			p += pg_do_encoding_conversion_buf(conversion, encoding, here,
-											   (unsigned char *) p, text + len - p,
-											   converted, len * MAX_CONVERSION_GROWTH + 1, true);
-			appendStringInfoString(&buf, (char *) converted);
-		}
-		else if (!IS_HIGHBIT_SET(*p))
-		{
-			appendStringInfoChar(&buf, *p++);
-			continue;
-		}
-		if (*p == '\0')
-			break;
-		appendStringInfoChar(&buf, '?');
-		p += Min(Max(pg_encoding_mblen(encoding, p), 1), text + len - p);
-	}
-	return buf.data;
-}
-
-/* relaxed(): one row; level is null if it is not in force. */
-Datum
-tcs_relaxed(PG_FUNCTION_ARGS)
-{
-	TupleDesc	desc;
-	Datum		values[6];
-	bool		nulls[6];
-	TcsLevel	level;
-	bool		in_force = tcs_relax_in_force(&level);
-	TcsRelax	copy;
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	relaxed->in_force = tcs_relax_in_force(&relaxed->level);
 	LWLockAcquire(relax_lock, LW_SHARED);
-	memcpy(&copy, relax, sizeof(copy));
+	relaxed->began_at = relax->began_at;
+	relaxed->ends_at = relax->ends_at;
+	relaxed->encoding = relax->encoding;
+	memcpy(relaxed->reason, relax->reason, sizeof(relaxed->reason));
+	memcpy(relaxed->role, relax->role, sizeof(relaxed->role));
 	LWLockRelease(relax_lock);
-
-	memset(nulls, !in_force, sizeof(nulls));
-	values[0] = in_force ? CStringGetTextDatum(tcs_level_name(level)) : (Datum) 0;
-	values[1] = TimestampTzGetDatum(copy.began_at);
-	values[2] = TimestampTzGetDatum(copy.ends_at);
-	values[3] = CStringGetTextDatum(text_from(copy.reason, copy.encoding));
-	values[4] = CStringGetTextDatum(text_from(copy.role, copy.encoding));
-	values[5] = Int64GetDatum((int64) pg_atomic_read_u64(&relax->served));
-	nulls[5] = false;
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	relaxed->served = pg_atomic_read_u64(&relax->served);
 }
