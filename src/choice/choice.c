@@ -57,15 +57,12 @@
 #define TCS_MARK_LEVEL_MASK		0xff
 #define TCS_MARK_WRITE_LEVEL_SHIFT	24
 
-TcsChoice	tcs_choice;
-
 /* ---- with the rules of a set ---- */
 
 /* With the number of a set of rules, or 0. */
 static void
 choose(const TcsHint *hint, int set, TcsChoice *choice)
 {
-	static TcsHint kept_hint;
 	static struct
 	{
 		const TcsRuleVerdict *rules;
@@ -77,11 +74,6 @@ choose(const TcsHint *hint, int set, TcsChoice *choice)
 	const TcsRuleVerdict *rules = NULL;
 	bool		wrote_to_group = false;
 
-	if (hint != NULL && hint != &kept_hint)
-	{
-		kept_hint = *hint;
-		hint = &kept_hint;
-	}
 	if (set != 0)
 		rules = tcs_rules_verdict(set, &wrote_to_group);
 	if (hint == NULL && rules != NULL)
@@ -115,11 +107,10 @@ session_set(void)
 
 /* For what has no statement to look at: BEGIN, SET. */
 void
-tcs_choice_by_settings(void)
+tcs_choice_by_settings(TcsChoice *choice)
 {
-	choose(NULL, session_set(), &tcs_choice);
+	choose(NULL, session_set(), choice);
 }
-
 
 /* ---- the mark of a plan ---- */
 
@@ -254,44 +245,46 @@ read_mark(const PlannedStmt *plan, uint32 *first, int *set, TcsHint *hint)
 	return true;
 }
 
-/* Choose for a statement that is planned. */
+/*
+ * Choose for a statement that is planned.  "hint" takes the statement's hint, which
+ * the choice points to.
+ */
 void
-tcs_choice_of_plan(const PlannedStmt *plan)
+tcs_choice_of_plan(const PlannedStmt *plan, TcsHint *hint, TcsChoice *choice)
 {
 	uint32		first;
 	int			set;
-	TcsHint		hint;
 
-	hint.set = 0;
-	if (plan->invalItems == NIL || !read_mark(plan, &first, &set, &hint))
+	hint->set = 0;
+	if (plan->invalItems == NIL || !read_mark(plan, &first, &set, hint))
 		set = session_set();
-	choose(hint.set != 0 ? &hint : NULL, set, &tcs_choice);
+	choose(hint->set != 0 ? hint : NULL, set, choice);
 }
 
 /* Keep the choice of a statement for those that run within it. */
 void
-tcs_choice_keep(TcsKeptChoice *kept)
+tcs_choice_keep(const TcsChoice *choice, TcsKeptChoice *kept)
 {
-	if (tcs_choice.serial != 0 && kept->choice.serial == tcs_choice.serial)
+	if (choice->serial != 0 && kept->choice.serial == choice->serial)
 		return;
-	kept->choice = tcs_choice;
-	kept->fallback = *tcs_choice.fallback;
+	kept->choice = *choice;
+	kept->fallback = *choice->fallback;
 	kept->choice.fallback = &kept->fallback;
-	if (tcs_choice.token != NULL)
+	if (choice->token != NULL)
 	{
-		kept->token = *tcs_choice.token;
+		kept->token = *choice->token;
 		kept->choice.token = &kept->token;
 	}
 }
 
 /* The choice is for something within a statement: join it to that one's. */
 void
-tcs_choice_join(const TcsKeptChoice *outer)
+tcs_choice_join(const TcsKeptChoice *outer, TcsChoice *choice)
 {
-	TcsChoice	inner = tcs_choice;
+	TcsChoice	inner = *choice;
 
-	tcs_choice = outer->choice;
-	tcs_choice_add_inner(&tcs_choice, &inner);
+	*choice = outer->choice;
+	tcs_choice_add_inner(choice, &inner);
 }
 
 /* A statement is about to write; rules may ask for more of its commit. */
@@ -375,10 +368,9 @@ tcs_choice_functions(Query *query)
 
 /* Choose for an analysed statement that is not planned yet. */
 void
-tcs_choice_of_query(Query *query, const char *source)
+tcs_choice_of_query(Query *query, const char *source, TcsHint *hint, TcsChoice *choice)
 {
-	TcsHint		hint;
-	bool		has_hint = find_hint(source, query->stmt_location, query->stmt_len, &hint);
+	bool		has_hint = find_hint(source, query->stmt_location, query->stmt_len, hint);
 	TcsRuleItems items = {0};
 	int			set = 0;
 
@@ -387,7 +379,7 @@ tcs_choice_of_query(Query *query, const char *source)
 		tcs_rules_collect_query(query, &items);
 		set = tcs_rules_intern(&items);
 	}
-	choose(has_hint ? &hint : NULL, set, &tcs_choice);
+	choose(has_hint ? hint : NULL, set, choice);
 }
 
 /*
@@ -395,20 +387,20 @@ tcs_choice_of_query(Query *query, const char *source)
  * function that has a rule.  Returns whether it was.
  */
 bool
-tcs_choice_of_simple_query(const Query *query, const char *source)
+tcs_choice_of_simple_query(const Query *query, const char *source, TcsChoice *choice)
 {
 	TcsRuleItems items = {0};
 
 	if (tcs_hint_is_possible(source, query->stmt_location, query->stmt_len) || !tcs_rules_exist() ||
 		!tcs_rules_collect_simple(query, &items))
 		return false;
-	choose(NULL, tcs_rules_intern(&items), &tcs_choice);
+	choose(NULL, tcs_rules_intern(&items), choice);
 	return true;
 }
 
 /* Choose for a function that is called without a statement, or by CALL. */
 void
-tcs_choice_of_function(Oid function)
+tcs_choice_of_function(Oid function, TcsChoice *choice)
 {
 	TcsRuleItems items = {0};
 	int			set = 0;
@@ -418,7 +410,7 @@ tcs_choice_of_function(Oid function)
 		tcs_rules_collect_function(function, &items);
 		set = tcs_rules_intern(&items);
 	}
-	choose(NULL, set, &tcs_choice);
+	choose(NULL, set, choice);
 }
 
 /* The statement within a utility statement, or NULL. */
@@ -523,17 +515,17 @@ look_into_utility(Node *statement, bool *has_hint, TcsHint *hint, TcsRuleItems *
  * what it reads.
  */
 bool
-tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source)
+tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source, TcsHint *hint,
+					  TcsChoice *choice)
 {
-	TcsHint		hint;
-	bool		has_hint = find_hint(source, pstmt->stmt_location, pstmt->stmt_len, &hint);
+	bool		has_hint = find_hint(source, pstmt->stmt_location, pstmt->stmt_len, hint);
 	TcsRuleItems items = {0};
 	int			set = 0;
-	bool		locks = look_into_utility(pstmt->utilityStmt, &has_hint, &hint, &items);
+	bool		locks = look_into_utility(pstmt->utilityStmt, &has_hint, hint, &items);
 
 	if (tcs_rules_exist())
 		set = tcs_rules_intern(&items);
-	choose(has_hint ? &hint : NULL, set, &tcs_choice);
+	choose(has_hint ? hint : NULL, set, choice);
 	return locks;
 }
 

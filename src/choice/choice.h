@@ -55,12 +55,6 @@ typedef struct TcsChoice
 								 * be replaced before it is looked at */
 } TcsChoice;
 
-/*
- * For the statement that comes to the gate; made by one of the functions below
- * before the gate looks at it.
- */
-extern TCS_LOCAL TcsChoice tcs_choice;
-
 /* A choice that outlives the statement it was made for. */
 typedef struct TcsKeptChoice
 {
@@ -76,14 +70,15 @@ tcs_source_is_said(GucSource source)
 	return source >= PGC_S_INTERACTIVE;
 }
 
-extern void tcs_choice_keep(TcsKeptChoice *kept);
-extern void tcs_choice_join(const TcsKeptChoice *outer);
 /* The token that counts, or NULL. */
 static inline const TcsToken *
-tcs_choice_token(void)
+tcs_choice_token(const TcsChoice *choice)
 {
-	return tcs_choice.token ? tcs_choice.token : tcs_guc_token();
+	return choice->token ? choice->token : tcs_guc_token();
 }
+
+extern void tcs_choice_keep(const TcsChoice *choice, TcsKeptChoice *kept);
+extern void tcs_choice_join(const TcsKeptChoice *outer, TcsChoice *choice);
 
 extern void tcs_choice_make(const TcsHint *hint, const TcsRuleVerdict *rules,
 							TcsChoice *choice);
@@ -92,12 +87,15 @@ extern const char *tcs_choice_source(TcsChoiceBy by, GucSource level_source,
 extern bool tcs_choice_relax(TcsChoice *choice, int rank);
 extern void tcs_choice_raise_for_group(TcsChoice *choice);
 extern void tcs_choice_add_inner(TcsChoice *choice, const TcsChoice *inner);
-extern void tcs_choice_by_settings(void);
-extern void tcs_choice_of_plan(const PlannedStmt *plan);
-extern bool tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source);
-extern void tcs_choice_of_query(Query *query, const char *source);
-extern bool tcs_choice_of_simple_query(const Query *query, const char *source);
-extern void tcs_choice_of_function(Oid function);
+extern void tcs_choice_by_settings(TcsChoice *choice);
+extern void tcs_choice_of_plan(const PlannedStmt *plan, TcsHint *hint, TcsChoice *choice);
+extern bool tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source,
+								  TcsHint *hint, TcsChoice *choice);
+extern void tcs_choice_of_query(Query *query, const char *source, TcsHint *hint,
+								TcsChoice *choice);
+extern bool tcs_choice_of_simple_query(const Query *query, const char *source,
+									   TcsChoice *choice);
+extern void tcs_choice_of_function(Oid function, TcsChoice *choice);
 extern bool tcs_choice_is_marked(const PlannedStmt *plan);
 extern List *tcs_choice_functions(Query *query);
 extern void tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source,

@@ -46,9 +46,9 @@ typedef struct Found
 
 /* Does the level at hand come from nothing that the client has said? */
 static bool
-is_standing(void)
+is_standing(const TcsChoice *choice)
 {
-	switch (tcs_choice.by)
+	switch (choice->by)
 	{
 		case TCS_BY_HINT:
 		case TCS_BY_RELAX:
@@ -57,13 +57,13 @@ is_standing(void)
 		case TCS_BY_RULE:
 		case TCS_BY_FLOOR:
 			/* of the session's; rules of relations are looked for later */
-			return !tcs_choice.hinted;
+			return !choice->hinted;
 		case TCS_BY_SETTING:
 			break;
 	}
-	if (tcs_source_is_said(tcs_choice.level_source))
+	if (tcs_source_is_said(choice->level_source))
 		return false;
-	if (tcs_choice.level == TCS_LEVEL_BOUNDED &&
+	if (choice->level == TCS_LEVEL_BOUNDED &&
 		tcs_source_is_said(tcs_guc_max_staleness_source()))
 		return false;
 	return tcs_without_token == TCS_WITHOUT_TOKEN_ACCEPT ||
@@ -72,11 +72,11 @@ is_standing(void)
 
 /* The level that is left when standing defaults are left out of account. */
 static TcsLevel
-said_level(void)
+said_level(const TcsChoice *choice)
 {
-	if (tcs_source_is_said(tcs_choice.level_source))
+	if (tcs_source_is_said(choice->level_source))
 		return (TcsLevel) tcs_read_level;
-	if (tcs_choice.token != NULL ||
+	if (choice->token != NULL ||
 		(tcs_guc_token() != NULL && !tcs_guc_token_is_standing()))
 		return TCS_LEVEL_SESSION;
 	return TCS_LEVEL_EVENTUAL;
@@ -84,16 +84,16 @@ said_level(void)
 
 /* Choose what is left. */
 static void
-excuse(TcsLevel level)
+excuse(TcsChoice *choice, TcsLevel level)
 {
-	tcs_choice.level = level;
-	tcs_choice.by = TCS_BY_EXEMPT;
-	tcs_choice.rule = 0;
-	tcs_choice.plain = false;
-	tcs_choice.serial = 0;
-	tcs_choice.has_floor = false;
-	tcs_choice.floor_staleness = -1;
-	tcs_choice.has_hard = false;
+	choice->level = level;
+	choice->by = TCS_BY_EXEMPT;
+	choice->rule = 0;
+	choice->plain = false;
+	choice->serial = 0;
+	choice->has_floor = false;
+	choice->floor_staleness = -1;
+	choice->has_hard = false;
 }
 
 /* Does a rule name one of the views or functions of a query? */
@@ -177,9 +177,9 @@ site_reads(const TcsSite *site)
  * BEGIN?  Then what comes after it could not wait any more.
  */
 static bool
-fixes_snapshot(void)
+fixes_snapshot(const TcsChoice *choice)
 {
-	return (IsolationUsesXactSnapshot() || tcs_choice.level == TCS_LEVEL_SNAPSHOT) &&
+	return (IsolationUsesXactSnapshot() || choice->level == TCS_LEVEL_SNAPSHOT) &&
 		!tcs_xact_statement_is_sole() && !IsTransactionBlock();
 }
 
@@ -188,12 +188,12 @@ fixes_snapshot(void)
  * level at hand does not bind?  Then a weaker one has been chosen.
  */
 bool
-tcs_standing_excuses(TcsSite *site)
+tcs_standing_excuses(TcsSite *site, TcsChoice *choice)
 {
-	bool		standing = is_standing();
+	bool		standing = is_standing(choice);
 	TcsReads	reads;
 
-	if (tcs_choice.by == TCS_BY_EXEMPT || site->explain_only || fixes_snapshot())
+	if (choice->by == TCS_BY_EXEMPT || site->explain_only || fixes_snapshot(choice))
 		return false;
 	switch (site->kind)
 	{
@@ -214,9 +214,9 @@ tcs_standing_excuses(TcsSite *site)
 	reads = site_reads(site);
 	site->reads_nothing = reads == TCS_READS_NOTHING;
 	if (site->reads_nothing)
-		excuse(TCS_LEVEL_EVENTUAL);
+		excuse(choice, TCS_LEVEL_EVENTUAL);
 	else if (reads == TCS_READS_CATALOGS && standing)
-		excuse(said_level());
+		excuse(choice, said_level(choice));
 	else
 		return false;
 	return true;
@@ -224,13 +224,13 @@ tcs_standing_excuses(TcsSite *site)
 
 /* The same of an analysed and rewritten query, if it had to wait. */
 bool
-tcs_standing_excuses_query(Query *query)
+tcs_standing_excuses_query(Query *query, TcsChoice *choice)
 {
-	TcsLevel	level = said_level();
+	TcsLevel	level = said_level(choice);
 
-	if (!is_standing() || tcs_level_rank(tcs_choice.level) <= tcs_level_rank(TCS_LEVEL_SESSION) ||
+	if (!is_standing(choice) || tcs_level_rank(choice->level) <= tcs_level_rank(TCS_LEVEL_SESSION) ||
 		tcs_exempt_query_reads(query) == TCS_READS_DATA || has_rule(query))
 		return false;
-	excuse(level);
+	excuse(choice, level);
 	return true;
 }

@@ -8,9 +8,10 @@
 #ifndef TCS_STANDING_H
 #define TCS_STANDING_H
 
+#include "choice/choice.h"
 #include "statement/site.h"
 
-extern bool tcs_standing_excuses(TcsSite *site);
-extern bool tcs_standing_excuses_query(Query *query);
+extern bool tcs_standing_excuses(TcsSite *site, TcsChoice *choice);
+extern bool tcs_standing_excuses_query(Query *query, TcsChoice *choice);
 
 #endif							/* TCS_STANDING_H */

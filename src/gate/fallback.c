@@ -19,25 +19,20 @@
 #include "base/errcodes.h"
 #include "base/stats.h"
 #include "gate/fallback.h"
-#include "gate/gate.h"
+#include "gate/transaction.h"
 #include "primary/read_index.h"
 #include "standby/freshness.h"
 #include "standby/replay.h"
 
 static emit_log_hook_type prev_emit_log_hook = NULL;
-static bool client_only = false;
 
 /*
- * Keep our own warnings out of the server log, and passwords: on reload, core
- * logs the new value of a changed setting.  Replication connections that are
- * refused are seen nowhere else.
+ * Keep passwords out of the server log: on reload, core logs the new value of a
+ * changed setting.  Replication connections that are refused are seen nowhere else.
  */
 static void
 tcs_emit_log(ErrorData *edata)
 {
-	if (client_only && edata->elevel == WARNING)
-		edata->output_to_server = false;
-	client_only = false;
 	if (edata->elevel == FATAL)
 		tcs_readindex_note_refused(edata->sqlerrcode);
 	if (edata->elevel == LOG && edata->message_id && edata->message &&
@@ -252,7 +247,7 @@ static bool
 is_misplaced_snapshot(const TcsUnmet *unmet)
 {
 	return !unmet->nested &&
-		(unmet->req.level == TCS_LEVEL_SNAPSHOT || tcs_gate_isolation_is_by_level());
+		(unmet->req.level == TCS_LEVEL_SNAPSHOT || tcs_transaction_is_by_level());
 }
 
 /* What is known of a snapshot that is too old, as a detail line. */
@@ -431,8 +426,7 @@ tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at)
 	TcsPosition needed = needed_position(unmet);
 	bool		unknown = unmet->reason == TCS_REASON_UNKNOWN;
 
-	client_only = true;
-	ereport(WARNING,
+	ereport(WARNING_CLIENT_ONLY,
 			(errcode(sqlstate_of(unmet)),
 			 errmsg("read served at level \"%s\" instead of \"%s\"",
 					tcs_level_name(served_at), tcs_level_name(unmet->req.level)),
@@ -449,8 +443,6 @@ tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at)
 			 errdetail("The primary did not answer in time; the read is at most %s stale.",
 					   describe_staleness(unmet)) :
 			 errdetail("The freshness of this standby is not known.")));
-	/* if nobody was to see it, the hook was not called */
-	client_only = false;
 }
 
 /* Tell the client that its token is gone, and why. */
@@ -459,8 +451,7 @@ tcs_fallback_warn_dropped(const TcsUnmet *unmet)
 {
 	const TcsRequirement *req = &unmet->req;
 
-	client_only = true;
-	ereport(WARNING,
+	ereport(WARNING_CLIENT_ONLY,
 			(errcode(req->reason == TCS_REASON_FOREIGN ? ERRCODE_TCS_FOREIGN_CLUSTER :
 					 ERRCODE_TCS_LOST_IN_FAILOVER),
 			 errmsg("a session token that cannot be served was dropped"),
@@ -469,19 +460,16 @@ tcs_fallback_warn_dropped(const TcsUnmet *unmet)
 			 errdetail("It names " TCS_LSN_FMT " of timeline %u, which is not part of this server's history: the write was lost in a failover or crash.",
 					   LSN_FORMAT_ARGS(req->token_at.lsn), req->token_at.tli),
 			 errhint("Check whether the last write is there.  What follows is read as at level \"strong\", once.")));
-	client_only = false;
 }
 
 /* The same where this node serves less to everybody. */
 void
 tcs_fallback_warn_relaxed(TcsLevel asked, TcsLevel served_at)
 {
-	client_only = true;
-	ereport(WARNING,
+	ereport(WARNING_CLIENT_ONLY,
 			(errcode(ERRCODE_WARNING),
 			 errmsg("read served at level \"%s\" instead of \"%s\"",
 					tcs_level_name(served_at), tcs_level_name(asked)),
 			 errdetail("Reason: %s. This node serves less for a time; see tcs.relaxed().",
 					   tcs_reason_name(TCS_REASON_RELAXED))));
-	client_only = false;
 }

@@ -31,6 +31,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
+#include "base/settings.h"
 #include "base/stats.h"
 #include "gate/redirect.h"
 #include "gate/snapshot_swap.h"
@@ -100,27 +101,6 @@ capture(const TcsSite *site)
 	return statement;
 }
 
-/*
- * Has the primary that this standby asks told that it has a position?  Then it
- * is not lost, and who says so is not that primary.
- */
-static bool
-primary_had(const TcsContext *context, TcsPosition at)
-{
-	return context->have_newest && tcs_position_reached(at, context->newest.at);
-}
-
-/* Why a statement is redirected, for EXPLAIN. */
-static char *
-describe_reason(const TcsUnmet *unmet)
-{
-	return psprintf("%s at level %s, after a wait of %.0f ms%s%s",
-					tcs_reason_name(unmet->reason), tcs_level_name(unmet->req.level),
-					unmet->waited_us / 1000.0,
-					unmet->hopeless ? ": " : "",
-					unmet->hopeless ? unmet->hopeless : "");
-}
-
 /* The client has had notices that the primary is going to repeat. */
 static void
 expect_notices(const TcsStatement *statement)
@@ -153,12 +133,12 @@ install(TcsSite *site, TcsStatement *statement, const char *why, bool sent)
 }
 
 /*
- * Try to redirect the statement.  Returns false, with the reason in unmet, if
+ * Try to redirect the statement.  Returns false, with the reason in the attempt, if
  * that is not possible; nothing has changed then.  The caller has given the
  * snapshot back, and takes a new one afterwards in either case.
  */
 bool
-tcs_redirect_try(TcsSite *site, const TcsContext *context, TcsUnmet *unmet)
+tcs_redirect_try(TcsSite *site, TcsRedirectAttempt *attempt)
 {
 	TcsStatement *statement = capture(site);
 	TcsRemoteBegin begin = {0};
@@ -167,14 +147,13 @@ tcs_redirect_try(TcsSite *site, const TcsContext *context, TcsUnmet *unmet)
 
 	if (statement->why_not)
 	{
-		unmet->redirect_failure = psprintf("it cannot be redirected: %s",
-										   statement->why_not);
+		attempt->failure = psprintf("it cannot be redirected: %s", statement->why_not);
 		return false;
 	}
 	if (!site->explain_only)
 	{
-		begin.level = unmet->req.level;
-		begin.token = context->token;
+		begin.level = attempt->level;
+		begin.token = attempt->token;
 		begin.whole = IsolationUsesXactSnapshot();
 		if (site->kind == TCS_SITE_QUERY)
 			expect_notices(statement);
@@ -186,27 +165,21 @@ tcs_redirect_try(TcsSite *site, const TcsContext *context, TcsUnmet *unmet)
 		}
 		if (!tcs_remote_begin(&begin))
 		{
-			unmet->redirect_failure =
+			attempt->failure =
 				psprintf("it could not be redirected to server \"%s\": %s",
 						 tcs_redirect_server, begin.failure.text);
-			unmet->redirect_cause = tcs_failure_in_general(&begin.failure);
-			tcs_stats_count_failed_redirect(unmet->req.level);
-			if (begin.lost && !primary_had(context, unmet->req.token_at))
-			{
-				unmet->req.reason = TCS_REASON_LOST;
-				unmet->req.detail = begin.lost;
-			}
+			attempt->cause = tcs_failure_in_general(&begin.failure);
+			tcs_stats_count_failed_redirect(attempt->level);
+			attempt->lost = begin.lost;
 			return false;
 		}
 		tcs_session_note_redirected(&begin.seen, begin.token);
 		if (site->kind == TCS_SITE_QUERY && begin.whole)
 			tcs_remote_send(statement, site->query_desc->params);
-		/* of the snapshot that the statement has there */
-		unmet->proof.at.tli = begin.seen.tli;
-		unmet->proof.at.lsn = begin.seen.seen_primary;
-		unmet->proof.fresh_at = 0;
+		attempt->shown.tli = begin.seen.tli;
+		attempt->shown.lsn = begin.seen.seen_primary;
 	}
-	install(site, statement, describe_reason(unmet), site->kind == TCS_SITE_QUERY);
+	install(site, statement, attempt->why, site->kind == TCS_SITE_QUERY);
 	return true;
 }
 

@@ -63,12 +63,47 @@ apart_flags(TcsLevel level)
 	}
 }
 
+/*
+ * On a primary, which has all that the token names or has lost it: which commits
+ * may still be under way?
+ */
+static void
+require_commits(TcsLevel level, const TcsContext *context, XLogRecPtr lsn,
+				TcsRequirement *req)
+{
+	const TcsToken *token = context->token;
+	TcsPosition written;
+
+	if (token->tli == context->at.tli && lsn > context->at.lsn)
+	{
+		req->reason = TCS_REASON_LOST;
+		req->past_end = true;
+		req->not_durable = lsn == token->written &&
+			(token->flags & TCS_TOKEN_NOT_DURABLE) != 0;
+		return;
+	}
+
+	/* nothing of an older timeline is still under way */
+	req->needed.lsn = token->tli == context->at.tli &&
+		level != TCS_LEVEL_READ_YOUR_WRITES ?
+		token->seen_standby : InvalidXLogRecPtr;
+
+	/*
+	 * That it is visible here is no help to a snapshot that was taken before.
+	 * What was only read here is not counted: the transaction chose its
+	 * snapshot, and a dump by several sessions imports one on purpose.
+	 */
+	written.tli = token->tli;
+	written.lsn = level == TCS_LEVEL_MONOTONIC_READS ? InvalidXLogRecPtr : token->written;
+	if (context->fixed && !tcs_position_reached(written, context->acknowledged))
+		req->needed.lsn = Max(req->needed.lsn, written.lsn);
+}
+
 /* Turn a token into a position on this node's history, or into a refusal. */
 static void
 require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 {
 	const TcsToken *token = context->token;
-	TcsPosition written;
 	XLogRecPtr	lsn;
 	bool		apart;
 
@@ -122,31 +157,8 @@ require_token(TcsLevel level, const TcsContext *context, TcsRequirement *req)
 		return;
 	}
 
-	if (context->in_recovery)
-		return;
-	if (token->tli == context->at.tli && lsn > context->at.lsn)
-	{
-		req->reason = TCS_REASON_LOST;
-		req->past_end = true;
-		req->not_durable = lsn == token->written &&
-			(token->flags & TCS_TOKEN_NOT_DURABLE) != 0;
-		return;
-	}
-
-	/* nothing of an older timeline is still under way */
-	req->needed.lsn = token->tli == context->at.tli &&
-		level != TCS_LEVEL_READ_YOUR_WRITES ?
-		token->seen_standby : InvalidXLogRecPtr;
-
-	/*
-	 * That it is visible here is no help to a snapshot that was taken before.
-	 * What was only read here is not counted: the transaction chose its
-	 * snapshot, and a dump by several sessions imports one on purpose.
-	 */
-	written.tli = token->tli;
-	written.lsn = level == TCS_LEVEL_MONOTONIC_READS ? InvalidXLogRecPtr : token->written;
-	if (context->fixed && !tcs_position_reached(written, context->acknowledged))
-		req->needed.lsn = Max(req->needed.lsn, written.lsn);
+	if (!context->in_recovery)
+		require_commits(level, context, lsn, req);
 }
 
 /*
@@ -190,6 +202,7 @@ tcs_requirement_add_lag(TcsRequirement *req, bool have_newest,
 	if (max_lag < 0)
 		return;
 	req->need_newest = !have_newest;
+	req->max_lag = max_lag;
 	if (!have_newest)
 		return;
 

@@ -18,7 +18,11 @@ typedef struct TcsContext
 	/* the client's side */
 	const TcsToken *token;		/* or NULL */
 	bool		token_handed;	/* by the client, for the session or this read */
+	bool		token_is_missing;	/* the session has none, and should */
+	bool		may_drop_token; /* if it is lost */
 	bool		token_dropped;	/* it was lost: read as at level "strong" */
+	bool		may_redirect;
+	int			redirect_after; /* ms */
 	TcsWithoutToken without_token;
 	int64		max_staleness;	/* us */
 	int64		max_lag;		/* bytes, -1: off */
@@ -61,7 +65,8 @@ typedef struct TcsRequirement
 	bool		token_dropped;	/* ... that was lost */
 	bool		confirm;		/* a quorum has to confirm what is shown */
 	TcsPosition target;			/* that a wait for fresh_after chose; for show */
-	bool		need_newest;	/* a lag bound, and no answer to count from */
+	bool		need_newest;	/* a lag bound, and no answer to count from: */
+	int64		max_lag;		/* bytes */
 } TcsRequirement;
 
 extern void tcs_requirement_make(TcsLevel level, const TcsContext *context,

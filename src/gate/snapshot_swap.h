@@ -8,7 +8,8 @@
 #ifndef TCS_SWAP_H
 #define TCS_SWAP_H
 
-#include "gate/gate.h"
+#include "base/tcs.h"
+#include "statement/site.h"
 
 extern bool tcs_swap_is_possible(const TcsSite *site);
 extern void tcs_swap_drop_snapshot(TcsSite *site);

@@ -295,6 +295,44 @@ leadership_confirmed(const TcsRequirement *req, const TcsProof *proof,
 }
 
 /*
+ * Sleep for what comes next: the position, the confirmation of the primary's being
+ * one, the position of an answer, or an answer.
+ */
+static void
+sleep_for_requirement(TcsRequirement *req, const TcsProof *proof, TcsConfirmVerdict leadership,
+					  const TcsAnswer *own, bool holding, int64 timeout_us, TcsSleep *sleep)
+{
+	TcsAnswer	target;
+
+	if (req->needed.lsn != InvalidXLogRecPtr &&
+		!tcs_position_reached(req->needed, proof->at))
+		sleep_for_position(req->needed, holding, timeout_us, sleep);
+	else if (leadership == TCS_CONFIRM_WAIT)
+	{
+		/* the question for it is one for the read index, too */
+		sleep->kind = TCS_SLEEP_CONFIRMATION;
+		sleep->holding = holding;
+		tcs_queue_sleep(sleep, timeout_us);
+	}
+	else if (own->asked_at >= req->fresh_after && own->asked_at != 0)
+	{
+		req->target = own->at;
+		sleep_for_position(own->at, holding, timeout_us, sleep);
+	}
+	else if (tcs_fresh_target(req->fresh_after, &target))
+	{
+		req->target = target.at;
+		sleep_for_position(target.at, holding, timeout_us, sleep);
+	}
+	else
+	{
+		sleep->kind = TCS_SLEEP_ANSWER;
+		sleep->holding = holding;
+		tcs_queue_sleep(sleep, timeout_us);
+	}
+}
+
+/*
  * Wait until this standby has replayed what a requirement asks for.
  *
  * Where a confirmation is asked for, that of the primary's being one is waited for
@@ -334,8 +372,7 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 		if (proof->at.tli != req->made_on)
 			return TCS_WAIT_OTHER_TIMELINE;
 		if (req->need_newest && tcs_fresh_newest(&target))
-			tcs_requirement_add_lag(req, true, &target,
-									(int64) tcs_max_lag * 1024, proof->at);
+			tcs_requirement_add_lag(req, true, &target, req->max_lag, proof->at);
 		leadership = leadership_confirmed(req, proof, &sleep.confirmation);
 		if (leadership != TCS_CONFIRM_WAIT && tcs_requirement_met(req, proof))
 			return leadership == TCS_CONFIRM_YES ? TCS_WAIT_MET : TCS_WAIT_NO_QUORUM;
@@ -368,33 +405,7 @@ tcs_wait_for_replay(TcsRequirement *req, int64 deadline, bool holding,
 			primary_is_gone(started, deadline, &probing, &timeout_us))
 			return TCS_WAIT_TIMEOUT;
 
-		if (req->needed.lsn != InvalidXLogRecPtr &&
-			!tcs_position_reached(req->needed, proof->at))
-			sleep_for_position(req->needed, holding, timeout_us, &sleep);
-		else if (leadership == TCS_CONFIRM_WAIT)
-		{
-			/* the question for it is one for the read index, too */
-			sleep.kind = TCS_SLEEP_CONFIRMATION;
-			sleep.holding = holding;
-			tcs_queue_sleep(&sleep, timeout_us);
-		}
-		else if (own.asked_at >= req->fresh_after && own.asked_at != 0)
-		{
-			req->target = own.at;
-			sleep_for_position(own.at, holding, timeout_us, &sleep);
-		}
-		else if (tcs_fresh_target(req->fresh_after, &target))
-		{
-			req->target = target.at;
-			sleep_for_position(target.at, holding, timeout_us, &sleep);
-		}
-		else
-		{
-			sleep.kind = TCS_SLEEP_ANSWER;
-			sleep.holding = holding;
-			tcs_queue_sleep(&sleep, timeout_us);
-		}
-
+		sleep_for_requirement(req, proof, leadership, &own, holding, timeout_us, &sleep);
 		if (sleep.answer.asked_at != 0)
 		{
 			own = sleep.answer;

@@ -188,8 +188,9 @@ Datum
 tcs_explain_level(PG_FUNCTION_ARGS)
 {
 	char	   *statement = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	static TcsKeptChoice running;
-	TcsChoice  *choice = &tcs_choice;
+	TcsHint		hint;
+	TcsChoice	made;
+	TcsChoice  *choice = &made;
 	Query	   *query = analyse_one(statement);
 	bool		is_utility = query->commandType == CMD_UTILITY;
 	bool		exempt;
@@ -201,9 +202,6 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (tcs_choice.fallback == NULL)
-		tcs_choice_by_settings();
-	tcs_choice_keep(&running);
 	if (is_utility)
 	{
 		PlannedStmt *plan = makeNode(PlannedStmt);
@@ -212,15 +210,15 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 		plan->utilityStmt = query->utilityStmt;
 		plan->stmt_location = query->stmt_location;
 		plan->stmt_len = query->stmt_len;
-		(void) tcs_choice_of_utility(plan, statement);
+		(void) tcs_choice_of_utility(plan, statement, &hint, choice);
 	}
 	else
-		tcs_choice_of_query(query, statement);
+		tcs_choice_of_query(query, statement, &hint, choice);
 	/* of EXPLAIN, the statement within is what is asked for */
 	exempt = !is_utility ? tcs_exempt_query(query) :
 		!IsA(query->utilityStmt, ExplainStmt) && !tcs_utility_reads(query->utilityStmt);
 	if (!is_utility && !exempt)
-		(void) tcs_standing_excuses_query(query);
+		(void) tcs_standing_excuses_query(query, choice);
 	/* on a primary hardly anything is waited for */
 	if (RecoveryInProgress() || choice->level == TCS_LEVEL_LINEARIZABLE)
 		(void) tcs_choice_relax(choice, tcs_level_rank(choice->level));
@@ -245,7 +243,5 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 	nulls[8] = write_level == NULL;
 	values[9] = Int32GetDatum(write_rule);
 	nulls[9] = write_rule == 0;
-	/* what chose is not what this call was chosen for */
-	tcs_choice = running.choice;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

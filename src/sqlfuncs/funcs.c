@@ -33,6 +33,7 @@
 #include "base/settings.h"
 #include "base/stats.h"
 #include "base/timeline.h"
+#include "gate/context.h"
 #include "gate/gate.h"
 #include "primary/read_index.h"
 #include "redirect/connection_budget.h"
@@ -249,7 +250,7 @@ tcs_token_info(PG_FUNCTION_ARGS)
 		return one_row(desc, lengthof(values), values, nulls);
 	}
 
-	tcs_gate_build_context(&context, &token);
+	tcs_context_build(&context, NULL, &token);
 	on_history = describe_history(&token, &context);
 	values[0] = Int32GetDatum(token.version);
 	values[1] = Int64GetDatum((int64) token.system_identifier);
@@ -298,7 +299,7 @@ merge_tokens(TcsToken *a, TcsToken *b)
 
 	if (older->tli != newer->tli || older->tli_begin != newer->tli_begin)
 	{
-		tcs_gate_build_context(&context, NULL);
+		tcs_context_build(&context, NULL, NULL);
 		if (context.system_identifier != newer->system_identifier ||
 			tcs_history_locate(context.history, newer->tli, newer->tli_begin,
 							   newer->tli_begin + 1, NULL) != TCS_HISTORY_YES)
@@ -515,7 +516,7 @@ tcs_status(PG_FUNCTION_ARGS)
 	TcsLinkInfo link;
 
 	require_preloaded();
-	tcs_gate_build_context(&context, NULL);
+	tcs_context_build(&context, NULL, NULL);
 	tcs_fresh_get_link(&link);
 	values[0] = CStringGetTextDatum(standby ? "standby" : "primary");
 	values[1] = CStringGetTextDatum(TCS_VERSION);
@@ -687,7 +688,7 @@ tcs_last_read(PG_FUNCTION_ARGS)
 	bool		nulls[10] = {false};
 
 	require_preloaded();
-	tcs_gate_get_last(&facts);
+	tcs_last_read_get(&facts);
 	if (last->outcome == TCS_OUTCOME_NONE)
 	{
 		memset(nulls, true, sizeof(nulls));

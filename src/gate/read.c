@@ -1,0 +1,304 @@
+/*-------------------------------------------------------------------------
+ *
+ * read.c
+ *	  What is known of a read: everything that a decision goes by.
+ *
+ * NOTES
+ *	  Settings, session, server and transaction are looked at here, once, and
+ *	  again after a wait for what can have changed in it.  Decisions (decide.c,
+ *	  requirement.c, fallback.c) see the TcsRead alone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "base/xact.h"
+#include "gate/context.h"
+#include "gate/gate.h"
+#include "gate/read.h"
+#include "gate/snapshot_swap.h"
+#include "gate/transaction.h"
+#include "redirect/redirect_server.h"
+#include "redirect/remote_xact.h"
+#include "session/proof.h"
+#include "statement/hook_frames.h"
+
+/* Has the statement that is planned at present, or was last, come here for that? */
+static bool
+planning_came_here(const TcsClientStatement *client)
+{
+	return client->planned_in == GetCurrentStatementStartTimestamp();
+}
+
+/*
+ * The moment from which on freshness is asked for: that of the transaction, or
+ * of the client's statement if this is below it.
+ */
+static int64
+arrival_of(const TcsRead *read)
+{
+	const TcsClientStatement *client = read->client;
+
+	if (IsolationUsesXactSnapshot())
+		return tcs_transaction.arrival;
+	if (read->site.kind != TCS_SITE_NESTED || read->site.resumed)
+		return read->context.arrival;
+	if (tcs_frames_begin_with(TCS_FRAME_PLANNER))
+		return planning_came_here(client) ? client->planning_arrival : read->context.arrival;
+	if (client->at_once_level < 0 && client->arrival != 0)
+		return client->arrival;
+	return read->context.arrival;
+}
+
+/* Note that planning comes here, for what it runs and for the statement to come. */
+static void
+note_planning(TcsClientStatement *client, int64 arrival)
+{
+	client->planned_in = GetCurrentStatementStartTimestamp();
+	client->planning_arrival = arrival;
+	client->plan_is_void = false;
+}
+
+/*
+ * Is the snapshot at hand one that stays?  That of a REPEATABLE READ transaction
+ * does, unless nobody has used it yet.
+ */
+static bool
+snapshot_is_fixed(const TcsSite *site)
+{
+	return IsolationUsesXactSnapshot() && FirstSnapshotSet &&
+		!((tcs_site_is_read(site) || site->kind == TCS_SITE_PLANNER) &&
+		  tcs_transaction.used_in != tcs_xact_id());
+}
+
+/* The client's side and this node, as they are for this read. */
+static void
+begin_context(TcsRead *read, bool fixed)
+{
+	const TcsSite *site = &read->site;
+	TcsContext *context = &read->context;
+
+	tcs_context_build(context, &read->choice, tcs_choice_token(&read->choice));
+	context->fixed = fixed;
+	/* what is asked for without a token is asked of each statement */
+	if (site->token_only)
+		context->without_token = TCS_WITHOUT_TOKEN_ACCEPT;
+	/* the moment of a transaction that outlived a promotion lies before it */
+	if (IsolationUsesXactSnapshot() && TransactionStartedDuringRecovery())
+		context->in_recovery = true;
+
+	if (IsolationUsesXactSnapshot())
+	{
+		tcs_transaction_note(context->arrival);
+		context->acknowledged = tcs_transaction.acknowledged;
+	}
+	context->arrival = arrival_of(read);
+
+	/* what was confirmed since the calling statement came is no concern of it */
+	if (tcs_read_is_led_by_confirmed(read))
+		context->confirmed = InvalidXLogRecPtr;
+
+	/* where nothing is read yet, the statement to come is what is confirmed */
+	context->is_confirmed = (fixed && tcs_transaction.confirmed) || site->explain_only ||
+		site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER;
+}
+
+/* The facts that no requirement is needed for. */
+static void
+begin_facts(TcsRead *read, bool fixed)
+{
+	TcsUnmet   *facts = &read->facts;
+
+	memset(facts, 0, sizeof(*facts));
+	facts->has_floor = read->choice.has_floor;
+	facts->floor = read->choice.floor;
+	facts->rule = read->choice.rule;
+	facts->may_relax = true;
+	facts->token_only = read->site.token_only;
+	facts->in_recovery = read->context.in_recovery;
+	facts->nested = read->site.kind == TCS_SITE_NESTED;
+	facts->rules_changed = read->site.rules_changed;
+	facts->fixed = fixed;
+	facts->imported = fixed && tcs_transaction.imported;
+	facts->now = read->context.arrival;
+}
+
+/*
+ * Set up a read that has come to the gate with a site and a choice; again if
+ * another level was chosen since.
+ */
+void
+tcs_read_begin(TcsRead *read)
+{
+	TcsSite    *site = &read->site;
+	TcsClientStatement *client = &tcs_client_statement;
+	TcsLevel	level = read->choice.level;
+	bool		fixed;
+
+	read->client = client;
+	read->follows = tcs_remote_is_begun();
+	if (unlikely(read->follows))
+	{
+		memset(&read->facts, 0, sizeof(read->facts));
+		read->facts.req.level = level;
+		read->facts.in_recovery = true;
+		return;
+	}
+	if (site->token_only && tcs_level_rank(level) > tcs_level_rank(TCS_LEVEL_SESSION))
+		level = TCS_LEVEL_SESSION;
+
+	fixed = snapshot_is_fixed(site);
+	begin_context(read, fixed);
+	if (site->kind == TCS_SITE_PLANNER)
+		note_planning(client, read->context.arrival);
+	if (tcs_site_is_read(site))
+	{
+		client->at_once_level = -1;
+		client->arrival = read->context.arrival;
+		client->confirmed = fixed && tcs_transaction.confirmed;
+		client->relaxed = false;
+	}
+	begin_facts(read, fixed);
+	tcs_requirement_make(level, &read->context, &read->facts.req);
+	read->may_drop_token = read->context.may_drop_token &&
+		tcs_site_is_read(site) && !site->explain_only;
+	tcs_read_weigh(read);
+}
+
+/*
+ * At level "snapshot" in READ COMMITTED: can this statement fix the snapshot of
+ * its transaction?
+ *
+ * Only if no other has read before, on the primary either.  That is known of the
+ * only statement of a transaction, and, of a sequence without BEGIN, if the level
+ * is older than the transaction: the first that read would have fixed it.
+ */
+static bool
+may_fix_snapshot(TcsSite *site)
+{
+	if (site->kind == TCS_SITE_BARE)
+		return true;
+	if (site->kind == TCS_SITE_NESTED || !tcs_swap_is_possible(site) ||
+		tcs_redirected_in == tcs_xact_id() ||
+		GetCurrentTransactionNestLevel() > 1 ||
+		!(tcs_xact_statement_is_sole() || tcs_guc_level_set_in() != tcs_xact_id()))
+		return false;
+	site->fix_snapshot = true;
+	return true;
+}
+
+/* Compare the requirement with what is proved of the snapshot at hand. */
+void
+tcs_read_weigh(TcsRead *read)
+{
+	TcsSite    *site = &read->site;
+	TcsUnmet   *facts = &read->facts;
+	TcsClientStatement *client = read->client;
+
+	if (facts->fixed)
+	{
+		(void) tcs_prove_fixed_snapshot(read, false);
+		facts->proof = tcs_transaction.proof;
+	}
+	else if (!site->resumed)
+		facts->proof = tcs_proven.proof;
+	read->met = tcs_requirement_is_empty(&facts->req) ||
+		tcs_requirement_met(&facts->req, &facts->proof);
+	if (site->kind == TCS_SITE_QUERY && !facts->fixed &&
+		client->plan_is_void && planning_came_here(client))
+	{
+		/* it can have what was read meanwhile in it, as constants */
+		read->met = false;
+		tcs_swap_distrust_plan();
+	}
+	read->misplaced = facts->req.level == TCS_LEVEL_SNAPSHOT && !IsolationUsesXactSnapshot() &&
+		!may_fix_snapshot(site);
+	/* a quorum can confirm what it shows, not that it misses nothing */
+	read->misplaced |= facts->req.confirm && facts->fixed && tcs_transaction.imported;
+}
+
+/* Read again what can have changed during a wait. */
+void
+tcs_read_renew_context(TcsRead *read)
+{
+	TcsContext *context = &read->context;
+	TcsContext	old = *context;
+
+	tcs_context_build(context, &read->choice, old.token);
+	context->arrival = old.arrival;
+	context->is_confirmed = old.is_confirmed;
+	context->token_dropped = old.token_dropped;
+	if (old.without_token == TCS_WITHOUT_TOKEN_ACCEPT)
+		context->without_token = old.without_token;
+}
+
+/*
+ * The token is lost, and the client wants rather to go on without: drop it, and ask
+ * for what "strong" does in its place.  That has all that was acknowledged, so it
+ * can miss nothing that is still there.  Returns whether that is so.
+ *
+ * A hint's token is its statement's alone; behind it the session's counts.  BEGIN,
+ * SET and planning leave it to the statement to come, and inside a function it is
+ * too late to ask for more.
+ */
+bool
+tcs_read_drop_lost_token(TcsRead *read)
+{
+	TcsContext *context = &read->context;
+	TcsUnmet   *facts = &read->facts;
+
+	if (!read->may_drop_token || !tcs_reason_is_lost(facts->req.reason))
+		return false;
+	while (tcs_reason_is_lost(facts->req.reason) && context->token != NULL)
+	{
+		tcs_fallback_warn_dropped(facts);
+		if (read->choice.token != NULL)
+			read->choice.token = NULL;
+		else
+			tcs_guc_drop_token();
+		context->token = tcs_choice_token(&read->choice);
+		context->token_handed = context->token != NULL && tcs_guc_token_is_handed();
+		context->token_is_missing = tcs_context_token_is_missing();
+		context->token_dropped = true;
+		tcs_requirement_make(facts->req.level, context, &facts->req);
+	}
+	facts->reason = facts->req.reason;
+	facts->hopeless = NULL;
+	return true;
+}
+
+/*
+ * What a read waits for is not there, and the emergency valve is open, or was
+ * opened since: ask for less.  Returns whether that is so.
+ */
+bool
+tcs_read_ask_for_less(TcsRead *read)
+{
+	TcsRequirement *req = &read->facts.req;
+
+	if (!read->facts.may_relax ||
+		!tcs_choice_relax(&read->choice, tcs_requirement_rank(req)))
+		return false;
+	req->as_strong = false;
+	req->level = read->choice.level;
+	if (read->facts.token_only && tcs_level_rank(req->level) > tcs_level_rank(TCS_LEVEL_SESSION))
+		req->level = TCS_LEVEL_SESSION;
+	return true;
+}
+
+/*
+ * Does something wait here for a statement to come, which can be redirected?
+ * Then it need not wait longer than that would.
+ */
+bool
+tcs_read_waits_briefly(const TcsRead *read)
+{
+	return (read->site.kind == TCS_SITE_BARE || read->site.kind == TCS_SITE_PLANNER) &&
+		read->facts.in_recovery && read->context.may_redirect &&
+		tcs_fallback_has_redirect(read->choice.fallback) && tcs_server_exists();
+}

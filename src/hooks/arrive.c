@@ -1,0 +1,95 @@
+/*-------------------------------------------------------------------------
+ *
+ * arrive.c
+ *	  A statement arrives at the gate, by whatever hook.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+#include "base/stats.h"
+#include "base/xact.h"
+#include "hooks/arrive.h"
+#include "session/session_token.h"
+#include "statement/hook_frames.h"
+#include "write/write_level.h"
+
+TcsAttachment tcs_attachment = TCS_ATTACH_UNDECIDED;
+
+void
+tcs_arrive_decide_attachment(void)
+{
+	tcs_attachment = tcs_is_client_backend() && tcs_stats_attach() ?
+		TCS_ATTACHED : TCS_NOT_ATTACHED;
+}
+
+/*
+ * Parallel workers know the settings, and not what a hint or a rule has chosen in
+ * their place.  It matters to them at "linearizable" (see
+ * tcs_gate_pass_in_worker()): then the statement does without them.
+ */
+void
+tcs_arrive_leave_out_workers(const TcsChoice *choice, QueryDesc *query_desc)
+{
+	if (!choice->plain &&
+		(choice->level == TCS_LEVEL_LINEARIZABLE || tcs_read_level == TCS_LEVEL_LINEARIZABLE))
+		query_desc->plannedstmt->parallelModeNeeded = false;
+}
+
+/* Note what the statement of the client was checked against. */
+static void
+note_statement(const TcsChoice *choice)
+{
+	TcsClientStatement *client = &tcs_client_statement;
+
+	client->rules_changes = tcs_rules_changes;
+	if (likely(choice->plain))
+	{
+		client->generation = tcs_settings_generation;
+		return;
+	}
+	client->generation = 0;
+	client->choice_generation = tcs_settings_generation;
+	tcs_choice_keep(choice, &client->choice);
+}
+
+/*
+ * What runs now belongs to no statement that has come to the gate: nothing that was
+ * proved for the last one's moment is for it.
+ */
+void
+tcs_arrive_forget(void)
+{
+	tcs_client_statement.generation = tcs_settings_generation;
+	tcs_client_statement.rules_changes = tcs_rules_changes;
+	tcs_client_statement.arrival = 0;
+}
+
+/* A top-level statement comes to the gate; site and choice are filled in. */
+void
+tcs_arrive(TcsRead *read)
+{
+	if (tcs_session_report_is_pending)
+		tcs_session_report_pending();
+	if (unlikely(tcs_remote_is_begun()) ||
+		!(read->choice.plain ? tcs_gate_pass_at_once() : tcs_gate_pass_choice_at_once(&read->choice)))
+		tcs_gate_pass_slowly(read);
+	if (unlikely(read->choice.write_level != TCS_WRITE_DEFAULT))
+		tcs_write_by_hint(read->choice.write_level, tcs_xact_statement_is_sole());
+	note_statement(&read->choice);
+}
+
+/* Compare what was chosen for something below a statement with what is proved. */
+void
+tcs_arrive_nested(TcsRead *read, QueryDesc *query_desc)
+{
+	bool		resumed = tcs_frames_include(TCS_FRAME_RESUMED);
+
+	if (!resumed && tcs_gate_is_satisfied(&read->choice))
+		return;
+	read->site = (TcsSite) {.kind = TCS_SITE_NESTED,.query_desc = query_desc};
+	read->site.resumed = resumed;
+	read->site.rules_changed = tcs_client_statement.rules_changes != tcs_rules_changes;
+	tcs_gate_pass_slowly(read);
+}

@@ -1,0 +1,173 @@
+/*-------------------------------------------------------------------------
+ *
+ * hook_planner.c
+ *	  Planning: what it may read, and the marks it leaves in the plan.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "optimizer/planner.h"
+#include "storage/sinval.h"
+#include "tcop/pquery.h"
+
+#include "base/compat.h"
+#include "choice/choice.h"
+#include "gate/gate.h"
+#include "gate/redirect.h"
+#include "gate/snapshot_swap.h"
+#include "hooks/arrive.h"
+#include "hooks/hooks.h"
+#include "redirect/notices.h"
+#include "statement/exempt.h"
+#include "statement/hook_frames.h"
+#include "statement/read_only.h"
+#include "statement/statement_queries.h"
+
+static planner_hook_type prev_planner = NULL;
+
+/* May planning read, and has what it reads to be waited for? */
+static bool
+may_have_to_wait(Query *query, const char *source, TcsRead *read)
+{
+	/* most queries are sooner judged than searched for functions */
+	if (tcs_choice_of_simple_query(query, source, &read->choice) &&
+		tcs_gate_is_satisfied(&read->choice))
+		return false;
+	if (!tcs_query_may_evaluate_reads(query))
+		return false;
+	tcs_choice_of_query(query, source, &read->hint, &read->choice);
+	return !tcs_gate_is_satisfied(&read->choice);
+}
+
+/*
+ * Settings that are met do not decide about what planning may read.  Returns the
+ * query to plan: names can have come to mean something else during the wait.
+ */
+static pg_noinline Query *
+wait_before_planning(Query *query, const char *source)
+{
+	const uint64 known = SharedInvalidMessageCounter;
+	TcsRead		read;
+
+	if (!tcs_remote_is_begun() && may_have_to_wait(query, source, &read))
+	{
+		/* what is refused anyway must not read anything before */
+		tcs_refused_check_query(query);
+		/* locks of parse analysis are held */
+		read.site = (TcsSite) {.kind = TCS_SITE_PLANNER,.holding = true};
+		read.site.reanalyzable = tcs_swap_can_reanalyze_query(query, source);
+		tcs_gate_pass_slowly(&read);
+		if (read.site.locks_released ||
+			(read.site.reanalyzable && known != SharedInvalidMessageCounter))
+			query = tcs_swap_reanalyze_query(query, source);
+	}
+	if (tcs_redirect_server[0] != '\0')
+		tcs_told_want();
+	return query;
+}
+
+/*
+ * The hot path of planning: there is nothing to wait for, and the first table tells
+ * that the statement is not exempt.  See tcs_ExecutorStart() for what else a gate
+ * implies that is settled.
+ */
+static inline bool
+is_met_before_planning(const Query *query, bool plain)
+{
+	return plain && tcs_proof_is_settled() &&
+		tcs_proven.max_age == 0 &&
+		(query->commandType != CMD_SELECT ||
+		 (query->rtable != NIL &&
+		  linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_RELATION));
+}
+
+/*
+ * Before planning: the verdict whether the statement is exempt, and a wait if
+ * planning itself may read.  *parse is the query to plan.
+ */
+static bool
+before_planning(Query **parse, const char *source, bool plain)
+{
+	Query	   *query = *parse;
+	const bool	met = likely(is_met_before_planning(query, plain));
+
+	if (!met && !tcs_gate_is_open_here())
+		return false;
+	tcs_client_statement.planned_in = 0;
+	if (!met)
+	{
+		if (tcs_exempt_query(query) || (!plain && tcs_exempt_administration(query)))
+		{
+			if (!plain)
+				tcs_choice_check_hint(query, source);
+			return true;
+		}
+		if (ActivePortal == NULL && !(tcs_proof_meets_settings() && plain))
+			*parse = wait_before_planning(query, source);
+	}
+
+	/*
+	 * What planning runs from here on was gated above, or is only guessed
+	 * with; the statement itself is still to come to the gate.
+	 */
+	tcs_client_statement.rules_changes = tcs_rules_changes;
+	tcs_client_statement.generation = tcs_settings_generation;
+	tcs_planned.in_message = GetCurrentStatementStartTimestamp();
+	tcs_planned.began_at = SharedInvalidMessageCounter;
+	return false;
+}
+
+static PlannedStmt *
+tcs_planner(TCS_PLANNER_ARGS)
+{
+	TcsFrame   *outer = tcs_frame_innermost();
+	/* settings alone decide: there is neither a hint nor a rule */
+	const bool	plain = likely(tcs_rules_idle) &&
+		(outer != NULL ||
+		 !tcs_hint_is_possible(query_string, parse->stmt_location, parse->stmt_len));
+	const bool	ahead = tcs_rules_plan_ahead;
+	const bool	exempt = !ahead && outer == NULL &&
+		before_planning(&parse, query_string, plain);
+	const bool	marked = !plain && !exempt && !ahead &&
+		tcs_attachment == TCS_ATTACHED && tcs_enabled;
+	const bool	watched = unlikely(tcs_told_is_wanted);
+	List	   *functions = marked ? tcs_choice_functions(parse) : NIL;
+	TcsFrame	frame;
+	ErrorContextCallback callback;
+	PlannedStmt *plan;
+
+	/* what planning runs is planned to be run */
+	tcs_rules_plan_ahead = false;
+	frame.ran = NIL;
+	tcs_frame_push(&frame, TCS_FRAME_PLANNER | (ahead ? TCS_FRAME_AHEAD : 0) |
+				   (parse->commandType != CMD_SELECT || parse->hasModifyingCTE ? TCS_FRAME_WRITES : 0));
+	if (watched)
+		tcs_told_watch_planning(&callback);
+	plan = prev_planner ? prev_planner(TCS_PLANNER_PASS) :
+		standard_planner(TCS_PLANNER_PASS);
+	if (watched)
+		tcs_told_planned(&callback);
+	tcs_frame_pop(&frame);
+
+	if (unlikely(frame.ran != NIL) && marked)
+	{
+		functions = list_concat_unique_oid(functions, frame.ran);
+		tcs_gate_void_plan();
+	}
+	if (exempt)
+		tcs_exempt_mark(plan);
+	else if (marked)
+		tcs_choice_mark(plan, parse, outer == NULL ? query_string : NULL, functions);
+	if (unlikely(outer != NULL && tcs_frame_armed(outer) != NULL))
+		plan = tcs_redirect_planned(outer->armed, plan, cursorOptions);
+	return plan;
+}
+
+void
+tcs_hook_planner_install(void)
+{
+	prev_planner = planner_hook;
+	planner_hook = tcs_planner;
+}

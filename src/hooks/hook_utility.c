@@ -1,0 +1,515 @@
+/*-------------------------------------------------------------------------
+ *
+ * hook_utility.c
+ *	  Utility statements come to the gate here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/defrem.h"
+#include "nodes/parsenodes.h"
+#include "storage/proc.h"
+#include "storage/sinval.h"
+#include "tcop/pquery.h"
+#include "tcop/utility.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "base/own_objects.h"
+#include "base/xact.h"
+#include "choice/choice.h"
+#include "gate/gate.h"
+#include "gate/redirect.h"
+#include "gate/snapshot_swap.h"
+#include "gate/transaction.h"
+#include "hooks/arrive.h"
+#include "hooks/hooks.h"
+#include "hooks/set_local.h"
+#include "primary/commits_in_flight.h"
+#include "primary/read_index.h"
+#include "redirect/leftovers.h"
+#include "redirect/redirect_server.h"
+#include "rules/rule_table.h"
+#include "session/redirected_for.h"
+#include "session/session_token.h"
+#include "statement/exempt.h"
+#include "statement/hook_frames.h"
+#include "write/write_level.h"
+
+static ProcessUtility_hook_type prev_ProcessUtility = NULL;
+
+/* The transaction that was given a weaker isolation level in so many words. */
+static LocalTransactionId weak_isolation_in = InvalidLocalTransactionId;
+
+/* What is to be done after a utility statement has run. */
+typedef enum TcsAfterwards
+{
+	TCS_AFTER_NOTHING,
+	TCS_AFTER_BEGIN,
+	TCS_AFTER_CHAIN,
+	TCS_AFTER_SET,
+	TCS_AFTER_SNAPSHOT_IMPORT,
+	TCS_AFTER_CREATION,			/* of a relation or schema, or a change of its owner */
+	TCS_AFTER_ROUTINE,			/* the same of a function */
+	TCS_AFTER_ALTERED_RULES,	/* a change of the tables of rules themselves */
+	TCS_AFTER_RENAME
+} TcsAfterwards;
+
+/* COPY of a table within another statement, which has no plan; see check_nested(). */
+static void
+check_nested_copy(const PlannedStmt *pstmt)
+{
+	TcsClientStatement *client = &tcs_client_statement;
+	TcsRead		read;
+
+	if (!tcs_gate_is_open_here() || ((CopyStmt *) pstmt->utilityStmt)->relation == NULL)
+		return;
+	if (client->generation == tcs_settings_generation && !tcs_rules_exist())
+		return;
+	(void) tcs_choice_of_utility(pstmt, NULL, &read.hint, &read.choice);
+	if (tcs_client_is_chosen())
+		tcs_choice_join(&client->choice, &read.choice);
+	tcs_arrive_nested(&read, NULL);
+}
+
+/* Is it EXPLAIN that does not run what it explains? */
+static bool
+explains_only(Node *statement)
+{
+	ListCell   *lc;
+
+	if (!IsA(statement, ExplainStmt))
+		return false;
+	foreach(lc, ((ExplainStmt *) statement)->options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "analyze") == 0 && defGetBoolean(option))
+			return false;
+	}
+	return true;
+}
+
+/* Does a utility statement read, so that it has to come to the gate? */
+bool
+tcs_utility_reads(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_ExecuteStmt:
+		case T_DeclareCursorStmt:
+		case T_DoStmt:
+		case T_CreateTableAsStmt:
+		case T_RefreshMatViewStmt:
+			return true;
+		case T_CallStmt:
+			{
+				FuncExpr   *call = ((CallStmt *) statement)->funcexpr;
+
+				return call == NULL || !tcs_is_own_function(call->funcid);
+			}
+		case T_CopyStmt:
+			return !((CopyStmt *) statement)->is_from;
+		case T_ExplainStmt:
+			/* also without ANALYZE, to tell whether it would be redirected */
+			return !explains_only(statement) || tcs_server_exists();
+		default:
+			return false;
+	}
+}
+
+/* Does a utility statement hold locks of its own parse analysis by now? */
+static bool
+utility_holds_locks(Node *statement)
+{
+	return IsA(statement, DeclareCursorStmt) || IsA(statement, ExplainStmt);
+}
+
+/*
+ * Is it BEGIN or SET TRANSACTION with an isolation level that gives each statement
+ * its snapshot?
+ */
+static bool
+asks_for_weak_isolation(Node *statement)
+{
+	List	   *options = NIL;
+	ListCell   *lc;
+
+	if (IsA(statement, TransactionStmt))
+		options = ((TransactionStmt *) statement)->options;
+	else if (IsA(statement, VariableSetStmt) &&
+			 ((VariableSetStmt *) statement)->kind == VAR_SET_MULTI &&
+			 strcmp(((VariableSetStmt *) statement)->name, "TRANSACTION") == 0)
+		options = ((VariableSetStmt *) statement)->args;
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "transaction_isolation") == 0)
+		{
+			const char *level = strVal(&castNode(A_Const, option->arg)->val);
+
+			return strcmp(level, "read committed") == 0 ||
+				strcmp(level, "read uncommitted") == 0;
+		}
+	}
+	return false;
+}
+
+static void
+refuse_weak_isolation(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("read level \"snapshot\" needs isolation level REPEATABLE READ or SERIALIZABLE"),
+			 errhint("Leave out the isolation level, or choose level \"session\" for snapshots per statement.")));
+}
+
+/*
+ * Does a utility statement that PostgreSQL gives a snapshot show something of it?
+ *
+ * All others that a standby allows take no snapshot, or come to the gate.  On a
+ * primary there is DDL besides, which reads with it.
+ */
+static bool
+utility_uses_snapshot(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_ClosePortalStmt:
+		case T_DeallocateStmt:
+		case T_DiscardStmt:
+		case T_LoadStmt:
+		case T_PrepareStmt:
+			return false;
+		case T_CallStmt:
+			/* a procedure of ours, or it comes to the gate */
+			return tcs_utility_reads(statement) ||
+				tcs_expression_reads((Node *) ((CallStmt *) statement)->funcexpr);
+		case T_ExplainStmt:
+			/* one that only plans has seen nothing with it */
+			return !explains_only(statement);
+		default:
+			return true;
+	}
+}
+
+/*
+ * Before a utility statement runs.  Returns the statement to run: if the gate
+ * let invalidations in, names that were looked up before may have come to mean
+ * other objects.  In "armed": its redirect, if its query is to run elsewhere.
+ */
+static PlannedStmt *
+before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
+			   QueryEnvironment *query_env, TcsArmed **armed)
+{
+	Node	   *statement = pstmt->utilityStmt;
+	bool		reads = tcs_utility_reads(statement);
+	bool		reads_nothing = false;
+
+	tcs_client_statement.started = NULL;
+	if (asks_for_weak_isolation(statement))
+	{
+		/* SET TRANSACTION can come too late, which core says */
+		if (tcs_read_level == TCS_LEVEL_SNAPSHOT && IsA(statement, TransactionStmt))
+			refuse_weak_isolation();
+		/* BEGIN has its transaction by now */
+		weak_isolation_in = tcs_xact_id();
+	}
+	if (reads)
+	{
+		uint64		known = SharedInvalidMessageCounter;
+		TcsRead		read;
+		TcsSite    *site = &read.site;
+
+		read.site = (TcsSite)
+		{
+			.kind = TCS_SITE_UTILITY,.utility = statement,.plan = pstmt,
+				.source = source,.params = params
+		};
+		site->holding = utility_holds_locks(statement);
+		site->explain_only = explains_only(statement);
+		site->holding |= tcs_choice_of_utility(pstmt, source, &read.hint, &read.choice);
+		tcs_arrive(&read);
+		reads_nothing = site->reads_nothing;
+		*armed = site->armed;
+		if (unlikely(site->locks_released ||
+					 (known != SharedInvalidMessageCounter &&
+					  TransactionStartedDuringRecovery())) &&
+			(utility_holds_locks(statement) || IsA(statement, CallStmt)))
+			pstmt = tcs_swap_reanalyze_utility(pstmt, source, params, query_env);
+	}
+	else
+	{
+		tcs_choice_check_utility_hint(pstmt, source);
+		if (tcs_session_report_is_pending)
+			tcs_session_report_pending();
+	}
+	if (IsolationUsesXactSnapshot() && ActiveSnapshotSet() &&
+		!reads_nothing && utility_uses_snapshot(statement))
+		tcs_transaction_note_snapshot_use();
+	if (!reads)
+		tcs_client_statement.generation = tcs_settings_generation;
+	return pstmt;
+}
+
+/* Decided before it runs, since some free their own parse tree. */
+static TcsAfterwards
+decide_afterwards(Node *statement)
+{
+	if (IsA(statement, TransactionStmt))
+	{
+		TransactionStmtKind kind = ((TransactionStmt *) statement)->kind;
+
+		if (kind == TRANS_STMT_BEGIN || kind == TRANS_STMT_START)
+			return TCS_AFTER_BEGIN;
+		return ((TransactionStmt *) statement)->chain ? TCS_AFTER_CHAIN : TCS_AFTER_NOTHING;
+	}
+	if (IsA(statement, VariableSetStmt))
+	{
+		VariableSetStmt *set = (VariableSetStmt *) statement;
+
+		return set->kind == VAR_SET_MULTI &&
+			strcmp(set->name, "TRANSACTION SNAPSHOT") == 0 ?
+			TCS_AFTER_SNAPSHOT_IMPORT : TCS_AFTER_SET;
+	}
+	return TCS_AFTER_NOTHING;
+}
+
+/*
+ * After BEGIN, or SET before the first query: level "snapshot" makes the
+ * transaction REPEATABLE READ; what has been that before, SET TRANSACTION cannot
+ * undo.
+ *
+ * After BEGIN, or SET in a REPEATABLE READ block: a chance to wait while there
+ * is no snapshot.  BEGIN in READ COMMITTED waits for the token only: what else
+ * is asked for is asked of each statement anew.
+ */
+static void
+after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable)
+{
+	TcsRead		read;
+
+	if (tcs_read_level == TCS_LEVEL_SNAPSHOT && !FirstSnapshotSet &&
+		(afterwards == TCS_AFTER_BEGIN || afterwards == TCS_AFTER_SET) &&
+		!IsolationUsesXactSnapshot() && GetCurrentTransactionNestLevel() == 1)
+	{
+		if (was_repeatable || weak_isolation_in == tcs_xact_id())
+			refuse_weak_isolation();
+		tcs_transaction_fix_isolation();
+	}
+
+	read.site = (TcsSite) {.kind = TCS_SITE_BARE};
+	switch (afterwards)
+	{
+		case TCS_AFTER_NOTHING:
+			return;
+		case TCS_AFTER_SNAPSHOT_IMPORT:
+			tcs_transaction_snapshot_imported();
+			return;
+		case TCS_AFTER_CHAIN:
+			/* the next transaction has no BEGIN that could do so */
+			if (IsolationUsesXactSnapshot())
+				tcs_proof_note();
+			return;
+		case TCS_AFTER_BEGIN:
+			if (IsolationUsesXactSnapshot())
+				tcs_transaction_prove();
+			else
+				read.site.token_only = true;
+			/* a redundant BEGIN, or one behind other statements */
+			read.site.holding = was_in_block;
+			break;
+		case TCS_AFTER_SET:
+			if (!IsTransactionBlock() || !IsolationUsesXactSnapshot() || FirstSnapshotSet)
+				return;
+			tcs_transaction_prove();
+			if (tcs_guc_redirected() != NULL)
+				tcs_gate_await_redirected(tcs_guc_redirected());
+			/* earlier statements of the block may have taken locks */
+			read.site.holding = true;
+			break;
+		case TCS_AFTER_RENAME:
+			tcs_rules_after_rename();
+			tcs_rules_after_creation(true);
+			return;
+		case TCS_AFTER_CREATION:
+			tcs_rules_after_creation(false);
+			return;
+		case TCS_AFTER_ROUTINE:
+			tcs_rules_after_creation(true);
+			return;
+		case TCS_AFTER_ALTERED_RULES:
+			tcs_rules_after_altered_table();
+			return;
+	}
+	tcs_choice_by_settings(&read.choice);
+	if (!tcs_gate_is_satisfied(&read.choice))
+		tcs_gate_pass_slowly(&read);
+}
+
+/*
+ * Is a utility statement the client's own?  What triggers run after a query or at
+ * commit, and functions called by the protocol, have no frame of ours around them,
+ * but no portal for a utility statement either.
+ */
+static bool
+utility_is_outermost(void)
+{
+	ListCell   *lc;
+
+	if (tcs_frame_innermost() != NULL || ActivePortal == NULL)
+		return false;
+	foreach(lc, ActivePortal->stmts)
+	{
+		if (lfirst_node(PlannedStmt, lc)->commandType == CMD_UTILITY)
+			return true;
+	}
+	return false;
+}
+
+/* COMMIT PREPARED or ROLLBACK PREPARED? */
+static bool
+is_transaction_kind(Node *statement, TransactionStmtKind kind)
+{
+	return IsA(statement, TransactionStmt) && ((TransactionStmt *) statement)->kind == kind;
+}
+
+/* Its commit record is not written by a commit of ours. */
+static void
+before_end_of_prepared(bool commits)
+{
+	tcs_write_before_prepared(commits);
+	tcs_session_note_prepared();
+	tcs_commits_enter();
+}
+
+/* It is done, whatever becomes of this transaction. */
+static void
+after_end_of_prepared(bool commits)
+{
+	tcs_commits_leave();
+	if (RecoveryInProgress())
+		return;
+	tcs_readindex_note_commit(XactLastRecEnd);
+	tcs_write_after_prepared(commits);
+}
+
+/*
+ * A statement that writes, or makes something that rules may speak of.  "source" is
+ * NULL below another one.  Returns what is to be done afterwards.
+ */
+static TcsAfterwards
+before_change(const PlannedStmt *pstmt, const char *source, bool nested,
+			  TcsAfterwards afterwards)
+{
+	Node	   *statement = pstmt->utilityStmt;
+
+	switch (nodeTag(statement))
+	{
+		case T_NotifyStmt:
+			tcs_session_note_notify();
+			break;
+		case T_RenameStmt:
+		case T_AlterObjectSchemaStmt:
+			tcs_rules_before_rename(statement);
+			return TCS_AFTER_RENAME;
+		case T_CreateStmt:
+		case T_CreateTableAsStmt:
+		case T_CreateForeignTableStmt:
+		case T_ViewStmt:
+		case T_CreateSchemaStmt:
+			if (!tcs_rules_creates_temporary(statement))
+				return TCS_AFTER_CREATION;
+			break;
+		case T_CreateFunctionStmt:
+		case T_DefineStmt:
+		case T_AlterOwnerStmt:
+			return TCS_AFTER_ROUTINE;
+		case T_AlterTableStmt:
+			return tcs_rules_alters_table(statement) ?
+				TCS_AFTER_ALTERED_RULES : TCS_AFTER_CREATION;
+		case T_CopyStmt:
+			if (!((CopyStmt *) statement)->is_from && nested)
+				check_nested_copy(pstmt);
+			if (((CopyStmt *) statement)->is_from && tcs_gate_is_open_here())
+				tcs_choice_note_utility_write(pstmt, source);
+			break;
+		case T_TruncateStmt:
+		case T_RefreshMatViewStmt:
+			if (tcs_gate_is_open_here())
+				tcs_choice_note_utility_write(pstmt, source);
+			break;
+		default:
+			break;
+	}
+	return afterwards;
+}
+
+/* What its frame is. */
+static int
+frame_kind(Node *statement, bool nested)
+{
+	if (IsA(statement, CallStmt) || IsA(statement, DoStmt))
+		return TCS_FRAME_UTILITY | TCS_FRAME_PROCEDURE;
+	if (IsA(statement, FetchStmt) && !nested)
+		return TCS_FRAME_UTILITY | TCS_FRAME_RESUMED;
+	return TCS_FRAME_UTILITY;
+}
+
+static void
+tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
+				   bool readOnlyTree, ProcessUtilityContext context,
+				   ParamListInfo params, QueryEnvironment *queryEnv,
+				   DestReceiver *dest, QueryCompletion *qc)
+{
+	Node	   *statement = pstmt->utilityStmt;
+	bool		nested = !utility_is_outermost();
+	bool		top = !nested && context <= PROCESS_UTILITY_QUERY &&
+		tcs_gate_is_open_here();
+	bool		commits_prepared = is_transaction_kind(statement, TRANS_STMT_COMMIT_PREPARED);
+	bool		ends_prepared = commits_prepared ||
+		is_transaction_kind(statement, TRANS_STMT_ROLLBACK_PREPARED);
+	TcsAfterwards afterwards = top ? decide_afterwards(statement) : TCS_AFTER_NOTHING;
+	bool		was_in_block = IsTransactionBlock() ||
+		(MyXactFlags & XACT_FLAGS_PIPELINING) != 0;
+	bool		was_repeatable = IsolationUsesXactSnapshot();
+	int			is = frame_kind(statement, nested);
+	TcsFrame	frame = {.armed = NULL};
+
+	if (top)
+	{
+		tcs_set_local_before_utility(statement, context == PROCESS_UTILITY_TOPLEVEL);
+		pstmt = before_utility(pstmt, queryString, params, queryEnv, &frame.armed);
+	}
+	if (ends_prepared && !RecoveryInProgress())
+		before_end_of_prepared(commits_prepared);
+	if (unlikely(tcs_leftover_is_watched))
+		tcs_leftover_refuse_utility(statement);
+	afterwards = before_change(pstmt, top ? queryString : NULL, nested, afterwards);
+
+	tcs_frame_push(&frame, is);
+	if (prev_ProcessUtility)
+		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+							params, queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+	tcs_frame_pop(&frame);
+	if (unlikely(frame.armed != NULL))
+		tcs_redirect_check_used(frame.armed);
+
+	if (ends_prepared)
+		after_end_of_prepared(commits_prepared);
+	after_utility(afterwards, was_in_block, was_repeatable);
+}
+
+void
+tcs_hook_utility_install(void)
+{
+	prev_ProcessUtility = ProcessUtility_hook;
+	ProcessUtility_hook = tcs_ProcessUtility;
+}
