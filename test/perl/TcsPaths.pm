@@ -24,6 +24,8 @@ use warnings;
 
 use Exporter 'import';
 
+use Test::More;
+
 use TcsWire;
 
 our @EXPORT = qw(gate_paths oid_of settings start_path end_path connect_for);
