@@ -3,8 +3,8 @@
 #
 # Each finding is one line, `file:line: rule`; README.md in this folder says what
 # each rule is for.  FOLDER is the root of the sources, by default the one that
-# this file is in.  The manual is README.md, CONTRIBUTING.md and docs/; links are
-# checked in all pages below the root.
+# this file is in.  The manual is README.md, CONTRIBUTING.md, CHANGELOG.md, docs/ and
+# examples/README.md; links are checked in all pages below the root.
 
 use strict;
 use warnings;
@@ -98,7 +98,7 @@ sub sentences
 
 # Lines with an odd number of backquotes end within a piece of code, which goes
 # on in the next line: such a page is hard to read, and to check.
-my @manual = grep { -f } 'README.md', 'CONTRIBUTING.md', sort glob 'docs/*.md';
+my @manual = grep { -f } 'README.md', 'CONTRIBUTING.md', 'examples/README.md', sort glob 'docs/*.md';
 my @pages = (@manual, grep { -f } 'CHANGELOG.md', sort glob('*/README.md'), sort glob('*/*/README.md'));
 my %seen;
 

@@ -150,7 +150,7 @@ like($err, qr/was not flushed when the token was made/, '... and what made that 
 like($primary->safe_psql('postgres', "SELECT on_this_history FROM tcs.token_info('$lost')"),
 	qr/^no \(WAL ends at /, '... tcs.token_info() says so');
 
-# XXX The limit that README names: other WAL is there now.
+# XXX The limit that docs/limits.md names: other WAL is there now.
 $primary->safe_psql('postgres', 'CREATE TABLE filler AS SELECT repeat($$x$$, 1000) FROM generate_series(1, 3000)');
 
 is($primary->safe_psql('postgres', "SELECT pg_current_wal_insert_lsn() > $lsn"), 't', 'the positions are used again');

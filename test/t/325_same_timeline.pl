@@ -4,7 +4,7 @@
 # promoted at the same position without a shared archive take the same timeline
 # number and write history files that are the same, byte for byte; a copy of a
 # primary that is started without recovery stays on its timeline.  This shows
-# what then happens, as README tells it, and that an archive that both see is
+# what then happens, as docs/limits.md tells it, and that an archive that both see is
 # the cure.  A test here that fails because a token is refused is good news.
 
 use strict;
