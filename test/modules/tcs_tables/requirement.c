@@ -151,6 +151,9 @@ facts_to_context(Facts *facts, TcsContext *context)
 	context->history = make_history(context->at.tli, !fact_flag(facts, "no_history"));
 	context->newest.at = fact_position(facts, "newest", nothing);
 	context->have_newest = context->newest.at.tli != 0;
+	/* where there is none, it must not be looked at */
+	if (!context->have_newest)
+		context->newest.at.lsn = PG_UINT64_MAX / 2;
 	context->arrival = fact_number(facts, "arrival", 1000);
 }
 
