@@ -14,30 +14,22 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
-use File::Spec;
 use IPC::Run;
 use List::Util 'shuffle';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use TcsPgbouncer;
 use TcsRedirect;
 use TcsResults;
 use TcsTest;
 use TcsWire;
 
-my ($program) = grep { -x } map { "$_/pgbouncer" } File::Spec->path, '/usr/sbin';
+my $version = need_pgbouncer();
 
-plan skip_all => 'pgbouncer is not installed: pgbouncer' if !$program;
-
-my ($version) =
-  (run_command([ $program, '--version' ]))[0] =~ /^PgBouncer (\d+\.\d+)/
-  or die "$program does not say its version";
-my ($minor) = $version =~ /\.(\d+)/;
-my $keeps_statements = $version >= 2 || $minor >= 21;
+my $keeps_statements = has_pgbouncer(21);
 my $user = getpwuid($<);
-
-note("PgBouncer $version");
 
 # The same order of events each time.
 srand(55);
@@ -86,19 +78,8 @@ sub start_pooler
 
 	configure_bouncer(@config);
 	$round++;
-	$run = IPC::Run::start([ $program, "$dir/pgbouncer.ini" ],
-		'<', \undef, '>&',
-		"$PostgreSQL::Test::Utils::log_path/pgbouncer_$round.log");
-
-	# It makes its socket when it is ready.
-	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		return if -S "$dir/.s.PGSQL.$port";
-		die 'PgBouncer did not start' if !$run->pumpable;
-		$run->pump_nb;
-		select(undef, undef, undef, 0.1);
-	}
-	die 'PgBouncer did not start';
+	$run = run_pgbouncer($dir, $port, "pgbouncer_$round");
+	return;
 }
 
 sub stop_pooler

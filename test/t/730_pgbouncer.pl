@@ -12,7 +12,6 @@ use strict;
 use warnings;
 
 use File::Spec;
-use IPC::Run;
 use List::Util 'shuffle';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -20,6 +19,7 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsPgbouncer;
 use TcsResults;
 use TcsTest;
 use TcsWire;
@@ -28,17 +28,9 @@ my $clients = 8;
 my $rounds = 20;
 my $user = getpwuid($<);
 
-my ($program) = grep { -x } map { "$_/pgbouncer" } File::Spec->path, '/usr/sbin';
+my $version = need_pgbouncer();
 
-plan skip_all => 'pgbouncer is not installed: pgbouncer' if !$program;
-
-my ($version) =
-  (run_command([ $program, '--version' ]))[0] =~ /^PgBouncer (\d+\.\d+)/
-  or die "$program does not say its version";
-my ($minor) = $version =~ /\.(\d+)/;
-my $tracks = $version >= 2 || $minor >= 24;
-
-note("PgBouncer $version");
+my $tracks = has_pgbouncer(24);
 
 # The same order of events each time.
 srand(41);
@@ -95,19 +87,8 @@ auth_type = trust
 auth_file = $dir/userlist.txt
 default_pool_size = 2
 } . ($more // ''));
-	$bouncer->{run} = IPC::Run::start([ $program, "$dir/pgbouncer.ini" ],
-		'<', \undef, '>&',
-		"$PostgreSQL::Test::Utils::log_path/" . $bouncer->name . '.log');
+	$bouncer->{run} = run_pgbouncer($dir, $port, $bouncer->{name});
 	push @running, $bouncer;
-
-	# It makes its socket when it is ready.
-	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		last if -S "$dir/.s.PGSQL.$port";
-		die "$ini: PgBouncer did not start" if !$bouncer->{run}->pumpable;
-		$bouncer->{run}->pump_nb;
-		select(undef, undef, undef, 0.1);
-	}
 	$bouncer->{clients} = [ map { TcsWire->new($bouncer) } 1 .. $clients ];
 	return $bouncer;
 }
