@@ -205,17 +205,21 @@ check_choice(const TcsChoice *choice, const TcsHint *hint, const TcsRuleVerdict 
 static void
 check_valve(TcsChoice *choice, int rank)
 {
-	TcsChoice	before = *choice;
+	TcsChoice	before;
 
+	/* as if the same had been chosen before */
+	choice->serial = 5;
+	before = *choice;
 	if (rank < 0)
 		rank = tcs_level_rank(choice->level);
 	if (!tcs_choice_relax(choice, rank))
 	{
 		if (memcmp(choice, &before, sizeof(before)) != 0)
 			elog(ERROR, "the valve has not lowered the choice, but changed it");
+		choice->serial = 0;
 		return;
 	}
-	if (choice->by != TCS_BY_RELAX || choice->asked != before.level ||
+	if (choice->serial != 0 || choice->by != TCS_BY_RELAX || choice->asked != before.level ||
 		choice->asked_by != before.by || choice->asked_rule != before.rule)
 		elog(ERROR, "the valve does not keep what was asked for");
 	before = *choice;
