@@ -286,7 +286,7 @@ assign_enabled(bool newval, void *extra)
 		tcs_switch_set(newval);
 }
 
-/* Settings that a client chooses. */
+/* What a client asks for, and what comes of its token and its hints. */
 static void
 define_client_settings(void)
 {
@@ -331,7 +331,12 @@ define_client_settings(void)
 							 &tcs_hint_errors, TCS_HINT_ERRORS_ERROR,
 							 hint_errors_options, PGC_USERSET, 0,
 							 NULL, NULL, NULL);
+}
 
+/* Bounds of what a client asks for, and what comes if it cannot be had in time. */
+static void
+define_client_limits(void)
+{
 	DefineCustomIntVariable("tcs.max_staleness",
 							"Sets the staleness bound of reads at level \"bounded\".",
 							"Every commit acknowledged longer ago than this is seen.",
@@ -438,5 +443,6 @@ void
 tcs_guc_define_settings(void)
 {
 	define_client_settings();
+	define_client_limits();
 	define_server_settings();
 }

@@ -138,4 +138,13 @@ extern void tcs_rules_forget_known(void);
 extern void tcs_rules_relation_changed(Oid relid);
 extern TcsKnownRelation *tcs_rules_look_up(Oid relid);
 
+/* Does an entry of a range table stand for a relation that is read? */
+static inline bool
+tcs_rules_is_relation(const RangeTblEntry *rte)
+{
+	/* from 16 on, an expanded view is a subquery that has its number */
+	return OidIsValid(rte->relid) &&
+		(rte->rtekind == RTE_RELATION || rte->rtekind == RTE_SUBQUERY);
+}
+
 #endif							/* TCS_RULES_COPY_H */

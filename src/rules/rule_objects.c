@@ -164,15 +164,6 @@ typedef struct QueryObjects
 	List	   *functions;		/* those with rules */
 } QueryObjects;
 
-/* Does an entry of a range table stand for a relation that is read? */
-static inline bool
-is_relation(const RangeTblEntry *rte)
-{
-	/* from 16 on, an expanded view is a subquery that has its number */
-	return OidIsValid(rte->relid) &&
-		(rte->rtekind == RTE_RELATION || rte->rtekind == RTE_SUBQUERY);
-}
-
 static bool
 function_has_rule(Oid function)
 {
@@ -210,7 +201,7 @@ query_objects_walker(Node *node, QueryObjects *objects)
 		{
 			RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
-			if (is_relation(rte))
+			if (tcs_rules_is_relation(rte))
 				objects->relations = list_append_unique_oid(objects->relations, rte->relid);
 		}
 		return query_tree_walker((Query *) node, query_objects_walker, objects, 0);
@@ -511,7 +502,7 @@ tcs_rules_collect_plan(const PlannedStmt *plan, TcsRuleItems *items)
 	{
 		const RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
-		if (is_relation(rte) && !bms_is_member(foreach_current_index(lc) + 1, written))
+		if (tcs_rules_is_relation(rte) && !bms_is_member(foreach_current_index(lc) + 1, written))
 			relids = list_append_unique_oid(relids, rte->relid);
 	}
 	collect_relations(relids, items);
@@ -692,61 +683,4 @@ tcs_rules_collect_copy(CopyStmt *copy, TcsRuleItems *items)
 
 	(void) raw_relations_walker(copy->query ? copy->query : (Node *) copy->relation, &relids);
 	collect_relations(relids, items);
-}
-
-/* Does it matter to any rule that a relation is written? */
-static bool
-write_matters(const TcsKnownRelation *relation)
-{
-	bool		matters = relation->groups != NIL || tcs_rules.have_session_write;
-
-	for (int i = 0; i < relation->ncandidates && !matters; i++)
-		matters = tcs_rules.rule[relation->candidates[i].rule].writes;
-	return matters;
-}
-
-/*
- * Add a relation that a statement writes.  Which partition gets a row is not known
- * before: any may.
- */
-void
-tcs_rules_collect_write(Oid relid, TcsRuleItems *items)
-{
-	TcsKnownRelation *relation;
-	ListCell   *lc;
-
-	if (relid < FirstNormalObjectId || (!tcs_rules.have_write && tcs_rules.ngroups == 0) ||
-		tcs_rules_own_table(relid))
-		return;
-	relation = tcs_rules_look_up(relid);
-	if (write_matters(relation))
-		items->writes = list_append_unique_oid(items->writes, relid);
-	foreach(lc, relation->is_view ? NIL : list_copy(relation->through))
-	{
-		if (write_matters(tcs_rules_look_up(lfirst_oid(lc))))
-			items->writes = list_append_unique_oid(items->writes, lfirst_oid(lc));
-	}
-}
-
-/* Add what a plan writes, views that it writes through included. */
-void
-tcs_rules_collect_writes(const PlannedStmt *plan, TcsRuleItems *items)
-{
-	Bitmapset  *results;
-	ListCell   *lc;
-	int			index = -1;
-
-	if (!tcs_rules.have_write && tcs_rules.ngroups == 0)
-		return;
-	results = tcs_result_relations_compat(plan);
-	while ((index = bms_next_member(results, index)) >= 0)
-		tcs_rules_collect_write(rt_fetch(index, plan->rtable)->relid, items);
-	foreach(lc, plan->rtable)
-	{
-		const RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		if (is_relation(rte) &&
-			(tcs_required_perms_compat(plan->TCS_PERM_INFOS, rte) & (ACL_INSERT | ACL_UPDATE | ACL_DELETE)) != 0)
-			tcs_rules_collect_write(rte->relid, items);
-	}
 }

@@ -56,24 +56,8 @@ static const char *const ask_sql[] = {
 	TCS_ASK_SQL("tcs.read_index"), TCS_ASK_SQL("tcs.quorum_index"), TCS_ASK_SQL("tcs.quorum_round")
 };
 
-#define TCS_NO_LIBRARY \
-	"the primary runs without tcs: add it to shared_preload_libraries there"
-
 /* ERRCODE_TOO_MANY_CONNECTIONS as it comes over the wire */
 #define TCS_TOO_MANY_CONNECTIONS "53300"
-
-/* What a DBA can do about it; for a replication connection, or for either. */
-#define TCS_NO_ENTRY_STREAMING \
-	" (add the line to pg_hba.conf of the primary, as for streaming)"
-#define TCS_NO_ENTRY \
-	" (add a line for it to pg_hba.conf of the primary)"
-#define TCS_NO_ROOM_STREAMING \
-	" (raise max_wal_senders on the primary: each standby needs one more;" \
-	" or set tcs.primary_conninfo)"
-#define TCS_NO_ROOM \
-	" (raise max_connections on the primary)"
-#define TCS_NO_PRIMARY \
-	" (set tcs.primary_conninfo to all nodes that can be the primary)"
 
 static PGconn *conn = NULL;
 static TcsConnState state = TCS_CONN_CLOSED;
@@ -90,234 +74,10 @@ static bool has_answered;		/* the question on its way */
 static bool gave_way;			/* the server needs it for replication */
 static const char *failure;		/* general; NULL: the reason is in our own words */
 
-/* libpq's message on one line, in the caller's buffer, for any encoding. */
-static void
-copy_message(char *reason, const char *message, int message_len)
-{
-	int			len = 0;
-
-	for (const char *p = message; p < message + message_len && len < TCS_REASON_LEN - 1; p++)
-	{
-		bool		blank = *p == '\n' || *p == '\t' || *p == ' ';
-
-		if (!blank)
-			reason[len++] = *p;
-		else if (len > 0 && reason[len - 1] != ' ')
-			reason[len++] = ' ';
-	}
-	reason[len] = '\0';
-
-	/* without the place in our own question, libpq's advice, and a full stop */
-	if (strstr(reason, " LINE 1:"))
-		*strstr(reason, " LINE 1:") = '\0';
-	if (strstr(reason, " Is the server running"))
-		*strstr(reason, " Is the server running") = '\0';
-	len = strlen(reason);
-	while (len > 0 && (reason[len - 1] == ' ' || reason[len - 1] == '.'))
-		reason[--len] = '\0';
-	tcs_wire_ascii(reason);
-}
-
 /* Notices of the primary are for nobody; libpq would write them to the log. */
 static void
 ignore_notice(void *arg, const PGresult *result)
 {
-}
-
-/* What kind of failure it is, in words that everybody may see. */
-typedef enum Kind
-{
-	NOT_PRIMARY,
-	UNREACHABLE,
-	STARTING,
-	ENDED,
-	OTHER,
-	NO_ROOM,
-	NOT_ADMITTED,
-	NO_LIBRARY,
-	KINDS
-} Kind;
-
-static const struct
-{
-	const char *general;
-	const char *among_several;
-}			kinds[] = {
-	[NOT_PRIMARY] = {"none of the servers asked is the primary", "not the primary"},
-	[UNREACHABLE] = {"the primary cannot be reached", "not reached"},
-	[STARTING] = {"the primary is starting or stopping", "starting or stopping"},
-	[ENDED] = {"the primary has ended the connection", "connection ended"},
-	[OTHER] = {"the connection to the primary failed", "connection failed"},
-	[NO_ROOM] = {"the primary has no room for the connection of the worker",
-	"no room for the connection of the worker"},
-	[NOT_ADMITTED] = {"the primary does not admit the connection of the worker",
-	"connection of the worker not admitted"},
-	[NO_LIBRARY] = {TCS_NO_LIBRARY, "without tcs"},
-};
-
-/*
- * Failures that have a known cause.  libpq's message names hosts and roles.
- */
-static const struct
-{
-	const char *part;			/* of libpq's message */
-	Kind		kind;
-	const char *cure;			/* on a replication connection */
-	const char *other_cure;
-}			causes[] = {
-	{"no pg_hba.conf entry", NOT_ADMITTED, TCS_NO_ENTRY_STREAMING, TCS_NO_ENTRY},
-	{"pg_hba.conf rejects", NOT_ADMITTED, "", ""},
-	{"authentication failed", NOT_ADMITTED, "", ""},
-	{"no password supplied", NOT_ADMITTED, "", ""},
-	{"permission denied", NOT_ADMITTED, "", ""},
-	{"max_wal_senders", NO_ROOM, TCS_NO_ROOM_STREAMING, TCS_NO_ROOM_STREAMING},
-	{"too many clients", NO_ROOM, TCS_NO_ROOM, TCS_NO_ROOM},
-	{"connection slots are reserved", NO_ROOM, TCS_NO_ROOM, TCS_NO_ROOM},
-	{"too many connections", NO_ROOM, "", ""},
-	{"server is in hot standby mode", NOT_PRIMARY, TCS_NO_PRIMARY, TCS_NO_PRIMARY},
-	{"session is read-only", NOT_PRIMARY, TCS_NO_PRIMARY, TCS_NO_PRIMARY},
-	{"unrecognized configuration parameter", NO_LIBRARY, " (" TCS_NO_LIBRARY ")", " (" TCS_NO_LIBRARY ")"},
-	{"the database system is", STARTING, "", ""},
-	{"terminating connection", ENDED, "", ""},
-	{"server closed the connection", ENDED, "", ""},
-	{"Connection refused", UNREACHABLE, "", ""},
-	{"No such file or directory", UNREACHABLE, "", ""},
-	{"No route to host", UNREACHABLE, "", ""},
-	{"timeout expired", UNREACHABLE, "", ""},
-	{"could not translate host name", UNREACHABLE, "", ""}
-};
-
-/* What a message tells of the cause, and the cure if there is one. */
-static Kind
-kind_of(const char *message, const char **cure)
-{
-	*cure = "";
-	for (int i = 0; i < lengthof(causes); i++)
-	{
-		if (strstr(message, causes[i].part) == NULL)
-			continue;
-		*cure = is_replication ? causes[i].cure : causes[i].other_cure;
-		/* it is set to several hosts already */
-		if (causes[i].kind == NOT_PRIMARY && several_hosts && !is_replication)
-			*cure = "";
-		return causes[i].kind;
-	}
-	return OTHER;
-}
-
-/* Where libpq's message about a host ends; there can be one more behind it. */
-static const char *
-end_of_host(const char *message)
-{
-	const char *p = message;
-
-	while ((p = strchr(p, '\n')) != NULL)
-	{
-		p++;
-		if (strncmp(p, "connection to server ", 21) == 0 || strncmp(p, "could not ", 10) == 0)
-			return p;
-	}
-	return message + strlen(message);
-}
-
-/*
- * What libpq says of one host among several, in short: its first line, which begins
- * with the host.
- */
-static void
-copy_host_message(char *text, const char *message)
-{
-	char	   *failed;
-
-	copy_message(text, message, strcspn(message, "\n"));
-	failed = strstr(text, " failed: ");
-	/* "at" an address, "on" a socket; a server can send what looks like it */
-	if (strncmp(text, "connection to server ", 21) != 0 || failed == NULL || failed < text + 24)
-		return;
-	memmove(failed, failed + 7, strlen(failed + 7) + 1);
-	memmove(text, text + 24, strlen(text + 24) + 1);
-}
-
-/* The same of all hosts, and how many failed in which way. */
-static void
-copy_host_messages(char *reason, const char *error, const char **cure, int count[KINDS])
-{
-	Kind		first = NOT_PRIMARY;
-	int			len = 0;
-
-	for (const char *host = error; *host != '\0'; host = end_of_host(host))
-	{
-		char		text[TCS_REASON_LEN];
-		const char *its_cure;
-		Kind		kind;
-
-		copy_host_message(text, host);
-		kind = kind_of(text, &its_cure);
-		count[kind]++;
-		/* what is worst is cured first */
-		if (kind >= first && its_cure[0] != '\0')
-		{
-			first = kind;
-			*cure = its_cure;
-		}
-		/* whole, or not at all */
-		if (len + strlen(text) + sizeof("; ...") > TCS_REASON_LEN - strlen(TCS_NO_ROOM_STREAMING))
-			strlcpy(text, "...", sizeof(text));
-		if (len >= 3 && strcmp(reason + len - 3, "...") == 0)
-			continue;
-		len += snprintf(reason + len, TCS_REASON_LEN - len, "%s%s", len > 0 ? "; " : "", text);
-	}
-}
-
-/* In general words, what has become of several hosts. */
-static const char *
-describe_hosts(const int count[KINDS])
-{
-	static char text[TCS_REASON_LEN];
-	int			nkinds = 0;
-	int			len = 0;
-
-	for (Kind kind = NOT_PRIMARY; kind < KINDS; kind++)
-		nkinds += count[kind] > 0;
-	for (Kind kind = NOT_PRIMARY; kind < KINDS; kind++)
-	{
-		if (count[kind] == 0)
-			continue;
-		if (nkinds == 1)
-			return kinds[kind].general;
-		len += snprintf(text + len, sizeof(text) - len, "%s%s: %d",
-						len > 0 ? "; " : "none of the servers asked answers as the primary (",
-						kinds[kind].among_several, count[kind]);
-	}
-	strlcat(text, ")", sizeof(text));
-	return text;
-}
-
-/* Add what is known of the cause. */
-static void
-copy_error(char *reason, const char *error)
-{
-	char		message[TCS_REASON_LEN] = "";
-	const char *cure = "";
-	int			count[KINDS] = {0};
-
-	if (*end_of_host(error) != '\0')
-	{
-		copy_host_messages(message, error, &cure, count);
-		failure = describe_hosts(count);
-		/* all of them answer, so the one that is the primary is missing */
-		if (failure == kinds[NOT_PRIMARY].general)
-			cure = TCS_NO_PRIMARY;
-	}
-	else
-	{
-		copy_message(message, error, strlen(error));
-		failure = kinds[kind_of(message, &cure)].general;
-	}
-	if (message[0] == '\0')
-		strlcpy(message, "the server did not say what went wrong", TCS_REASON_LEN);
-	snprintf(reason, TCS_REASON_LEN, "%.*s%s",
-			 (int) (TCS_REASON_LEN - 1 - strlen(cure)), message, cure);
 }
 
 /*
@@ -334,7 +94,7 @@ give_up(char *reason, const char *ours)
 		(void) tcs_conn_has_another_host();
 	}
 	else
-		copy_error(reason, PQerrorMessage(conn));
+		failure = tcs_conn_describe_error(reason, PQerrorMessage(conn), is_replication, several_hosts);
 	tcs_conn_close();
 	return false;
 }
@@ -410,6 +170,82 @@ copy_receiver_name(char *name, size_t size)
 		PQconninfoFree(options);
 }
 
+/* What libpq is given; some of it has to be freed. */
+typedef struct ConnParams
+{
+	const char *keywords[64];
+	const char *values[64];
+	int			n;
+	char	   *rotated[3];
+	int			nrotated;
+
+	/* of the connection string, for what is set here */
+	const char *options;
+	const char *application_name;
+	const char *target_session_attrs;
+} ConnParams;
+
+static void
+add_param(ConnParams *params, const char *keyword, const char *value)
+{
+	params->keywords[params->n] = keyword;
+	params->values[params->n++] = value;
+}
+
+/* Take over what the connection string says, but for what is ours to say. */
+static void
+take_options(ConnParams *params, const PQconninfoOption *options)
+{
+	for (const PQconninfoOption *option = options; option->keyword && params->n < 56; option++)
+	{
+		if (option->val == NULL || option->val[0] == '\0')
+			continue;
+		if (strcmp(option->keyword, "options") == 0)
+			params->options = option->val;
+		else if (strcmp(option->keyword, "application_name") == 0)
+			params->application_name = option->val;
+		else if (several_hosts && strcmp(option->keyword, "target_session_attrs") == 0)
+			params->target_session_attrs = option->val;
+		else if (several_hosts && (is_list_of_hosts(option) ||
+								   strcmp(option->keyword, "port") == 0))
+		{
+			char	   *rotated = rotate(option->val, first_host);
+
+			params->rotated[params->nrotated++] = rotated;
+			add_param(params, option->keyword, rotated);
+		}
+		else if (strcmp(option->keyword, "replication") != 0 &&
+				 !(is_replication && strcmp(option->keyword, "dbname") == 0))
+			add_param(params, option->keyword, option->val);
+	}
+}
+
+/* Add what is ours to say. */
+static void
+add_own_params(ConnParams *params)
+{
+	static char server_options[1024];
+	static char name[NAMEDATALEN + 8];
+	const char *build = strchr(tcs_version_string, '(');
+
+	/* the server splits options at blanks that no backslash escapes */
+	snprintf(server_options, sizeof(server_options), "-c tcs.asker=%s\\ %d%s%s %s",
+			 TCS_VERSION, TCS_TOKEN_VERSION, build ? "\\ " : "", build ? build : "",
+			 params->options);
+	add_param(params, "options", server_options);
+	if (several_hosts)
+		add_param(params, "target_session_attrs", wanted_attrs(params->target_session_attrs));
+	if (is_replication)
+	{
+		add_param(params, "replication", "true");
+		add_param(params, "dbname", "replication");
+	}
+	/* the name of the WAL receiver, marked so that nobody takes us for it */
+	snprintf(name, sizeof(name), TCS_ASKER_PREFIX "%s", params->application_name);
+	add_param(params, "application_name", name);
+	add_param(params, NULL, NULL);
+}
+
 /*
  * Begin to connect.
  *
@@ -420,18 +256,8 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 {
 	PQconninfoOption *options;
 	char	   *parse_error = NULL;
-	const char *keywords[64];
-	const char *values[64];
-	static char server_options[1024];
-	static char name[NAMEDATALEN + 8];
-	const char *own_options = "";
-	const char *build;
 	char		receiver_name[NAMEDATALEN];
-	const char *own_name = receiver_name;
-	const char *own_attrs = NULL;
-	char	   *rotated[3];
-	int			nrotated = 0;
-	int			n = 0;
+	ConnParams	params = {.options = "",.application_name = receiver_name};
 
 	Assert(conn == NULL);
 	gave_way = false;
@@ -452,65 +278,13 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 	several_hosts = false;
 	for (PQconninfoOption *option = options; option->keyword; option++)
 		several_hosts |= is_list_of_hosts(option);
-	for (PQconninfoOption *option = options; option->keyword && n < 56; option++)
-	{
-		if (option->val == NULL || option->val[0] == '\0')
-			continue;
-		if (strcmp(option->keyword, "options") == 0)
-			own_options = option->val;
-		if (strcmp(option->keyword, "application_name") == 0)
-			own_name = option->val;
-		if (several_hosts && strcmp(option->keyword, "target_session_attrs") == 0)
-		{
-			own_attrs = option->val;
-			continue;
-		}
-		if (several_hosts && (is_list_of_hosts(option) ||
-							  strcmp(option->keyword, "port") == 0))
-		{
-			rotated[nrotated] = rotate(option->val, first_host);
-			keywords[n] = option->keyword;
-			values[n++] = rotated[nrotated++];
-			continue;
-		}
-		/* those are ours */
-		if (strcmp(option->keyword, "replication") == 0 ||
-			strcmp(option->keyword, "options") == 0 ||
-			strcmp(option->keyword, "application_name") == 0 ||
-			(replication && strcmp(option->keyword, "dbname") == 0))
-			continue;
-		keywords[n] = option->keyword;
-		values[n++] = option->val;
-	}
-	/* the server splits options at blanks that no backslash escapes */
-	build = strchr(tcs_version_string, '(');
-	snprintf(server_options, sizeof(server_options), "-c tcs.asker=%s\\ %d%s%s %s",
-			 TCS_VERSION, TCS_TOKEN_VERSION, build ? "\\ " : "", build ? build : "", own_options);
-	keywords[n] = "options";
-	values[n++] = server_options;
-	if (several_hosts)
-	{
-		keywords[n] = "target_session_attrs";
-		values[n++] = wanted_attrs(own_attrs);
-	}
-	if (replication)
-	{
-		keywords[n] = "replication";
-		values[n++] = "true";
-		keywords[n] = "dbname";
-		values[n++] = "replication";
-	}
-	/* the name of the WAL receiver, marked so that nobody takes us for it */
-	snprintf(name, sizeof(name), TCS_ASKER_PREFIX "%s", own_name);
-	keywords[n] = "application_name";
-	values[n++] = name;
-	keywords[n] = NULL;
-	values[n] = NULL;
+	take_options(&params, options);
+	add_own_params(&params);
 
-	conn = PQconnectStartParams(keywords, values, false);
+	conn = PQconnectStartParams(params.keywords, params.values, false);
 	PQconninfoFree(options);
-	for (int i = 0; i < nrotated; i++)
-		pfree(rotated[i]);
+	for (int i = 0; i < params.nrotated; i++)
+		pfree(params.rotated[i]);
 
 	if (conn == NULL || PQstatus(conn) == CONNECTION_BAD)
 		return give_up(reason, conn ? NULL : "out of memory");
@@ -653,7 +427,8 @@ take_result(const PGresult *result, TcsAnswerText *answer, char *reason)
 		case PGRES_FATAL_ERROR:
 		case PGRES_NONFATAL_ERROR:
 		case PGRES_BAD_RESPONSE:
-			copy_error(reason, PQresultErrorMessage(result));
+			failure = tcs_conn_describe_error(reason, PQresultErrorMessage(result),
+											  is_replication, several_hosts);
 			sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 			gave_way = sqlstate && strcmp(sqlstate, TCS_TOO_MANY_CONNECTIONS) == 0;
 			break;

@@ -11,6 +11,9 @@
 #include "primary/read_index.h"
 #include "standby/freshness.h"
 
+#define TCS_NO_LIBRARY \
+	"the primary runs without tcs: add it to shared_preload_libraries there"
+
 typedef enum TcsConnState
 {
 	TCS_CONN_CLOSED,
@@ -32,5 +35,9 @@ extern void tcs_conn_close(void);
 extern uint64 tcs_conn_socket_serial(void);
 extern int	tcs_conn_socket(void);
 extern int	tcs_conn_wait_events(void);
+
+/* in worker_conn_error.c */
+extern const char *tcs_conn_describe_error(char *reason, const char *error,
+										   bool replication, bool several_hosts);
 
 #endif							/* TCS_CONN_H */
