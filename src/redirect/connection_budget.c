@@ -39,14 +39,14 @@
 /* How long one is asked for in all, in us. */
 #define TCS_ASK_IN_ALL_US	200000
 
-typedef struct TcsSlot
+typedef struct TcsBudgetSlot
 {
 	int			pid;			/* under the lock; 0: free */
-	pg_atomic_uint32 state;		/* TcsSlotState; by its owner */
+	pg_atomic_uint32 state;		/* TcsBudgetSlotState; by its owner */
 	pg_atomic_uint64 idle_since;	/* tcs_now(); by its owner */
 	pg_atomic_uint64 wanted_at; /* tcs_now(), by who has asked for it; cleared
 								 * by the owner */
-} TcsSlot;
+} TcsBudgetSlot;
 
 typedef struct TcsBudget
 {
@@ -55,18 +55,18 @@ typedef struct TcsBudget
 	pg_atomic_uint64 connected; /* counters: only ever raised, by anybody */
 	pg_atomic_uint64 failed;
 	pg_atomic_uint64 over_budget;
-	TcsSlot		slots[FLEXIBLE_ARRAY_MEMBER];	/* by process number */
+	TcsBudgetSlot slots[FLEXIBLE_ARRAY_MEMBER];	/* by process number */
 } TcsBudget;
 
 static TcsBudget *budget = NULL;
 static LWLock *budget_lock = NULL;
-static TcsSlot *my_slot = NULL; /* while this session has a connection */
+static TcsBudgetSlot *my_slot = NULL; /* while this session has a connection */
 
 Size
 tcs_budget_shmem_size(void)
 {
 	return add_size(offsetof(TcsBudget, slots),
-					mul_size(MaxBackends, sizeof(TcsSlot)));
+					mul_size(MaxBackends, sizeof(TcsBudgetSlot)));
 }
 
 void
@@ -117,7 +117,7 @@ try_take(int max)
 
 /* Is it better to ask a than b: not asked for longer, then idle for longer? */
 static bool
-is_better(TcsSlot *a, TcsSlot *b)
+is_better(TcsBudgetSlot *a, TcsBudgetSlot *b)
 {
 	uint64		asked_a = pg_atomic_read_u64(&a->wanted_at);
 	uint64		asked_b = pg_atomic_read_u64(&b->wanted_at);
@@ -135,13 +135,13 @@ is_better(TcsSlot *a, TcsSlot *b)
 static bool
 ask_for_idle(void)
 {
-	TcsSlot    *best = NULL;
+	TcsBudgetSlot *best = NULL;
 	int			pid = 0;
 
 	LWLockAcquire(budget_lock, LW_SHARED);
 	for (int i = 0; i < MaxBackends; i++)
 	{
-		TcsSlot    *slot = &budget->slots[i];
+		TcsBudgetSlot *slot = &budget->slots[i];
 
 		if (slot->pid != 0 &&
 			pg_atomic_read_u32(&slot->state) == TCS_SLOT_IDLE &&

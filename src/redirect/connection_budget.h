@@ -12,12 +12,12 @@
 #include "storage/lwlock.h"
 
 /* What a session does with its connection. */
-typedef enum TcsSlotState
+typedef enum TcsBudgetSlotState
 {
 	TCS_SLOT_NONE,				/* it has none */
 	TCS_SLOT_BUSY,
 	TCS_SLOT_IDLE
-} TcsSlotState;
+} TcsBudgetSlotState;
 
 /* Everything that happened to redirects of this node, for tcs.redirects. */
 typedef struct TcsBudgetCounts

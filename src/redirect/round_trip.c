@@ -266,16 +266,16 @@ normal_form(const Query *query)
 /* ---- reading a text ---- */
 
 /* The types of the parameters that a query has. */
-typedef struct ParamTypes
+typedef struct TextParams
 {
 	Oid		   *types;
 	int			n;
-} ParamTypes;
+} TextParams;
 
 static bool
 find_params(Node *node, void *context)
 {
-	ParamTypes *params = context;
+	TextParams *params = context;
 
 	if (node == NULL)
 		return false;
@@ -304,7 +304,7 @@ static Query *
 analyze(RawStmt *raw, const char *text, const Query *like)
 {
 	ParseState *pstate = make_parsestate(NULL);
-	ParamTypes	params = {0};
+	TextParams	params = {0};
 	Query	   *query;
 
 	(void) find_params((Node *) like, &params);
@@ -397,25 +397,25 @@ tcs_roundtrip_check(const Query *query, const char *text, uint64 *names,
 
 /* ---- the client's own text ---- */
 
-typedef struct Token
+typedef struct TextToken
 {
 	const char *text;
 	int			depth;			/* of parentheses, outside of it */
-} Token;
+} TextToken;
 
 /* A text, and what it is made of. */
-typedef struct Tokens
+typedef struct TextTokens
 {
 	const char *source;
-	Token	   *tokens;
+	TextToken	   *tokens;
 	int			n;
-} Tokens;
+} TextTokens;
 
 /* Take a text apart. */
 static void
 tokenize(void *arg)
 {
-	Tokens	   *result = arg;
+	TextTokens	   *result = arg;
 	core_yy_extra_type extra;
 	core_yyscan_t scanner = scanner_init(result->source, &extra, &ScanKeywords, ScanKeywordTokens);
 	core_YYSTYPE value;
@@ -424,16 +424,16 @@ tokenize(void *arg)
 	int			depth = 0;
 
 	tcs_no_escape_warning_compat(&extra);
-	result->tokens = palloc(allocated * sizeof(Token));
+	result->tokens = palloc(allocated * sizeof(TextToken));
 	result->n = 0;
 	while (core_yylex(&value, &location, scanner) != 0)
 	{
-		Token	   *token;
+		TextToken	   *token;
 
 		if (result->n == allocated)
 		{
 			allocated *= 2;
-			result->tokens = repalloc(result->tokens, allocated * sizeof(Token));
+			result->tokens = repalloc(result->tokens, allocated * sizeof(TextToken));
 		}
 		token = &result->tokens[result->n++];
 		/* the scanner has put a zero behind the token at hand */
@@ -451,7 +451,7 @@ tokenize(void *arg)
 
 /* Can a query begin with this token? */
 static bool
-begins_query(const Token *token)
+begins_query(const TextToken *token)
 {
 	static const char *const begins[] = {"(", "SELECT", "WITH", "VALUES", "TABLE"};
 
@@ -465,7 +465,7 @@ begins_query(const Token *token)
 
 /* Write tokens down again, as one line without comments. */
 static char *
-join_tokens(const Token *tokens, int from, int to)
+join_tokens(const TextToken *tokens, int from, int to)
 {
 	StringInfoData buf;
 
@@ -477,7 +477,7 @@ join_tokens(const Token *tokens, int from, int to)
 
 /* The end of what a parenthesis begins. */
 static int
-closing(const Token *tokens, int from, int ntokens)
+closing(const TextToken *tokens, int from, int ntokens)
 {
 	for (int i = from + 1; i < ntokens; i++)
 	{
@@ -495,7 +495,7 @@ char *
 tcs_roundtrip_source(const Query *query, const char *source, uint64 *names,
 					 List **told)
 {
-	Tokens		all = {.source = source};
+	TextTokens		all = {.source = source};
 	int			tried = 0;
 
 	if (tcs_quietly_do(tokenize, &all, false, told) != NULL)

@@ -60,19 +60,19 @@
 /* Longest stay in core's queue without a look at what core does not know. */
 #define TCS_CORE_SLICE_US	1000000
 
-typedef enum TcsSlotState
+typedef enum TcsWaiterState
 {
 	TCS_SLOT_FREE,
 	TCS_SLOT_ASKING,			/* in the list of askers */
 	TCS_SLOT_HEAPED,			/* in the heap */
 	TCS_SLOT_CONFIRMING,		/* in the list of those who want that */
 	TCS_SLOT_WOKEN				/* taken out by the worker */
-} TcsSlotState;
+} TcsWaiterState;
 
 /* All fields are protected by the LWLock tcs_queue. */
-typedef struct TcsSlot
+typedef struct TcsWaiter
 {
-	TcsSlotState state;
+	TcsWaiterState state;
 	bool		holding;
 	uint64		ticket;			/* while asking */
 	TcsPosition target;			/* while in the heap */
@@ -81,7 +81,7 @@ typedef struct TcsSlot
 	Latch	   *latch;
 	dlist_node	asker_node;		/* in either list */
 	pairingheap_node heap_node;
-} TcsSlot;
+} TcsWaiter;
 
 typedef struct TcsQueue
 {
@@ -109,7 +109,7 @@ typedef struct TcsQueue
 	int			wake_at;		/* wake the worker when they are so many */
 	uint64		asked;			/* number of the last question asked */
 	Latch	   *worker_latch;	/* NULL while no worker runs */
-	TcsSlot		slots[FLEXIBLE_ARRAY_MEMBER];
+	TcsWaiter	slots[FLEXIBLE_ARRAY_MEMBER];
 } TcsQueue;
 
 static TcsQueue *queue = NULL;
@@ -123,14 +123,14 @@ Size
 tcs_queue_shmem_size(void)
 {
 	return add_size(offsetof(TcsQueue, slots),
-					mul_size(MaxBackends, sizeof(TcsSlot)));
+					mul_size(MaxBackends, sizeof(TcsWaiter)));
 }
 
 static int
 compare_slots(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 {
-	const TcsSlot *sa = pairingheap_const_container(TcsSlot, heap_node, a);
-	const TcsSlot *sb = pairingheap_const_container(TcsSlot, heap_node, b);
+	const TcsWaiter *sa = pairingheap_const_container(TcsWaiter, heap_node, a);
+	const TcsWaiter *sb = pairingheap_const_container(TcsWaiter, heap_node, b);
 
 	/* a max-heap: the smallest LSN must compare as the largest */
 	if (sa->target.lsn < sb->target.lsn)
@@ -156,7 +156,7 @@ tcs_queue_shmem_init(void *ptr, LWLock *lock, bool found)
 	queue->wake_at = 1;
 }
 
-static TcsSlot *
+static TcsWaiter *
 my_slot(void)
 {
 	int			procno = tcs_my_proc_number_compat();
@@ -175,13 +175,13 @@ update_min_lsn(void)
 		pg_atomic_write_u64(&queue->min_lsn, PG_UINT64_MAX);
 	else
 		pg_atomic_write_u64(&queue->min_lsn,
-							pairingheap_container(TcsSlot, heap_node,
+							pairingheap_container(TcsWaiter, heap_node,
 												  pairingheap_first(&queue->heap))->target.lsn);
 }
 
 /* Put a slot into the heap. */
 static void
-heap_slot(TcsSlot *slot, TcsPosition target)
+heap_slot(TcsWaiter *slot, TcsPosition target)
 {
 	Assert(LWLockHeldByMeInMode(queue_lock, LW_EXCLUSIVE));
 
@@ -193,7 +193,7 @@ heap_slot(TcsSlot *slot, TcsPosition target)
 
 /* Take a slot out of whatever it is in; it stays in use. */
 static void
-detach_slot(TcsSlot *slot)
+detach_slot(TcsWaiter *slot)
 {
 	Assert(LWLockHeldByMeInMode(queue_lock, LW_EXCLUSIVE));
 
@@ -218,7 +218,7 @@ detach_slot(TcsSlot *slot)
  * worker to wake it.
  */
 static bool
-enter_queue(TcsSlot *slot, const TcsSleep *sleep)
+enter_queue(TcsWaiter *slot, const TcsSleep *sleep)
 {
 	Latch	   *worker_latch;
 	bool		wake_worker;
@@ -265,7 +265,7 @@ enter_queue(TcsSlot *slot, const TcsSleep *sleep)
 
 /* Give the slot back; returns the answer that came meanwhile, if any. */
 static TcsAnswer
-leave_queue(TcsSlot *slot)
+leave_queue(TcsWaiter *slot)
 {
 	TcsAnswer	answer;
 
@@ -287,7 +287,7 @@ leave_queue(TcsSlot *slot)
 static void
 leave_queue_callback(int code, Datum arg)
 {
-	(void) leave_queue((TcsSlot *) DatumGetPointer(arg));
+	(void) leave_queue((TcsWaiter *) DatumGetPointer(arg));
 }
 
 /* Is it there what a sleep is for? */
@@ -329,7 +329,7 @@ is_there(const TcsSleep *sleep)
 void
 tcs_queue_sleep(TcsSleep *sleep, int64 timeout_us)
 {
-	TcsSlot    *slot = my_slot();
+	TcsWaiter  *slot = my_slot();
 	uint32		wait_event;
 	int64		longest;
 
@@ -467,7 +467,7 @@ tcs_queue_answer(uint64 question, const TcsAnswer *answer)
 	LWLockAcquire(queue_lock, LW_EXCLUSIVE);
 	while (!dlist_is_empty(&queue->askers))
 	{
-		TcsSlot    *slot = dlist_head_element(TcsSlot, asker_node, &queue->askers);
+		TcsWaiter  *slot = dlist_head_element(TcsWaiter, asker_node, &queue->askers);
 
 		if (slot->ticket > question)
 			break;
@@ -512,7 +512,7 @@ tcs_queue_wake_reached(TcsPosition reached)
 		LWLockAcquire(queue_lock, LW_EXCLUSIVE);
 		while (n < TCS_WAKE_BATCH && !pairingheap_is_empty(&queue->heap))
 		{
-			TcsSlot    *slot = pairingheap_container(TcsSlot, heap_node,
+			TcsWaiter  *slot = pairingheap_container(TcsWaiter, heap_node,
 													 pairingheap_first(&queue->heap));
 
 			if (slot->target.lsn > reached.lsn)
@@ -545,7 +545,7 @@ tcs_queue_wake_confirmed(const TcsConfirmed *confirmed)
 		LWLockAcquire(queue_lock, LW_EXCLUSIVE);
 		dlist_foreach_modify(iter, &queue->confirming)
 		{
-			TcsSlot    *slot = dlist_container(TcsSlot, asker_node, iter.cur);
+			TcsWaiter  *slot = dlist_container(TcsWaiter, asker_node, iter.cur);
 
 			if (n == TCS_WAKE_BATCH)
 				break;
@@ -573,7 +573,7 @@ wake_some(bool only_holding)
 		LWLockAcquire(queue_lock, LW_SHARED);
 		for (; start < MaxBackends && n < TCS_WAKE_BATCH; start++)
 		{
-			TcsSlot    *slot = &queue->slots[start];
+			TcsWaiter  *slot = &queue->slots[start];
 
 			if (slot->state != TCS_SLOT_FREE && (slot->holding || !only_holding))
 				latches[n++] = slot->latch;

@@ -52,7 +52,7 @@ copy_message(char *reason, const char *message, int message_len)
 }
 
 /* What kind of failure it is, in words that everybody may see. */
-typedef enum Kind
+typedef enum FailureKind
 {
 	NOT_PRIMARY,
 	UNREACHABLE,
@@ -63,7 +63,7 @@ typedef enum Kind
 	NOT_ADMITTED,
 	NO_LIBRARY,
 	KINDS
-} Kind;
+} FailureKind;
 
 static const struct
 {
@@ -88,7 +88,7 @@ static const struct
 static const struct
 {
 	const char *part;			/* of libpq's message */
-	Kind		kind;
+	FailureKind kind;
 	const char *cure;			/* on a replication connection */
 	const char *other_cure;
 }			causes[] = {
@@ -122,7 +122,7 @@ typedef struct Asked
 } Asked;
 
 /* What a message tells of the cause, and the cure if there is one. */
-static Kind
+static FailureKind
 kind_of(const char *message, const Asked *asked, const char **cure)
 {
 	*cure = "";
@@ -177,14 +177,14 @@ static void
 copy_host_messages(char *reason, const char *error, const Asked *asked,
 				   const char **cure, int count[KINDS])
 {
-	Kind		first = NOT_PRIMARY;
+	FailureKind	first = NOT_PRIMARY;
 	int			len = 0;
 
 	for (const char *host = error; *host != '\0'; host = end_of_host(host))
 	{
 		char		text[TCS_REASON_LEN];
 		const char *its_cure;
-		Kind		kind;
+		FailureKind	kind;
 
 		copy_host_message(text, host);
 		kind = kind_of(text, asked, &its_cure);
@@ -212,9 +212,9 @@ describe_hosts(const int count[KINDS])
 	int			nkinds = 0;
 	int			len = 0;
 
-	for (Kind kind = NOT_PRIMARY; kind < KINDS; kind++)
+	for (FailureKind kind = NOT_PRIMARY; kind < KINDS; kind++)
 		nkinds += count[kind] > 0;
-	for (Kind kind = NOT_PRIMARY; kind < KINDS; kind++)
+	for (FailureKind kind = NOT_PRIMARY; kind < KINDS; kind++)
 	{
 		if (count[kind] == 0)
 			continue;
