@@ -22,8 +22,8 @@
 typedef struct TcsLevelStats
 {
 	uint64		reads;
-	uint64		reads_without_token;	/* of them, in sessions that were handed
-										 * none */
+	uint64		reads_without_token;	/* of them, in sessions that were
+										 * handed none */
 	uint64		waited;			/* of them, served after a wait */
 	uint64		histogram[TCS_HISTOGRAM_BUCKETS];
 	uint64		timed_out;		/* waits that ended at their deadline */

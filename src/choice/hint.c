@@ -68,7 +68,7 @@ tcs_hint_refuse(const char *source, int location, int len, const char *detail,
 {
 	int			end = end_of_statement(source, location, len);
 	int			begin = begin_of_part(source, Max(location, 0), end);
-	TcsHintPlace	place;
+	TcsHintPlace place;
 
 	if (begin < 0)
 		return;
@@ -96,8 +96,8 @@ refuse_astray(const char *source, int location, int len)
 		last_source == source && last_astray == astray)
 		return;
 	tcs_hint_report_misplaced(source, astray, INT_MAX,
-					 "A hint belongs to no statement if a semicolon, or the end of the message, follows it.",
-					 place_advice);
+							  "A hint belongs to no statement if a semicolon, or the end of the message, follows it.",
+							  place_advice);
 	last_message = GetCurrentStatementStartTimestamp();
 	last_source = source;
 	last_astray = astray;
@@ -110,7 +110,7 @@ find_misplaced(const char *source, int word, int end, int odd, int inner)
 	if (odd >= 0)
 	{
 		tcs_hint_report_misplaced(source, odd, end,
-						 "A hint is a comment that begins with \"/*\", and tcs follows.", place_advice);
+								  "A hint is a comment that begins with \"/*\", and tcs follows.", place_advice);
 		return true;
 	}
 	if (tcs_hint_looks_hinted(source, word, end))
@@ -120,7 +120,7 @@ find_misplaced(const char *source, int word, int end, int odd, int inner)
 		if (misplaced >= 0)
 		{
 			tcs_hint_report_misplaced(source, misplaced, end,
-							 "A hint does not count behind the first word of its statement.", place_advice);
+									  "A hint does not count behind the first word of its statement.", place_advice);
 			return true;
 		}
 	}
@@ -137,7 +137,7 @@ find_misplaced(const char *source, int word, int end, int odd, int inner)
 bool
 tcs_hint_find(const char *source, int location, int len, TcsHint *hint)
 {
-	TcsHintPlace	place;
+	TcsHintPlace place;
 	int			begin;
 	int			end;
 	int			word;

@@ -48,7 +48,7 @@ typedef struct HintScan
 	int			begin;			/* of the part, a boundary of tokens */
 	int			end;
 	int			boundary;		/* result: behind the last semicolon */
-	TcsHintPlace	place;			/* result: before the inner query */
+	TcsHintPlace place;			/* result: before the inner query */
 	int			inner;			/* the hint before the inner query, or -1 */
 	int			misplaced;		/* result: a hint elsewhere; -1: none */
 
@@ -232,11 +232,12 @@ skip_empty_statements(const char *source, int at, int end, int *astray)
 	*astray = -1;
 	for (;;)
 	{
-		TcsHintPlace	place;
+		TcsHintPlace place;
 
 		at = tcs_hint_skip_gap(source, at, end, &place);
 		if (source[at] != ';' && source[at] != '\0')
-			return at;			/* the gap belongs to the statement that begins here */
+			return at;			/* the gap belongs to the statement that
+								 * begins here */
 		if (*astray < 0)
 			*astray = place.hint >= 0 && place.odd >= 0 ? Min(place.hint, place.odd) :
 				Max(place.hint, place.odd);
@@ -355,7 +356,7 @@ scan_statements(HintScan *scan)
 static void
 note_gap(HintScan *scan, int at)
 {
-	TcsHintPlace	place;
+	TcsHintPlace place;
 
 	(void) tcs_hint_skip_gap(scan->source, at, scan->end, &place);
 	if (place.hint >= 0)
@@ -496,7 +497,7 @@ scan_misplaced(HintScan *scan)
 	creates = at_word(scan, "create");
 	for (; scan->token != 0 && (scan->token != ';' || creates); next_token(scan))
 	{
-		TcsHintPlace	place;
+		TcsHintPlace place;
 
 		(void) tcs_hint_skip_gap(scan->source, scan->behind, scan->end, &place);
 		if (place.hint >= 0 && place.hint != scan->inner)
@@ -560,8 +561,8 @@ run_scanner(HintScan *scan, void (*walk) (HintScan *))
 int
 tcs_hint_find_boundary(const char *source, int location)
 {
-	HintScan	scan = {.source = source, .end = location};
-	TcsHintPlace	place;
+	HintScan	scan = {.source = source,.end = location};
+	TcsHintPlace place;
 
 	if (location == 0 || source[location - 1] == ';')
 		return location;

@@ -339,7 +339,10 @@ register_asker(void)
 	if (strncmp(name, TCS_ASKER_PREFIX, strlen(TCS_ASKER_PREFIX)) == 0)
 		name += strlen(TCS_ASKER_PREFIX);
 
-	/* it is shown in databases of any encoding, but check_asker() has seen to that */
+	/*
+	 * it is shown in databases of any encoding, but check_asker() has seen to
+	 * that
+	 */
 	(void) sscanf(tcs_guc_asker(), "%15s %d (%60[^)])", library, &token_version, build);
 	if (MyBackendType == B_WAL_SENDER)
 		tcs_walsender_sleep_on_compat();

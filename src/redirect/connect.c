@@ -151,7 +151,7 @@ finish_connecting(int64 deadline)
 	while (polling != PGRES_POLLING_OK)
 	{
 		int			socket_event = polling == PGRES_POLLING_READING ?
-		WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
+			WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
 		int			rc;
 
 		if (tcs_peer.violation)

@@ -55,12 +55,12 @@ typedef struct TcsBudget
 	pg_atomic_uint64 connected; /* counters: only ever raised, by anybody */
 	pg_atomic_uint64 failed;
 	pg_atomic_uint64 over_budget;
-	TcsBudgetSlot slots[FLEXIBLE_ARRAY_MEMBER];	/* by process number */
+	TcsBudgetSlot slots[FLEXIBLE_ARRAY_MEMBER]; /* by process number */
 } TcsBudget;
 
 static TcsBudget *budget = NULL;
 static LWLock *budget_lock = NULL;
-static TcsBudgetSlot *my_slot = NULL; /* while this session has a connection */
+static TcsBudgetSlot *my_slot = NULL;	/* while this session has a connection */
 
 Size
 tcs_budget_shmem_size(void)

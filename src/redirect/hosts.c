@@ -49,8 +49,8 @@
 typedef struct TcsKnownPrimary
 {
 	/*
-	 * Written and read without a lock, one after the other.  If the two do not
-	 * belong together, hosts are tried in another order, once.
+	 * Written and read without a lock, one after the other.  If the two do
+	 * not belong together, hosts are tried in another order, once.
 	 */
 	pg_atomic_uint64 list;		/* digest of the list; 0: none */
 	pg_atomic_uint64 place;		/* number in it, and digest of the address */

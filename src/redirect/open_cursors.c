@@ -129,7 +129,11 @@ take_columns(PGresult *description, void *arg)
 					 errdetail("Its column \"%s\" has a type whose values cannot be brought back.",
 							   PQfname(description, i))));
 		columns->as_text |= transfer == TCS_TRANSFER_TEXT;
-		/* its query runs as rows are fetched: no setting can be changed for their text */
+
+		/*
+		 * its query runs as rows are fetched: no setting can be changed for
+		 * their text
+		 */
 		if (columns->as_text && !tcs_text_form_is_exact())
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

@@ -67,7 +67,8 @@ typedef struct TcsScan
 
 	FmgrInfo   *functions;		/* of input or of receiving, per column */
 	Oid		   *ioparams;
-	bool	   *ours;			/* to be received by redirect/receive.c, per column */
+	bool	   *ours;			/* to be received by redirect/receive.c, per
+								 * column */
 
 	PGresult   *result;			/* belongs to the connection */
 	int			next_row;
@@ -270,9 +271,9 @@ look_up_functions(TcsScan *state, TupleDesc desc, List *as_text)
 		column->as_text = list_nth_int(as_text, i) != 0;
 
 		/*
-		 * A pg_node_tree is taken for an expression that this server has made.
-		 * Its input function takes none from anybody, and so it is with those of
-		 * another server; only NULL comes back.
+		 * A pg_node_tree is taken for an expression that this server has
+		 * made. Its input function takes none from anybody, and so it is with
+		 * those of another server; only NULL comes back.
 		 */
 		if (column->type == PG_NODE_TREEOID)
 			getTypeInputInfo(column->type, &function, &state->ioparams[i]);
@@ -444,7 +445,10 @@ read_all_rows(TcsScan *state, TupleTableSlot *slot)
 static void
 add_context_of_cursor(void *arg)
 {
-	/* an error that waits for its own FETCH has nothing to do with that statement */
+	/*
+	 * an error that waits for its own FETCH has nothing to do with that
+	 * statement
+	 */
 	if (tcs_peer.raised && !tcs_remote_is_begun())
 		return;
 	errcontext("reading the remaining rows of redirected cursor \"%s\", ahead of the next statement",

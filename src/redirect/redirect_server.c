@@ -236,7 +236,7 @@ static bool
 make_options(TcsServer *server, List *of_server, List *of_mapping, Oid user)
 {
 	int			max = list_length(of_server) + list_length(of_mapping) +
-	lengthof(defaults) + 8;
+		lengthof(defaults) + 8;
 	int			n = 0;
 	OwnOptions	own = {0};
 	const char *password;

@@ -335,12 +335,12 @@ take_token(TcsRemoteBegin *begin, TcsPosition here)
 	}
 
 	/*
-	 * Its position is the end of all WAL that was inserted on the primary.  What
-	 * this standby has replayed of that timeline was inserted before, so a
-	 * primary cannot have less: it is an older copy, or its answer is an old one.
-	 * That includes the rest of a segment that was switched, and what came from an
-	 * archive.  WAL that a crash of the primary has lost was never sent to us.  On
-	 * a later timeline nothing is known of it.
+	 * Its position is the end of all WAL that was inserted on the primary.
+	 * What this standby has replayed of that timeline was inserted before, so
+	 * a primary cannot have less: it is an older copy, or its answer is an
+	 * old one. That includes the rest of a segment that was switched, and
+	 * what came from an archive.  WAL that a crash of the primary has lost
+	 * was never sent to us.  On a later timeline nothing is known of it.
 	 */
 	if (begin->seen.tli == here.tli && begin->seen.seen_primary < here.lsn)
 	{

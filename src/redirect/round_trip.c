@@ -407,7 +407,7 @@ typedef struct TextToken
 typedef struct TextTokens
 {
 	const char *source;
-	TextToken	   *tokens;
+	TextToken  *tokens;
 	int			n;
 } TextTokens;
 
@@ -415,7 +415,7 @@ typedef struct TextTokens
 static void
 tokenize(void *arg)
 {
-	TextTokens	   *result = arg;
+	TextTokens *result = arg;
 	core_yy_extra_type extra;
 	core_yyscan_t scanner = scanner_init(result->source, &extra, &ScanKeywords, ScanKeywordTokens);
 	core_YYSTYPE value;
@@ -428,7 +428,7 @@ tokenize(void *arg)
 	result->n = 0;
 	while (core_yylex(&value, &location, scanner) != 0)
 	{
-		TextToken	   *token;
+		TextToken  *token;
 
 		if (result->n == allocated)
 		{
@@ -495,7 +495,7 @@ char *
 tcs_roundtrip_source(const Query *query, const char *source, uint64 *names,
 					 List **told)
 {
-	TextTokens		all = {.source = source};
+	TextTokens	all = {.source = source};
 	int			tried = 0;
 
 	if (tcs_quietly_do(tokenize, &all, false, told) != NULL)

@@ -81,7 +81,10 @@ rename_columns(Query *query)
 {
 	ListCell   *lc;
 
-	/* VALUES has no such clauses, and is written as a list only with its names */
+	/*
+	 * VALUES has no such clauses, and is written as a list only with its
+	 * names
+	 */
 	if (list_length(query->rtable) == 1 &&
 		linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_VALUES)
 		return;
@@ -112,7 +115,7 @@ write_query(Query *query)
 	text = pg_get_querydef(query, false);
 
 	AtEOXact_GUC(true, level);
-	return text +strspn(text, " ");
+	return text + strspn(text, " ");
 }
 
 /* Let the primary send those columns as text that cannot travel otherwise. */
@@ -329,8 +332,8 @@ of_prepared(const char *name)
 	}
 	prepare_query(tcs_statement_query_of_plan(plansource),
 				  tcs_statement_own_text(plansource->query_string,
-						   plansource->raw_parse_tree->stmt_location,
-						   plansource->raw_parse_tree->stmt_len),
+										 plansource->raw_parse_tree->stmt_location,
+										 plansource->raw_parse_tree->stmt_len),
 				  statement);
 	/* what was told meanwhile may have come too late for a name looked up */
 	if (statement->why_not == NULL && known == SharedInvalidMessageCounter &&
@@ -393,7 +396,7 @@ tcs_statement_of_utility(const PlannedStmt *plan, const char *source, ParamListI
 	else
 	{
 		Node	   *query = IsA(utility, ExplainStmt) ?
-		((ExplainStmt *) utility)->query : ((DeclareCursorStmt *) utility)->query;
+			((ExplainStmt *) utility)->query : ((DeclareCursorStmt *) utility)->query;
 
 		prepare_query(copyObject(castNode(Query, query)), own, statement);
 	}

@@ -227,9 +227,9 @@ tcs_redirect_text(PG_FUNCTION_ARGS)
 	text = OidOutputFunctionCall(function, value);
 
 	/*
-	 * The binary form is that of the value as it is read again.  Arrays have several
-	 * for one text: an empty one can have a dimension, one that has lost its last
-	 * NULL still has a bitmap for them.
+	 * The binary form is that of the value as it is read again.  Arrays have
+	 * several for one text: an empty one can have a dimension, one that has
+	 * lost its last NULL still has a bitmap for them.
 	 */
 	if (can_be_sent(type))
 	{

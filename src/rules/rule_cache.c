@@ -357,7 +357,7 @@ load_groups(Relation rel)
 		Oid			relid = tcs_rule_oid(rel, tuple, Anum_group_relation);
 		char	   *name = tcs_rule_text(rel, tuple, Anum_group_name);
 		int			number = 0;
-		TcsRuleMember	   *member;
+		TcsRuleMember *member;
 		ListCell   *lc;
 
 		if (tcs_rule_is_unresolved(rel, tuple))
@@ -536,7 +536,7 @@ tcs_rules_match_session(void)
 	tcs_rules.epoch++;
 	for (int i = 0; i < tcs_rules.n; i++)
 	{
-		TcsRule	   *rule = &tcs_rules.rule[i];
+		TcsRule    *rule = &tcs_rules.rule[i];
 		bool		of_application = is_for_application(rule);
 
 		rule->in_force = of_application && is_for_user(rule, session_role);

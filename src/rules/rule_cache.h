@@ -22,7 +22,8 @@ typedef struct TcsRuleVerdict
 	bool		has_level;
 	bool		unruled;		/* it also reads what no rule speaks of */
 	TcsLevel	level;			/* the strongest */
-	bool		by_membership;	/* a rule for a role that this one is a member of counted */
+	bool		by_membership;	/* a rule for a role that this one is a member
+								 * of counted */
 	int			rule;			/* id of that one */
 	int			max_staleness;	/* ms; -1: not said */
 	int			max_wait;		/* ms; TCS_RULE_NO_WAIT: not said */

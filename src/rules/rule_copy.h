@@ -94,8 +94,8 @@ typedef struct TcsRulesCopy
 	bool		have_session_write;
 
 	/*
-	 * Counts changes of the rules, of relations, and of role or application of
-	 * the session; a verdict holds for one value.
+	 * Counts changes of the rules, of relations, and of role or application
+	 * of the session; a verdict holds for one value.
 	 */
 	uint64		epoch;
 } TcsRulesCopy;

@@ -586,7 +586,7 @@ collect_inlined(Query *query, TcsRuleItems *items)
 
 			tcs_rules_plan_ahead = true;
 			plan = tcs_plan_query_compat(lfirst_node(Query, lc), "",
-													  CURSOR_OPT_PARALLEL_OK, NULL);
+										 CURSOR_OPT_PARALLEL_OK, NULL);
 
 			tcs_rules_collect_plan(plan, items);
 		}

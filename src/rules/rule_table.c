@@ -475,7 +475,10 @@ tcs_rules_object_dropped(Oid class, Oid object, int column, int flags)
 {
 	Dropped		dropped = {0};
 
-	/* what core drops for its own purposes, such as temporary tables, has none */
+	/*
+	 * what core drops for its own purposes, such as temporary tables, has
+	 * none
+	 */
 	if (column != 0 || (flags & PERFORM_DELETION_INTERNAL) != 0 || RecoveryInProgress())
 		return;
 	switch (class)

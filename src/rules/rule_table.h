@@ -90,6 +90,7 @@ extern HeapTuple tcs_rule_resolve_new(Relation rel, HeapTuple tuple);
 extern bool tcs_rule_same_criteria(Relation rel, HeapTuple a, HeapTuple b);
 extern int	tcs_rules_resolve_all(void);
 extern void tcs_rules_role_created(Oid role);
+
 /*
  * Locks on the tables as objects, by number of a column.  Core takes none of these,
  * so nobody gets one but by what is written here.

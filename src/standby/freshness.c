@@ -90,8 +90,9 @@ typedef struct TcsFresh
 	pg_atomic_uint64 probe_after;
 
 	/*
-	 * The newest timeline of this cluster that is known here, though it may not be
-	 * replayed yet.  Atomic; written by the worker alone, and only raised.
+	 * The newest timeline of this cluster that is known here, though it may
+	 * not be replayed yet.  Atomic; written by the worker alone, and only
+	 * raised.
 	 */
 	pg_atomic_uint32 newest_timeline;
 

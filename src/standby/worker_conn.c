@@ -69,10 +69,11 @@ static int	first_host = 0;		/* where the search begins, modulo their
 static uint64 socket_serial = 0;
 static TcsIntake intake;		/* since connecting began, or since the last
 								 * question */
-static TcsGrowth growth;			/* since the connection was made */
+static TcsGrowth growth;		/* since the connection was made */
 static bool has_answered;		/* the question on its way */
 static bool gave_way;			/* the server needs it for replication */
-static const char *failure;		/* general; NULL: the reason is in our own words */
+static const char *failure;		/* general; NULL: the reason is in our own
+								 * words */
 
 /* Notices of the primary are for nobody; libpq would write them to the log. */
 static void

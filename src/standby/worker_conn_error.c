@@ -177,14 +177,14 @@ static void
 copy_host_messages(char *reason, const char *error, const Asked *asked,
 				   const char **cure, int count[KINDS])
 {
-	FailureKind	first = NOT_PRIMARY;
+	FailureKind first = NOT_PRIMARY;
 	int			len = 0;
 
 	for (const char *host = error; *host != '\0'; host = end_of_host(host))
 	{
 		char		text[TCS_REASON_LEN];
 		const char *its_cure;
-		FailureKind	kind;
+		FailureKind kind;
 
 		copy_host_message(text, host);
 		kind = kind_of(text, asked, &its_cure);

@@ -173,7 +173,7 @@ replication_comes_first(int64 now)
 		tcs_worker.unfed_since = now;
 	if (now - tcs_worker.unfed_since >= TCS_CONNECT_TIMEOUT)
 		tcs_worker_set_link(TCS_LINK_DOWN,
-				 "no WAL receiver streams to this standby (see its server log); the primary is asked when one does");
+							"no WAL receiver streams to this standby (see its server log); the primary is asked when one does");
 	else
 	{
 		tcs_fresh_get_link(&link);
@@ -200,7 +200,7 @@ connect_if_due(int64 now, bool wanted)
 	{
 		tcs_worker.backoff = TCS_BACKOFF_WANTED;
 		tcs_worker_set_link(TCS_LINK_DOWN,
-				 "neither tcs.primary_conninfo nor primary_conninfo is set");
+							"neither tcs.primary_conninfo nor primary_conninfo is set");
 		return;
 	}
 	if (!own && replication_comes_first(now))

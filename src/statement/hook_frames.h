@@ -21,8 +21,10 @@ struct TcsArmed;
 #define TCS_FRAME_PROCEDURE		0x08	/* UTILITY: CALL or DO */
 #define TCS_FRAME_RESUMED		0x10	/* its snapshot may be older than what
 										 * was proved last: a cursor goes on */
-#define TCS_FRAME_AHEAD			0x20	/* PLANNER: only to see what the plan has */
-#define TCS_FRAME_WRITES		0x40	/* PLANNER: the plan cannot be made anew */
+#define TCS_FRAME_AHEAD			0x20	/* PLANNER: only to see what the plan
+										 * has */
+#define TCS_FRAME_WRITES		0x40	/* PLANNER: the plan cannot be made
+										 * anew */
 
 /*
  * A hook that is at work: planning, running a plan or a utility statement.  Lives
@@ -35,8 +37,8 @@ typedef struct TcsFrame
 	union
 	{
 		struct TcsArmed *armed; /* UTILITY: its redirect */
-		List	   *ran;		/* PLANNER, outermost: functions with rules that
-								 * planning ran */
+		List	   *ran;		/* PLANNER, outermost: functions with rules
+								 * that planning ran */
 	};
 } TcsFrame;
 

@@ -32,7 +32,7 @@ static emit_log_hook_type prev_emit_log = NULL;
 TcsSaid *
 tcs_said_make(int sqlerrcode, const char *message)
 {
-	TcsSaid	   *told = palloc(sizeof(TcsSaid));
+	TcsSaid    *told = palloc(sizeof(TcsSaid));
 
 	told->sqlerrcode = sqlerrcode;
 	told->message = pstrdup(message);

@@ -203,7 +203,11 @@ check_utility(const TcsSite *site)
 		if (query->commandType != CMD_UTILITY)
 			break;
 		utility = query->utilityStmt;
-		/* with IF NOT EXISTS it may do nothing; core only shows the name of others */
+
+		/*
+		 * with IF NOT EXISTS it may do nothing; core only shows the name of
+		 * others
+		 */
 		if (IsA(utility, CreateTableAsStmt) ? ((CreateTableAsStmt *) utility)->if_not_exists :
 			!(IsA(utility, ExecuteStmt) || IsA(utility, DeclareCursorStmt)))
 			return;

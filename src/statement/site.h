@@ -38,8 +38,8 @@ typedef struct TcsSite
 	bool		explain_only;	/* UTILITY: EXPLAIN that does not run it */
 	bool		reads_nothing;	/* UTILITY: it was found to read nothing that
 								 * could be stale */
-	bool		reanalyzable;	/* PLANNER: its query can be analysed anew, which
-								 * is done if its locks were given back */
+	bool		reanalyzable;	/* PLANNER: its query can be analysed anew,
+								 * which is done if its locks were given back */
 	bool		token_only;		/* BARE: check nothing but the token */
 	bool		fix_snapshot;	/* its new snapshot is to be the transaction's */
 	bool		holding;		/* the session may hold what replay needs;

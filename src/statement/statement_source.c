@@ -142,8 +142,8 @@ tcs_statement_query_of_plan(CachedPlanSource *plansource)
 		!was_rewritten(linitial(plansource->query_list), NULL))
 		return copyObject(linitial_node(Query, plansource->query_list));
 	return tcs_statement_analyze_again(copyObject(plansource->raw_parse_tree),
-						 plansource->query_string,
-						 plansource->param_types, plansource->num_params);
+									   plansource->query_string,
+									   plansource->param_types, plansource->num_params);
 }
 
 /* The prepared statement that a portal about to be started is of, or NULL. */
