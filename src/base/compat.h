@@ -12,6 +12,7 @@
 #include "access/transam.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
+#include "nodes/makefuncs.h"
 #include "optimizer/planner.h"
 #include "parser/scanner.h"
 #include "replication/syncrep.h"
@@ -504,6 +505,86 @@ tcs_no_escape_warning_compat(core_yy_extra_type *extra)
 #define tcs_slot_is_active_compat(slot) ((slot)->active_proc != INVALID_PROC_NUMBER)
 #else
 #define tcs_slot_is_active_compat(slot) ((slot)->active_pid != 0)
+#endif
+
+/*
+ * Words that tcs keeps in a plan, each of some kind, where they survive the plan
+ * cache.  From 19 on there is a place for extensions.  Before, they are invalidation
+ * items of caches that do not exist, which plancache.c copies and never matches.
+ */
+#if PG_VERSION_NUM >= 190000
+static inline DefElem *
+tcs_plan_state(const PlannedStmt *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->extension_state)
+	{
+		if (strcmp(lfirst_node(DefElem, lc)->defname, "tcs") == 0)
+			return lfirst_node(DefElem, lc);
+	}
+	return NULL;
+}
+#endif
+
+static inline void
+tcs_plan_add_word_compat(PlannedStmt *plan, int kind, uint32 word)
+{
+#if PG_VERSION_NUM >= 190000
+	DefElem    *state = tcs_plan_state(plan);
+
+	if (state == NULL)
+	{
+		state = makeDefElem(pstrdup("tcs"), NULL, -1);
+		plan->extension_state = lappend(plan->extension_state, state);
+	}
+	state->arg = (Node *) lappend_int(lappend_int((List *) state->arg, kind), (int) word);
+#else
+	PlanInvalItem *item = makeNode(PlanInvalItem);
+
+	item->cacheId = kind;
+	item->hashValue = word;
+	plan->invalItems = lappend(plan->invalItems, item);
+#endif
+}
+
+/* The next word of a kind, from a place that begins at 0. */
+static inline bool
+tcs_plan_next_word_compat(const PlannedStmt *plan, int kind, int *place, uint32 *word)
+{
+#if PG_VERSION_NUM >= 190000
+	const DefElem *state = tcs_plan_state(plan);
+	const List *words = state ? (const List *) state->arg : NIL;
+
+	for (; *place < list_length(words); *place += 2)
+	{
+		if (list_nth_int(words, *place) == kind)
+		{
+			*word = (uint32) list_nth_int(words, *place + 1);
+			*place += 2;
+			return true;
+		}
+	}
+#else
+	while (*place < list_length(plan->invalItems))
+	{
+		const PlanInvalItem *item = list_nth(plan->invalItems, (*place)++);
+
+		if (item->cacheId == kind)
+		{
+			*word = item->hashValue;
+			return true;
+		}
+	}
+#endif
+	return false;
+}
+
+/* May there be such words?  False is certain. */
+#if PG_VERSION_NUM >= 190000
+#define tcs_plan_may_have_words_compat(plan) ((plan)->extension_state != NIL)
+#else
+#define tcs_plan_may_have_words_compat(plan) ((plan)->invalItems != NIL)
 #endif
 
 #endif							/* TCS_COMPAT_H */

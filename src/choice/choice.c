@@ -15,9 +15,8 @@
  *	  a rule count only if the level is the rule's.
  *
  *	  Hint and rules of a statement are looked for when it is planned, and kept in
- *	  its plan, where they survive the plan cache: as invalidation items of a
- *	  cache that does not exist, which plancache.c copies and never matches (see
- *	  statement/exempt.c).  Their hash values are the words of what is kept:
+ *	  its plan, where they survive the plan cache (see base/compat.h): as words of
+ *	  32 bits.
  *
  *		what there is, and the levels of the hint; or, if there is no hint and it
  *		fits, the number of the set of rules in the place of the level
@@ -46,8 +45,8 @@
 #include "base/xact.h"
 #include "choice/choice.h"
 
-/* Cache id of the words; see TCS_EXEMPT_CACHE_ID. */
-#define TCS_CHOICE_CACHE_ID		(-7464)
+/* Kind of the words in a plan; before 19 the id of a cache, see TCS_WORD_OF_EXEMPT. */
+#define TCS_WORD_OF_CHOICE		(-7464)
 
 /* Of the first word: TCS_HINT_* in the low bits, then these, then the levels. */
 #define TCS_MARK_HAS_SET		0x100
@@ -117,11 +116,7 @@ tcs_choice_by_settings(TcsChoice *choice)
 static void
 add_word(PlannedStmt *plan, uint32 word)
 {
-	PlanInvalItem *item = makeNode(PlanInvalItem);
-
-	item->cacheId = TCS_CHOICE_CACHE_ID;
-	item->hashValue = word;
-	plan->invalItems = lappend(plan->invalItems, item);
+	tcs_plan_add_word_compat(plan, TCS_WORD_OF_CHOICE, word);
 }
 
 static void
@@ -173,24 +168,14 @@ add_mark(PlannedStmt *plan, const TcsHint *hint, int set, bool writes)
 /* Where the words of a plan are read. */
 typedef struct Words
 {
-	const List *items;
+	const PlannedStmt *plan;
 	int			next;
 } Words;
 
 static bool
 next_word(Words *words, uint32 *word)
 {
-	while (words->next < list_length(words->items))
-	{
-		const PlanInvalItem *item = list_nth(words->items, words->next++);
-
-		if (item->cacheId == TCS_CHOICE_CACHE_ID)
-		{
-			*word = item->hashValue;
-			return true;
-		}
-	}
-	return false;
+	return tcs_plan_next_word_compat(words->plan, TCS_WORD_OF_CHOICE, &words->next, word);
 }
 
 static void
@@ -203,7 +188,7 @@ next_words(Words *words, void *data, Size size)
 bool
 tcs_choice_is_marked(const PlannedStmt *plan)
 {
-	Words		words = {plan->invalItems, 0};
+	Words		words = {plan, 0};
 	uint32		first;
 
 	return next_word(&words, &first);
@@ -213,7 +198,7 @@ tcs_choice_is_marked(const PlannedStmt *plan)
 static bool
 read_mark(const PlannedStmt *plan, uint32 *first, int *set, TcsHint *hint)
 {
-	Words		words = {plan->invalItems, 0};
+	Words		words = {plan, 0};
 	uint32		word;
 
 	*set = 0;
@@ -256,7 +241,7 @@ tcs_choice_of_plan(const PlannedStmt *plan, TcsHint *hint, TcsChoice *choice)
 	int			set;
 
 	hint->set = 0;
-	if (plan->invalItems == NIL || !read_mark(plan, &first, &set, hint))
+	if (!tcs_plan_may_have_words_compat(plan) || !read_mark(plan, &first, &set, hint))
 		set = session_set();
 	choose(hint->set != 0 ? hint : NULL, set, choice);
 }
@@ -295,7 +280,7 @@ tcs_choice_note_write(const PlannedStmt *plan)
 	int			set;
 	TcsHint		hint;
 
-	if (plan->invalItems != NIL && read_mark(plan, &first, &set, &hint) &&
+	if (tcs_plan_may_have_words_compat(plan) && read_mark(plan, &first, &set, &hint) &&
 		(first & TCS_MARK_WRITES))
 		tcs_rules_note_write(set);
 }

@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include "utils/syscache.h"
+
 #include "base/compat.h"
 #include "base/stats.h"
 #include "base/xact.h"
@@ -35,6 +37,28 @@ tcs_arrive_leave_out_workers(const TcsChoice *choice, QueryDesc *query_desc)
 	if (!choice->plain &&
 		(choice->level == TCS_LEVEL_LINEARIZABLE || tcs_read_level == TCS_LEVEL_LINEARIZABLE))
 		query_desc->plannedstmt->parallelModeNeeded = false;
+}
+
+/*
+ * What a function reads is compared with what is proved of the snapshot, which a
+ * parallel worker does not know.  So where there are rules, no worker calls one.
+ *
+ * This is seen to when the plan is made, and when it starts: the rules may be newer
+ * than the plan.  From 19 on a plan that has no words of ours is not looked at when it
+ * starts, but a change of the rules has all plans made anew.
+ */
+void
+tcs_arrive_keep_functions_from_workers(PlannedStmt *plan)
+{
+	ListCell   *lc;
+
+	if (!plan->parallelModeNeeded || !tcs_rules_exist())
+		return;
+	foreach(lc, plan->invalItems)
+	{
+		if (((PlanInvalItem *) lfirst(lc))->cacheId == PROCOID)
+			plan->parallelModeNeeded = false;
+	}
 }
 
 /* Note what the statement of the client was checked against. */

@@ -26,6 +26,7 @@ extern TCS_LOCAL void tcs_arrive_decide_attachment(void);
 extern TCS_LOCAL void tcs_arrive(TcsRead *read);
 extern TCS_LOCAL void tcs_arrive_nested(TcsRead *read, QueryDesc *query_desc);
 extern TCS_LOCAL void tcs_arrive_forget(void);
+extern TCS_LOCAL void tcs_arrive_keep_functions_from_workers(PlannedStmt *plan);
 extern TCS_LOCAL void tcs_arrive_leave_out_workers(const TcsChoice *choice, QueryDesc *query_desc);
 
 static inline bool

@@ -28,24 +28,6 @@ static ExecutorStart_hook_type prev_ExecutorStart = NULL;
 static ExecutorRun_hook_type prev_ExecutorRun = NULL;
 
 /*
- * What a function reads is compared with what is proved of the snapshot, which a
- * parallel worker does not know.  So where there are rules, no worker calls one.
- */
-static void
-keep_functions_from_workers(PlannedStmt *plan)
-{
-	ListCell   *lc;
-
-	if (!plan->parallelModeNeeded || !tcs_rules_exist())
-		return;
-	foreach(lc, plan->invalItems)
-	{
-		if (((PlanInvalItem *) lfirst(lc))->cacheId == PROCOID)
-			plan->parallelModeNeeded = false;
-	}
-}
-
-/*
  * At level "snapshot", a procedure that has ended the transaction runs in one
  * that nobody has made REPEATABLE READ, and has no means to.
  */
@@ -76,7 +58,7 @@ check_nested(QueryDesc *query_desc)
 	if ((same_settings || chosen) &&
 		(level != TCS_LEVEL_LINEARIZABLE || tcs_frames_begin_with(TCS_FRAME_PLANNER)) &&
 		!(chosen && tcs_read_level == TCS_LEVEL_LINEARIZABLE) &&
-		(query_desc->plannedstmt->invalItems == NIL ||
+		(!tcs_plan_may_have_words_compat(query_desc->plannedstmt) ||
 		 !tcs_choice_is_marked(query_desc->plannedstmt)))
 	{
 		if (level == TCS_LEVEL_SNAPSHOT)
@@ -126,7 +108,7 @@ before_executor(QueryDesc *query_desc, int eflags)
 			tcs_gate_pass_in_worker(query_desc);
 		return;
 	}
-	keep_functions_from_workers(query_desc->plannedstmt);
+	tcs_arrive_keep_functions_from_workers(query_desc->plannedstmt);
 	if (query_desc->operation != CMD_SELECT || query_desc->plannedstmt->hasModifyingCTE)
 		tcs_choice_note_write(query_desc->plannedstmt);
 
@@ -189,7 +171,7 @@ tcs_ExecutorStart(QueryDesc *queryDesc, int eflags)
 	if (likely(tcs_proof_is_settled() &&
 			   tcs_frame_innermost() == NULL &&
 			   is_sole_of_portal(queryDesc->plannedstmt) &&
-			   queryDesc->plannedstmt->invalItems == NIL &&
+			   !tcs_plan_may_have_words_compat(queryDesc->plannedstmt) &&
 			   !IsolationUsesXactSnapshot() &&
 			   (eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0 &&
 			   tcs_gate_pass_at_once()))

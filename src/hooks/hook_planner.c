@@ -159,7 +159,10 @@ tcs_planner(TCS_PLANNER_ARGS)
 	if (exempt)
 		tcs_exempt_mark(plan);
 	else if (marked)
+	{
+		tcs_arrive_keep_functions_from_workers(plan);
 		tcs_choice_mark(plan, parse, outer == NULL ? query_string : NULL, functions);
+	}
 	if (unlikely(outer != NULL && tcs_frame_armed(outer) != NULL))
 		plan = tcs_redirect_planned(outer->armed, plan, cursorOptions);
 	return plan;

@@ -40,8 +40,8 @@
 #include "rules/rule_cache.h"
 #include "statement/exempt.h"
 
-/* Cache id of the mark; syscaches are numbered from zero. */
-#define TCS_EXEMPT_CACHE_ID		(-7463)
+/* Kind of the mark.  Before 19 it is a cache id; syscaches are numbered from zero. */
+#define TCS_WORD_OF_EXEMPT		(-7463)
 
 /* How much a statement may read to pass a walk. */
 typedef struct ReadLimit
@@ -425,23 +425,17 @@ tcs_exempt_function(Oid funcid)
 void
 tcs_exempt_mark(PlannedStmt *plan)
 {
-	PlanInvalItem *mark = makeNode(PlanInvalItem);
-
-	mark->cacheId = TCS_EXEMPT_CACHE_ID;
-	plan->invalItems = lappend(plan->invalItems, mark);
+	tcs_plan_add_word_compat(plan, TCS_WORD_OF_EXEMPT, 0);
 }
 
 bool
 tcs_exempt_plan(const PlannedStmt *plan)
 {
-	ListCell   *lc;
+	int			place = 0;
+	uint32		word;
 
-	foreach(lc, plan->invalItems)
-	{
-		if (((PlanInvalItem *) lfirst(lc))->cacheId == TCS_EXEMPT_CACHE_ID)
-			return true;
-	}
-	return false;
+	return tcs_plan_may_have_words_compat(plan) &&
+		tcs_plan_next_word_compat(plan, TCS_WORD_OF_EXEMPT, &place, &word);
 }
 
 /* check_functions_in_node() callback: true for what planning evaluates. */
