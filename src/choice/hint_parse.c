@@ -34,7 +34,7 @@ typedef struct HintReader
 
 /* Text for a message, cut if it is long. */
 static const char *
-shown(const char *text, int len)
+shortened(const char *text, int len)
 {
 	if (len <= TCS_HINT_SHOWN)
 		return pnstrdup(text, len);
@@ -43,7 +43,7 @@ shown(const char *text, int len)
 
 /* Note what is wrong, for which the result is false. */
 static bool
-bad(HintReader *reader, int at, const char *detail, const char *advice)
+note_mistake(HintReader *reader, int at, const char *detail, const char *advice)
 {
 	reader->bad_at = at;
 	reader->detail = detail;
@@ -93,7 +93,7 @@ read_value(HintReader *reader)
 		quote = memchr(source + begin, '\'', reader->end - begin);
 		if (quote == NULL)
 		{
-			(void) bad(reader, reader->at, "A quote is not closed.", NULL);
+			(void) note_mistake(reader, reader->at, "A quote is not closed.", NULL);
 			return NULL;
 		}
 		end = quote - source;
@@ -110,7 +110,7 @@ read_value(HintReader *reader)
 	}
 	if (end == begin)
 	{
-		(void) bad(reader, begin, "A value is empty.", NULL);
+		(void) note_mistake(reader, begin, "A value is empty.", NULL);
 		return NULL;
 	}
 	return pnstrdup(source + begin, end - begin);
@@ -120,13 +120,13 @@ static bool
 set_level(HintReader *reader, int at, const char *name)
 {
 	if (!tcs_level_by_name(name, &reader->hint->level))
-		return bad(reader, at,
-				   psprintf("\"%s\" is not a level.", shown(name, strlen(name))),
-				   "Valid levels: eventual, consistent_prefix, bounded, read_your_writes, monotonic_reads, session, sequential, causal, strong, linearizable.");
+		return note_mistake(reader, at,
+							psprintf("\"%s\" is not a level.", shortened(name, strlen(name))),
+							"Valid levels: eventual, consistent_prefix, bounded, read_your_writes, monotonic_reads, session, sequential, causal, strong, linearizable.");
 	if (reader->hint->level == TCS_LEVEL_SNAPSHOT)
-		return bad(reader, at,
-				   "Level \"snapshot\" is a property of a transaction, not of a statement.",
-				   "Use SET tcs.read_level before the transaction.");
+		return note_mistake(reader, at,
+							"Level \"snapshot\" is a property of a transaction, not of a statement.",
+							"Use SET tcs.read_level before the transaction.");
 	return true;
 }
 
@@ -137,15 +137,15 @@ set_time(HintReader *reader, int at, const char *name, const char *value,
 	const char *units = NULL;
 
 	if (!parse_int(value, result, GUC_UNIT_MS, &units))
-		return bad(reader, at,
-				   psprintf("\"%s\" is not a value for \"%s\".",
-							shown(value, strlen(value)), name),
-				   units);
+		return note_mistake(reader, at,
+							psprintf("\"%s\" is not a value for \"%s\".",
+									 shortened(value, strlen(value)), name),
+							units);
 	if (*result < least)
-		return bad(reader, at,
-				   psprintf("%d ms is outside the valid range for \"%s\" (%d .. %d).",
-							*result, name, least, INT_MAX),
-				   NULL);
+		return note_mistake(reader, at,
+							psprintf("%d ms is outside the valid range for \"%s\" (%d .. %d).",
+									 *result, name, least, INT_MAX),
+							NULL);
 	return true;
 }
 
@@ -158,25 +158,25 @@ set_fallback(HintReader *reader, int at, const char *value)
 
 	if (tcs_fallback_parse(value, fallback, &step, &len))
 		return true;
-	return bad(reader, at,
-			   fallback->nsteps >= TCS_MAX_FALLBACK_STEPS - 1 ?
-			   psprintf("The fallback has more than %d steps.", TCS_MAX_FALLBACK_STEPS - 1) :
-			   len == 0 ? "A step of the fallback is empty." :
-			   psprintf("\"%s\" is not a step of a fallback.", shown(step, len)),
-			   psprintf("Valid steps: redirect, error, %s.", tcs_level_names_hint()));
+	return note_mistake(reader, at,
+						fallback->nsteps >= TCS_MAX_FALLBACK_STEPS - 1 ?
+						psprintf("The fallback has more than %d steps.", TCS_MAX_FALLBACK_STEPS - 1) :
+						len == 0 ? "A step of the fallback is empty." :
+						psprintf("\"%s\" is not a step of a fallback.", shortened(step, len)),
+						psprintf("Valid steps: redirect, error, %s.", tcs_level_names_hint()));
 }
 
 static bool
 set_token(HintReader *reader, int at, const char *value)
 {
 	if (tcs_hints != TCS_HINTS_ALL)
-		return bad(reader, at,
-				   "A token in a hint is accepted only if tcs.hints is \"all\".",
-				   "Use SET tcs.session_token, or SET tcs.hints = 'all'.");
+		return note_mistake(reader, at,
+							"A token in a hint is accepted only if tcs.hints is \"all\".",
+							"Use SET tcs.session_token, or SET tcs.hints = 'all'.");
 	if (!tcs_token_parse(value, &reader->hint->token))
-		return bad(reader, at,
-				   "The value of \"session_token\" is not a session token, or it was damaged on its way.",
-				   "Hand back the text of tcs.session_token or tcs.session_token() unchanged.");
+		return note_mistake(reader, at,
+							"The value of \"session_token\" is not a session token, or it was damaged on its way.",
+							"Hand back the text of tcs.session_token or tcs.session_token() unchanged.");
 	return true;
 }
 
@@ -186,9 +186,9 @@ set_write_level(HintReader *reader, int at, const char *value)
 	TcsWriteLevel *level = &reader->hint->write_level;
 
 	if (!tcs_write_level_by_name(value, level) || *level == TCS_WRITE_DEFAULT)
-		return bad(reader, at,
-				   psprintf("\"%s\" is not a write level.", shown(value, strlen(value))),
-				   "Valid write levels: eventual, session, quorum, strong.");
+		return note_mistake(reader, at,
+							psprintf("\"%s\" is not a write level.", shortened(value, strlen(value))),
+							"Valid write levels: eventual, session, quorum, strong.");
 	return true;
 }
 
@@ -220,18 +220,18 @@ read_item(HintReader *reader, bool first)
 	name = read_word(reader);
 	skip_space(reader);
 	if (name[0] == '\0')
-		return bad(reader, at, reader->at < reader->end &&
-				   reader->source[reader->at] != ',' && reader->source[reader->at] != ')' ?
-				   "An item does not begin with a name." :
-				   first && !at_char(reader, ',') ? "The hint is empty." : "An item is empty.",
-				   NULL);
+		return note_mistake(reader, at, reader->at < reader->end &&
+							reader->source[reader->at] != ',' && reader->source[reader->at] != ')' ?
+							"An item does not begin with a name." :
+							first && !at_char(reader, ',') ? "The hint is empty." : "An item is empty.",
+							NULL);
 	if (!at_char(reader, '='))
 	{
 		/* a level, by its place */
 		if (!first)
-			return bad(reader, at,
-					   psprintf("\"%s\" has no value, and a level has to be the first item.",
-								shown(name, strlen(name))), NULL);
+			return note_mistake(reader, at,
+								psprintf("\"%s\" has no value, and a level has to be the first item.",
+										 shortened(name, strlen(name))), NULL);
 		reader->hint->set |= TCS_HINT_LEVEL;
 		return set_level(reader, at, name);
 	}
@@ -242,10 +242,10 @@ read_item(HintReader *reader, bool first)
 			flag = items[i].flag;
 	}
 	if (flag == 0)
-		return bad(reader, at,
-				   psprintf("\"%s\" cannot be set in a hint.", shown(name, strlen(name))), NULL);
+		return note_mistake(reader, at,
+							psprintf("\"%s\" cannot be set in a hint.", shortened(name, strlen(name))), NULL);
 	if (reader->hint->set & flag)
-		return bad(reader, at, psprintf("\"%s\" is set twice.", name), NULL);
+		return note_mistake(reader, at, psprintf("\"%s\" is set twice.", name), NULL);
 	reader->hint->set |= flag;
 
 	reader->at++;
@@ -288,13 +288,13 @@ read_items(HintReader *reader)
 	} while (at_char(reader, ','));
 
 	if (reader->at >= reader->end)
-		return bad(reader, reader->at, "The closing parenthesis is missing.", NULL);
+		return note_mistake(reader, reader->at, "The closing parenthesis is missing.", NULL);
 	if (!at_char(reader, ')'))
-		return bad(reader, reader->at, "A comma or the closing parenthesis is missing.", NULL);
+		return note_mistake(reader, reader->at, "A comma or the closing parenthesis is missing.", NULL);
 	reader->at++;
 	skip_space(reader);
 	if (reader->at < reader->end)
-		return bad(reader, reader->at, "There is something behind the closing parenthesis.", NULL);
+		return note_mistake(reader, reader->at, "There is something behind the closing parenthesis.", NULL);
 	return true;
 }
 
@@ -359,7 +359,7 @@ contains_token(const char *source, int at, int end)
  * That holds also if the name of the item is misspelt.
  */
 static void
-report(const HintReader *reader, int begin, int end, bool misplaced)
+report_hint(const HintReader *reader, int begin, int end, bool misplaced)
 {
 	int			elevel = tcs_hint_errors == TCS_HINT_ERRORS_ERROR ||
 		mentions_token(reader->source, begin, end) ||
@@ -386,7 +386,7 @@ tcs_hint_report_misplaced(const char *source, int at, int end, const char *detai
 		end = tcs_hint_skip_comment(source, at, end);
 	else
 		end = at + strcspn(source + at, "\r\n");
-	report(&reader, at, end, true);
+	report_hint(&reader, at, end, true);
 }
 
 /*
@@ -407,9 +407,9 @@ tcs_hint_read(const char *source, const TcsHintPlace *place, int end, TcsHint *h
 		last = tcs_hint_skip_comment(source, place->second, end);
 	if (read_items(&reader) &&
 		(place->second < 0 ||
-		 bad(&reader, place->second, "The statement has another hint.", "Write all items into one hint.")))
+		 note_mistake(&reader, place->second, "The statement has another hint.", "Write all items into one hint.")))
 		return true;
 	hint->set = 0;
-	report(&reader, place->hint, last, false);
+	report_hint(&reader, place->hint, last, false);
 	return false;
 }
