@@ -7,7 +7,7 @@ INSERT INTO t VALUES (1);
 SELECT tcs.stat_reads_reset();
 
 -- A row for each level from the start; what only looks is not counted.
-SELECT level, reads, served_at_once, waited, timed_out, downgraded, downgrades, errors
+SELECT level, reads, served_at_once, waited, timed_out, downgraded, refused
   FROM tcs.stat_reads;
 SELECT sum(reads) AS reads, bool_and(stats_reset <= now()) AS reset_in_the_past,
 	   bool_and(array_length(wait_histogram, 1) = 9) AS buckets,
@@ -15,7 +15,7 @@ SELECT sum(reads) AS reads, bool_and(stats_reset <= now()) AS reset_in_the_past,
   FROM tcs.stat_reads, unnest(wait_histogram) AS h (n);
 SELECT 1 AS one;
 SHOW tcs.read_level;
-SELECT role FROM tcs.status();
+SELECT role FROM tcs.status;
 SELECT pg_is_in_recovery();
 SELECT sum(reads) FROM tcs.stat_reads;
 
@@ -73,7 +73,7 @@ DROP TABLE child, parent;
 -- What fails for reasons of its own was a read.
 SELECT tcs.stat_reads_reset();
 SELECT 1 / (v - v) FROM t;
-SELECT reads, served_at_once, errors FROM tcs.stat_reads WHERE level = 'session';
+SELECT reads, served_at_once, refused FROM tcs.stat_reads WHERE level = 'session';
 
 -- Refused, and served below the level asked for: a token of another cluster.
 SELECT tcs.stat_reads_reset();
@@ -100,15 +100,16 @@ SET tcs.fallback = 'consistent_prefix';
 SET tcs.read_level = strong;
 SELECT v FROM t;
 SELECT v FROM t;
-SELECT level, reads, served_at_once, waited, timed_out, downgraded, downgrades, errors
+SELECT level, reads, served_at_once, waited, timed_out, downgraded, refused
   FROM tcs.stat_reads WHERE reads > 0 ORDER BY level COLLATE "C";
+SELECT level, served_level, reason, reads FROM tcs.stat_downgrades;
 
 -- Counters outlive the session; reset empties all of them.
 \c -
-SELECT sum(reads) AS reads, sum(errors) AS errors, sum(downgraded) AS downgraded FROM tcs.stat_reads;
+SELECT sum(reads) AS reads, sum(refused) AS refused, sum(downgraded) AS downgraded FROM tcs.stat_reads;
 SELECT stats_reset AS before FROM tcs.stat_reads LIMIT 1 \gset
 SELECT tcs.stat_reads_reset();
-SELECT sum(reads) AS reads, sum(errors) AS errors, sum(downgraded) AS downgraded,
-	   bool_and(downgrades = '{}') AS no_targets, bool_and(stats_reset > :'before') AS later
+SELECT sum(reads) AS reads, sum(refused) AS refused, sum(downgraded) AS downgraded,
+	   bool_and(stats_reset > :'before') AS later
   FROM tcs.stat_reads;
 DROP TABLE t;

@@ -53,13 +53,13 @@ SELECT tcs.session_token() AS seen \gset
 SELECT :'written' ~ '^[0-9a-f.]+$' AS alphabet, length(:'written') <= 125 AS short_enough,
 	   checked(regexp_replace(:'written', '\.[^.]*$', '')) = :'written' AS check_digits;
 SELECT version, system_identifier = (SELECT system_identifier FROM pg_control_system()) AS ours,
-	   timeline, timeline_begin = '0/0' AS first, written IS NOT NULL AS written,
-	   durable, seen_on_primary, seen_on_standby, on_this_history, reached_here
+	   timeline_id, timeline_begin_lsn = '0/0' AS first, written_lsn IS NOT NULL AS written,
+	   durable, seen_on_primary_lsn, seen_on_standby_lsn, on_this_history, history_detail, reached_here
   FROM tcs.token_info(:'written');
-SELECT timeline, i.written >= (tcs.token_info(:'written')).written AS written_too,
-	   seen_on_primary >= i.written AS seen, seen_on_standby, on_this_history, reached_here
+SELECT timeline_id, i.written_lsn >= (tcs.token_info(:'written')).written_lsn AS written_too,
+	   seen_on_primary_lsn >= i.written_lsn AS seen, seen_on_standby_lsn, on_this_history, history_detail, reached_here
   FROM tcs.token_info(:'seen') i;
-SELECT i.written <= pg_current_wal_insert_lsn() AS in_the_past
+SELECT i.written_lsn <= pg_current_wal_insert_lsn() AS in_the_past
   FROM tcs.token_info(:'written') i;
 SELECT tcs.token_info(NULL) IS NULL;
 
@@ -161,11 +161,11 @@ RESET tcs.fallback;
 RESET tcs.read_level;
 -- What reads nothing, and what looks for the cause, works all the same.
 SELECT 1 AS one;
-SELECT role FROM tcs.status();
-SELECT on_this_history, reached_here FROM tcs.token_info(:'foreign');
+SELECT role FROM tcs.status;
+SELECT on_this_history, history_detail, reached_here FROM tcs.token_info(:'foreign');
 SELECT tcs.merge_tokens(:'written', :'foreign');
 CALL tcs.wait_for(:'foreign');
-SELECT (tcs.token_info(tcs.session_token())).on_this_history;
+SELECT (tcs.token_info(tcs.session_token())).history_detail;
 SET tcs.session_token = '';
 SELECT v FROM t;
 
@@ -206,7 +206,7 @@ ROLLBACK;
 CALL tcs.wait_for(:'future_written');
 CALL tcs.wait_for(:'future_seen_standby', '1 h');
 \set VERBOSITY default
-SELECT regexp_replace(on_this_history, '[0-9A-F]+/[0-9A-F]+', 'LSN') AS on_this_history, reached_here
+SELECT on_this_history, regexp_replace(history_detail, '[0-9A-F]+/[0-9A-F]+', 'LSN') AS history_detail, reached_here
   FROM tcs.token_info(:'future_written');
 SELECT v FROM t;
 
@@ -235,8 +235,8 @@ EXCEPTION WHEN others THEN
 	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
 	RETURN sqlstate || ': ' || sqlerrm || ': ' || regexp_replace(detail, '[0-9A-F]+/[0-9A-F]+', 'LSN', 'g');
 END $$;
-SELECT on_this_history, reached_here FROM tcs.token_info(:'newer');
-SELECT on_this_history, reached_here FROM tcs.token_info(:'elsewhere');
+SELECT on_this_history, history_detail, reached_here FROM tcs.token_info(:'newer');
+SELECT on_this_history, history_detail, reached_here FROM tcs.token_info(:'elsewhere');
 RESET tcs.max_wait;
 SET tcs.session_token = '';
 SELECT told(:'newer');
@@ -258,11 +258,11 @@ SELECT v FROM t;
 SET tcs.read_level = eventual;
 SELECT v FROM t;
 RESET tcs.read_level;
-SELECT version, timeline, on_this_history, reached_here
+SELECT version, timeline_id, on_this_history, history_detail, reached_here
   FROM tcs.token_info(:'next_version');
 SELECT tcs.merge_tokens(:'written', :'next_version');
 CALL tcs.wait_for(:'next_version');
-SELECT (tcs.token_info(tcs.session_token())).on_this_history;
+SELECT (tcs.token_info(tcs.session_token())).history_detail;
 SET tcs.session_token = '';
 
 --
@@ -275,18 +275,18 @@ SELECT tcs.merge_tokens('', '') IS NULL AS nothing, tcs.merge_tokens(NULL, NULL)
 	   tcs.merge_tokens(:'written', :'seen') = tcs.merge_tokens(:'seen', :'written') AS either_way;
 SELECT with_field(:'written', 7, '10') AS a, with_field(:'written', 7, '20') AS b,
 	   with_field(with_field(:'written', 5, '8'), 6, '30') AS c \gset
-SELECT i.written = (tcs.token_info(:'written')).written AS largest_written,
-	   i.seen_on_primary = '0/30' AS primary, i.seen_on_standby = '0/20' AS standby
+SELECT i.written_lsn = (tcs.token_info(:'written')).written_lsn AS largest_written,
+	   i.seen_on_primary_lsn = '0/30' AS primary, i.seen_on_standby_lsn = '0/20' AS standby
   FROM tcs.token_info(tcs.merge_tokens(tcs.merge_tokens(:'a', :'b'), :'c')) i;
-SELECT i.written = (tcs.token_info(:'written')).written AS largest_written,
-	   i.seen_on_primary = '0/30' AS primary, i.seen_on_standby = '0/20' AS standby
+SELECT i.written_lsn = (tcs.token_info(:'written')).written_lsn AS largest_written,
+	   i.seen_on_primary_lsn = '0/30' AS primary, i.seen_on_standby_lsn = '0/20' AS standby
   FROM (SELECT tcs.merge_tokens(token) AS merged
 		  FROM unnest(ARRAY[:'a', NULL, :'c', '', :'b']) AS token) AS m,
 	   tcs.token_info(merged) i;
 SELECT tcs.merge_tokens(token) IS NULL AS null FROM unnest('{}'::text[]) AS token;
 SELECT tcs.merge_tokens(token) IS NULL AS null FROM unnest(ARRAY[NULL, '']) AS token;
 SELECT n % 2 AS half, (tcs.token_info(tcs.merge_tokens(
-		with_field(:'written', 7, to_hex(n))))).seen_on_standby - pg_lsn '0/0' AS largest
+		with_field(:'written', 7, to_hex(n))))).seen_on_standby_lsn - pg_lsn '0/0' AS largest
   FROM generate_series(1, 9) AS n GROUP BY 1 ORDER BY 1;
 SELECT tcs.merge_tokens(token) FROM unnest(ARRAY[:'a', 'garbage']) AS token;
 SELECT tcs.merge_tokens(token) FROM unnest(ARRAY[:'a', :'foreign']) AS token;
@@ -295,18 +295,18 @@ SELECT tcs.merge_tokens(token) FROM unnest(ARRAY[:'a', :'foreign']) AS token;
 -- The session's own
 --
 SET tcs.session_token = :'b';
-SELECT i.written >= (tcs.token_info(:'written')).written AS written,
-	   i.seen_on_primary IS NOT NULL AS seen, i.seen_on_standby = '0/20' AS standby
+SELECT i.written_lsn >= (tcs.token_info(:'written')).written_lsn AS written,
+	   i.seen_on_primary_lsn IS NOT NULL AS seen, i.seen_on_standby_lsn = '0/20' AS standby
   FROM tcs.token_info(tcs.session_token()) i;
 UPDATE t SET v = 'c';
-SELECT i.written > (tcs.token_info(:'written')).written AS written_since,
-	   i.seen_on_primary, i.seen_on_standby = '0/20' AS standby
+SELECT i.written_lsn > (tcs.token_info(:'written')).written_lsn AS written_since,
+	   i.seen_on_primary_lsn, i.seen_on_standby_lsn = '0/20' AS standby
   FROM tcs.token_info(current_setting('tcs.session_token')) i;
 -- What cannot be of this history stays, and is refused, until it is replaced.
 SET tcs.session_token = :'foreign';
 SET tcs.read_level = eventual;
 UPDATE t SET v = 'd';
-SELECT i.on_this_history, i.reached_here
+SELECT i.on_this_history, i.history_detail, i.reached_here
   FROM tcs.token_info(current_setting('tcs.session_token')) i;
 RESET tcs.read_level;
 SELECT v FROM t;

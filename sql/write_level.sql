@@ -181,15 +181,15 @@ SELECT rolname, setconfig FROM pg_db_role_setting JOIN pg_roles r ON r.oid = set
  WHERE rolname = 'writes_eventually';
 SET ROLE writes_eventually;
 SELECT tcs.stat_writes_reset();
-SELECT count(*) FROM tcs.stat_writes;
+SELECT count(*) FROM tcs.quorum;
 RESET ROLE;
 DROP OWNED BY writes_eventually;
 DROP ROLE writes_eventually;
 
 -- What each level gives here.
-SELECT write_level, synchronous_commit, w, n, visible_on, r, available FROM tcs.quorum();
-SELECT write_level, survives FROM tcs.quorum();
-SELECT write_level, problem, reads FROM tcs.quorum();
+SELECT write_level, synchronous_commit, available, servers, servers_durable, servers_visible, servers_to_read FROM tcs.quorum;
+SELECT write_level, survives, survives_detail FROM tcs.quorum;
+SELECT write_level, available_detail, read_detail FROM tcs.quorum;
 
 SELECT write_level, commits, waited, cancelled_waits, refused, stats_reset <= now() AS reset_before
   FROM tcs.stat_writes;

@@ -53,6 +53,20 @@ tcs_level_by_name(const char *name, TcsLevel *level)
 	return false;
 }
 
+/* The same of an argument or a column: throws for unknown ones. */
+TcsLevel
+tcs_level_require(const char *name)
+{
+	TcsLevel	level;
+
+	if (!tcs_level_by_name(name, &level))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid read level: \"%s\"", name),
+				 errhint("Valid levels: %s.", tcs_level_names_hint())));
+	return level;
+}
+
 /*
  * Strength of a level.  A level is weaker than another if its rank is lower:
  * whatever it promises of a statement's snapshot, the other promises too.  (That

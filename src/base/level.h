@@ -38,6 +38,7 @@ extern const struct config_enum_entry tcs_level_options[];
 
 extern const char *tcs_level_name(TcsLevel level);
 extern bool tcs_level_by_name(const char *name, TcsLevel *level);
+extern TcsLevel tcs_level_require(const char *name);
 extern int	tcs_level_rank(TcsLevel level);
 extern bool tcs_level_is_by_token(TcsLevel level);
 extern TcsLevel tcs_level_join(TcsLevel a, TcsLevel b);

@@ -21,6 +21,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_language.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -79,6 +80,13 @@ tcs_is_own(Oid class, Oid object)
 	extension = getExtensionOfObject(class, object);
 	/* without an extension both would be InvalidOid */
 	return OidIsValid(extension) && extension == own_extension(&schema);
+}
+
+bool
+tcs_is_own_schema(Oid schema)
+{
+	return OidIsValid(schema) &&
+		(schema == tcs_own_schema() || tcs_is_own(NamespaceRelationId, schema));
 }
 
 /*

@@ -256,8 +256,43 @@ tcs_stats_reset(void)
 	LWLockRelease(stats_lock);
 }
 
+/* Why a read was not served at once: one word, for programs. */
 const char *
 tcs_reason_name(TcsReason reason)
+{
+	switch (reason)
+	{
+		case TCS_REASON_NONE:
+			return "none";
+		case TCS_REASON_BEHIND:
+			return "behind";
+		case TCS_REASON_FOREIGN:
+			return "foreign_cluster";
+		case TCS_REASON_LOST:
+			return "lost_in_failover";
+		case TCS_REASON_UNKNOWN:
+			return "freshness_unknown";
+		case TCS_REASON_SNAPSHOT:
+			return "old_snapshot";
+		case TCS_REASON_BLOCKING:
+			return "blocks_replay";
+		case TCS_REASON_NO_QUORUM:
+			return "no_quorum";
+		case TCS_REASON_UNCONFIRMED:
+			return "not_confirmed";
+		case TCS_REASON_RELAXED:
+			return "relaxed";
+		case TCS_REASON_NO_TOKEN:
+			return "no_token";
+		case TCS_REASON_COUNT:
+			break;
+	}
+	return "unknown";
+}
+
+/* The same in words, for people. */
+const char *
+tcs_reason_text(TcsReason reason)
 {
 	switch (reason)
 	{

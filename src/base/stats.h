@@ -65,6 +65,7 @@ extern void tcs_stats_get(TcsLevelStats stats[TCS_LEVEL_COUNT],
 						  TimestampTz *reset_time);
 extern void tcs_stats_reset(void);
 extern const char *tcs_reason_name(TcsReason reason);
+extern const char *tcs_reason_text(TcsReason reason);
 
 extern Size tcs_stats_shmem_size(void);
 extern void tcs_stats_shmem_init(void *ptr, LWLock *lock, bool found);

@@ -11,10 +11,6 @@
  */
 #include "postgres.h"
 
-#include "fmgr.h"
-#include "utils/builtins.h"
-
-#include "base/tcs.h"
 #include "base/version.h"
 
 #ifdef TCS_BUILD
@@ -22,11 +18,3 @@ const char *const tcs_version_string = TCS_VERSION " (" TCS_BUILD ")";
 #else
 const char *const tcs_version_string = TCS_VERSION;
 #endif
-
-PG_FUNCTION_INFO_V1(tcs_version);
-Datum
-tcs_version(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(tcs_version_string,
-											  strlen(tcs_version_string)));
-}

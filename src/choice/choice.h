@@ -82,8 +82,6 @@ extern void tcs_choice_join(const TcsKeptChoice *outer, TcsChoice *choice);
 
 extern void tcs_choice_make(const TcsHint *hint, const TcsRuleVerdict *rules,
 							TcsChoice *choice);
-extern const char *tcs_choice_source(TcsChoiceBy by, GucSource level_source,
-									 int rule);	/* sqlfuncs/explain_level.c */
 extern bool tcs_choice_relax(TcsChoice *choice, int rank);
 extern void tcs_choice_raise_for_group(TcsChoice *choice);
 extern void tcs_choice_add_inner(TcsChoice *choice, const TcsChoice *inner);

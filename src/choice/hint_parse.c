@@ -121,7 +121,7 @@ set_level(HintReader *reader, int at, const char *name)
 {
 	if (!tcs_level_by_name(name, &reader->hint->level))
 		return note_mistake(reader, at,
-							psprintf("\"%s\" is not a level.", shortened(name, strlen(name))),
+							psprintf("Invalid read level: \"%s\".", shortened(name, strlen(name))),
 							"Valid levels: eventual, consistent_prefix, bounded, read_your_writes, monotonic_reads, session, sequential, causal, strong, linearizable.");
 	if (reader->hint->level == TCS_LEVEL_SNAPSHOT)
 		return note_mistake(reader, at,

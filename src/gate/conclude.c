@@ -4,7 +4,7 @@
  *	  How a read ends: served, redirected, downgraded or refused.
  *
  * NOTES
- *	  Counters and tcs.last_read() are written here and nowhere else, but for what
+ *	  Counters and tcs.last_read are written here and nowhere else, but for what
  *	  the fast path counts (gate.h).
  *
  *-------------------------------------------------------------------------

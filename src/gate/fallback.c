@@ -69,7 +69,7 @@ describe_progress(XLogRecPtr needed, XLogRecPtr reached)
 	if (stalled)
 		return pstrdup(stalled);
 	if (rate <= 0 || needed <= reached)
-		return pstrdup(TCS_REPLAY_STANDS_STILL);
+		return pstrdup(tcs_replay_state_detail(TCS_REPLAY_NOT_ADVANCING));
 	return psprintf("At the present replay rate it would be reached in about %.0f ms.",
 					Max(1.0, (double) (needed - reached) / rate * 1000.0));
 }
@@ -210,7 +210,7 @@ report_unknown(const TcsUnmet *unmet)
 		errdetail("No usable answer of the primary within %.0f ms: %s.%s",
 				  unmet->waited_us / 1000.0, tcs_fresh_link_reason(&link),
 				  describe_redirect(unmet));
-	return errhint("See tcs.status() for the link to the primary; ask another node meanwhile, or %s.",
+	return errhint("See tcs.status for the link to the primary; ask another node meanwhile, or %s.",
 				   advise_level(unmet, "a weaker level"));
 }
 
@@ -431,11 +431,11 @@ tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at)
 			 errmsg("read served at level \"%s\" instead of \"%s\"",
 					tcs_level_name(served_at), tcs_level_name(unmet->req.level)),
 			 unmet->reason == TCS_REASON_NO_QUORUM ?
-			 errdetail("Reason: %s. %s", tcs_reason_name(unmet->reason),
+			 errdetail("Reason: %s. %s", tcs_reason_text(unmet->reason),
 					   tcs_quorum_problem(unmet->quorum)) :
 			 !unknown ?
 			 errdetail("Reason: %s. Needed " TCS_LSN_FMT ", reached " TCS_LSN_FMT " after waiting %.0f ms.",
-					   tcs_reason_name(unmet->reason),
+					   tcs_reason_text(unmet->reason),
 					   LSN_FORMAT_ARGS(needed.lsn),
 					   LSN_FORMAT_ARGS(unmet->proof.at.lsn),
 					   unmet->waited_us / 1000.0) :
@@ -470,6 +470,6 @@ tcs_fallback_warn_relaxed(TcsLevel asked, TcsLevel served_at)
 			(errcode(ERRCODE_WARNING),
 			 errmsg("read served at level \"%s\" instead of \"%s\"",
 					tcs_level_name(served_at), tcs_level_name(asked)),
-			 errdetail("Reason: %s. This node serves less for a time; see tcs.relaxed().",
-					   tcs_reason_name(TCS_REASON_RELAXED))));
+			 errdetail("Reason: %s. This node serves less for a time; see tcs.relaxed.",
+					   tcs_reason_text(TCS_REASON_RELAXED))));
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * last_read.c
- *	  The facts of the last read, for tcs.last_read().
+ *	  The facts of the last read, for tcs.last_read.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,7 +34,7 @@ note_redirect_failure(const TcsUnmet *facts, TcsLastRead *last)
 	last->redirect_failure[len] = '\0';
 }
 
-/* Keep the facts for tcs.last_read(). */
+/* Keep the facts for tcs.last_read. */
 void
 tcs_last_read_note(const TcsRead *read, TcsOutcome outcome, TcsLevel served_at)
 {

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * last_read.h
- *	  The facts of the last read, for tcs.last_read().
+ *	  The facts of the last read, for tcs.last_read.
  *
  *-------------------------------------------------------------------------
  */

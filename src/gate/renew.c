@@ -248,7 +248,7 @@ static char *
 describe_reason(const TcsUnmet *facts)
 {
 	return psprintf("%s at level %s, after a wait of %.0f ms%s%s",
-					tcs_reason_name(facts->reason), tcs_level_name(facts->req.level),
+					tcs_reason_text(facts->reason), tcs_level_name(facts->req.level),
 					facts->waited_us / 1000.0,
 					facts->hopeless ? ": " : "",
 					facts->hopeless ? facts->hopeless : "");

@@ -314,7 +314,7 @@ forget_asker(int code, Datum arg)
 	my_asker = NULL;
 }
 
-/* The peer's address as pg_stat_replication shows it; "local" for a socket. */
+/* The peer's address as pg_stat_replication shows it; empty for a socket. */
 static void
 copy_client_addr(char *buf, int size)
 {
@@ -323,7 +323,7 @@ copy_client_addr(char *buf, int size)
 	if (addr->addr.ss_family == AF_UNIX ||
 		pg_getnameinfo_all(&addr->addr, addr->salen, buf, size, NULL, 0,
 						   NI_NUMERICHOST) != 0)
-		strlcpy(buf, "local", size);
+		buf[0] = '\0';
 }
 
 /* Find a slot for this process, which asks for the first time. */

@@ -52,7 +52,7 @@ typedef struct TcsAskerInfo
 	int			pid;
 	char		application_name[NAMEDATALEN];
 	char		client_addr[64];
-	char		library[TCS_VERSION_LEN + TCS_BUILD_LEN];	/* as tcs.version() */
+	char		library[TCS_VERSION_LEN + TCS_BUILD_LEN];	/* as tcs_version_string */
 	int			token_version;
 	TimestampTz last_asked;
 	XLogRecPtr	last_answer;

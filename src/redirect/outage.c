@@ -15,7 +15,7 @@
  *	  limited.
  *
  *	  Two kinds of causes are no outage, as the next statement may fare better: there
- *	  is no connection left in the budget, which tcs.redirects() counts; and the primary
+ *	  is no connection left in the budget, which tcs.stat_redirects counts; and the primary
  *	  does not have what the session's token names, which may be forged, or lost in a
  *	  failover.  The latter counts for more than hosts that cannot be reached: it is
  *	  the answer of a server that could.

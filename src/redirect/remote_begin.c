@@ -35,12 +35,16 @@
 #define TCS_SQL_BEGIN	"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 /* the text that is no number becomes the message */
 #define TCS_SQL_GUARD \
-	"SELECT (CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_extension e, pg_catalog.pg_namespace n" \
-	" WHERE e.extname OPERATOR(pg_catalog.=) 'tcs' AND n.nspname OPERATOR(pg_catalog.=) 'tcs'" \
-	" AND n.oid OPERATOR(pg_catalog.=) e.extnamespace)" \
+	"SELECT (CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_extension e, pg_catalog.pg_namespace n," \
+	" pg_catalog.pg_depend d" \
+	" WHERE e.extname OPERATOR(pg_catalog.=) 'tcs' AND n.nspname OPERATOR(pg_catalog.=) 'tcs_internal'" \
+	" AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass" \
+	" AND d.objid OPERATOR(pg_catalog.=) n.oid" \
+	" AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass" \
+	" AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.deptype OPERATOR(pg_catalog.=) 'e')" \
 	" THEN '1' ELSE 'extension tcs is not installed in this database' END)::pg_catalog.int4"
 #define TCS_SQL_CALL \
-	"SELECT tcs.redirect_begin($1::pg_catalog.int8, $2::pg_catalog.oid," \
+	"SELECT tcs_internal.redirect_begin($1::pg_catalog.int8, $2::pg_catalog.oid," \
 	" $3::pg_catalog.oid, $4::pg_catalog.bytea)"
 
 /* Commands of ours before the statement; the last is redirect_begin(). */
@@ -180,7 +184,7 @@ note_refusal(TcsFailure *failure)
 		text = psprintf("%s: %s", text, tcs_peer_message(detail));
 	/* the call of redirect_begin() finds no schema */
 	if (state && strcmp(state, "3F000") == 0)
-		text = psprintf("database \"%s\" there has no extension tcs (see option dbname of the server)",
+		text = psprintf("database \"%s\" there has no extension tcs, or one that an older build has installed (see option dbname of the server)",
 						PQdb(tcs_peer.conn));
 	tcs_failure_set(failure, cause_of_refusal(state, text), text);
 	if (state)

@@ -25,8 +25,8 @@
 #include "redirect/text_form.h"
 #include "statement/statement_source.h"
 
-#define TCS_SQL_SETTINGS "SELECT tcs.redirect_settings($1::pg_catalog.bytea)"
-#define TCS_SQL_CHECK	"SELECT tcs.redirect_check(%s, %s)"
+#define TCS_SQL_SETTINGS "SELECT tcs_internal.redirect_settings($1::pg_catalog.bytea)"
+#define TCS_SQL_CHECK	"SELECT tcs_internal.redirect_check(%s, %s)"
 
 
 /* Collect the settings to be sent; true if they are not those in force there. */

@@ -10,7 +10,7 @@
  *		BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY
  *		SET LOCAL tcs.redirected_for = level and token
  *		SELECT whether schema "tcs" is that of the extension
- *		SELECT tcs.redirect_begin(where, who, settings)
+ *		SELECT tcs_internal.redirect_begin(where, who, settings)
  *		(flush)
  *		the statement
  *		COMMIT

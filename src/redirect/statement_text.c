@@ -136,10 +136,10 @@ wrap(const char *sql, const TcsStatement *statement)
 		else if (type == TEXTOID)
 			appendStringInfo(&buf, "c%d::pg_catalog.text", i + 1);
 		else if (type != column->type)
-			appendStringInfo(&buf, "tcs.redirect_text(ROW(c%d::%s))", i + 1,
+			appendStringInfo(&buf, "tcs_internal.redirect_text(ROW(c%d::%s))", i + 1,
 							 format_type_be_qualified(type));
 		else
-			appendStringInfo(&buf, "tcs.redirect_text(ROW(c%d))", i + 1);
+			appendStringInfo(&buf, "tcs_internal.redirect_text(ROW(c%d))", i + 1);
 	}
 	appendStringInfo(&buf, " FROM (%s) t", sql);
 	for (int i = 0; i < statement->ncolumns; i++)

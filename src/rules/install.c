@@ -322,6 +322,24 @@ secure_function(Oid function)
 	ReleaseSysCache(tuple);
 }
 
+static void
+secure_namespace(Oid schema)
+{
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	Form_pg_namespace form;
+	Datum		acl;
+	bool		isnull;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	form = (Form_pg_namespace) GETSTRUCT(tuple);
+	acl = SysCacheGetAttr(NAMESPACEOID, tuple, Anum_pg_namespace_nspacl, &isnull);
+	if (!isnull)
+		revoke_from_others(psprintf("SCHEMA %s", quote_identifier(NameStr(form->nspname))),
+						   acl, form->nspowner, true);
+	ReleaseSysCache(tuple);
+}
+
 /*
  * secure_members(): when all is there.  The script then grants what it means to.
  */
@@ -340,6 +358,8 @@ tcs_secure_members(PG_FUNCTION_ARGS)
 			secure_relation(object->objectId);
 		else if (object->classId == ProcedureRelationId)
 			secure_function(object->objectId);
+		else if (object->classId == NamespaceRelationId)
+			secure_namespace(object->objectId);
 	}
 	SPI_finish();
 	PG_RETURN_VOID();

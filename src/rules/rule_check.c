@@ -91,14 +91,11 @@ clear_value(Row *row, const char *column)
 		row->tuple = heap_modify_tuple_by_cols(row->tuple, row->desc, 1, &attnum, &value, &isnull);
 }
 
-static void
-bad_rule(const char *message, const char *detail)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s", message),
-			 detail ? errdetail("%s", detail) : 0));
-}
+/* Refuse a row; "detail" is a call of errdetail(). */
+#define bad_rule(message) \
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg(message)))
+#define bad_rule_detail(message, detail) \
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg(message), detail))
 
 /*
  * Can rules speak of a relation?  False, or an error, as the level of the message is.
@@ -116,22 +113,22 @@ check_relation(Oid relid, int elevel)
 			 kind != RELKIND_VIEW && kind != RELKIND_MATVIEW && kind != RELKIND_FOREIGN_TABLE)
 		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for \"%s\"", get_rel_name(relid)),
+				 errmsg("cannot create rule for \"%s\"", get_rel_name(relid)),
 				 errdetail("Rules are for tables, views, materialized views and foreign tables.")));
 	else if (relid < FirstNormalObjectId)
 		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for system catalog \"%s\"", get_rel_name(relid))));
+				 errmsg("cannot create rule for system catalog \"%s\"", get_rel_name(relid))));
 	/* a rule that cannot be met would keep people from dropping it */
 	else if (tcs_is_own(RelationRelationId, relid))
 		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for \"%s\" of extension tcs", get_rel_name(relid))));
+				 errmsg("cannot create rule for \"%s\" of extension tcs", get_rel_name(relid))));
 	/* it goes with its session, and nobody is told */
 	else if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
 		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for temporary table \"%s\"", get_rel_name(relid))));
+				 errmsg("cannot create rule for temporary table \"%s\"", get_rel_name(relid))));
 	else
 		return true;
 	return false;
@@ -145,12 +142,12 @@ check_schema(Oid schema, int elevel)
 		isAnyTempNamespace(schema))
 		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for schema \"%s\"", get_namespace_name(schema)),
+				 errmsg("cannot create rule for schema \"%s\"", get_namespace_name(schema)),
 				 errdetail("System catalogs and temporary tables have no rules.")));
-	else if (schema == tcs_own_schema())
+	else if (tcs_is_own_schema(schema))
 		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for schema \"%s\" of extension tcs",
+				 errmsg("cannot create rule for schema \"%s\" of extension tcs",
 						get_namespace_name(schema))));
 	else
 		return true;
@@ -188,17 +185,17 @@ check_function(Oid function, int elevel)
 	else if (function < FirstNormalObjectId)
 		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for function %s of the system",
+				 errmsg("cannot create rule for function %s of the system",
 						format_procedure_qualified(function))));
 	else if (tcs_is_own_function(function))
 		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for function %s of extension tcs",
+				 errmsg("cannot create rule for function %s of extension tcs",
 						format_procedure_qualified(function))));
 	else if (is_temporary_function(function))
 		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("a rule cannot be made for temporary function %s",
+				 errmsg("cannot create rule for temporary function %s",
 						format_procedure_qualified(function))));
 	else
 		return true;
@@ -245,8 +242,8 @@ resolve_objects(Row *row, Relation rel)
 	if ((!isnull || text_of(row, "missing_relation") ? 1 : 0) +
 		(schema || text_of(row, "missing_schema") ? 1 : 0) +
 		(function || text_of(row, "missing_function") ? 1 : 0) > 1)
-		bad_rule("a rule is for one of relation, schema and function",
-				 "Make a rule for each.");
+		bad_rule_detail("a rule is for one of relation, schema and function",
+						errdetail("Make a rule for each."));
 	if (!isnull)
 		(void) check_relation(DatumGetObjectId(relation), ERROR);
 	role = value_of(row, "role", &isnull);
@@ -298,11 +295,7 @@ read_level_of(const Row *row, const char *column, TcsLevel *level)
 
 	if (name == NULL)
 		return false;
-	if (!tcs_level_by_name(name, level))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not a read level", name),
-				 errhint("Valid levels: %s.", tcs_level_names_hint())));
+	*level = tcs_level_require(name);
 	if (*level == TCS_LEVEL_SNAPSHOT)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -323,9 +316,9 @@ check_read_rule(const Row *row)
 	char	   *hard = text_of(row, "hard");
 
 	if (!has_level && !has_floor)
-		bad_rule("a rule needs a level or a floor", NULL);
+		bad_rule("a rule needs a level or a floor");
 	if (has_floor && floor == TCS_LEVEL_BOUNDED && text_of(row, "max_staleness") == NULL)
-		bad_rule("a floor \"bounded\" needs max_staleness", NULL);
+		bad_rule("a floor \"bounded\" needs max_staleness");
 	if (has_level && has_floor && tcs_level_join(level, floor) != level)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -333,7 +326,7 @@ check_read_rule(const Row *row)
 						tcs_level_name(floor), tcs_level_name(level)),
 				 errhint("Raise the level to the floor at least.")));
 	if (hard && strcmp(hard, "t") == 0 && !has_floor)
-		bad_rule("only a rule with a floor can be hard", NULL);
+		bad_rule("only a rule with a floor can be hard");
 	if (fallback)
 	{
 		TcsFallback parsed;
@@ -357,7 +350,7 @@ check_write_rule(const Row *row)
 	static const char *const read_only[] = {"floor", "fallback", "max_staleness", "max_wait"};
 
 	if (name == NULL)
-		bad_rule("a rule for writes needs a level", NULL);
+		bad_rule("a rule for writes needs a level");
 	if (!tcs_write_level_by_name(name, &level) || level == TCS_WRITE_DEFAULT)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -380,11 +373,11 @@ check_numbers(const Row *row)
 	Datum		value = value_of(row, "max_staleness", &isnull);
 
 	if (!isnull && DatumGetInt32(value) < 0)
-		bad_rule("max_staleness must not be negative", NULL);
+		bad_rule("max_staleness must not be negative");
 	value = value_of(row, "max_wait", &isnull);
 	if (!isnull && DatumGetInt32(value) < -1)
-		bad_rule("max_wait must not be negative",
-				 "-1 ms waits for ever, 0 does not wait.");
+		bad_rule_detail("max_wait must not be negative",
+						errdetail("-1 ms waits for ever, 0 does not wait."));
 }
 
 /* A row that is to be written, with the numbers and names of its objects. */
@@ -398,14 +391,14 @@ tcs_rule_check_rule(Relation rel, HeapTuple tuple)
 	resolve_objects(&row, rel);
 	check_numbers(&row);
 	if (application && application[0] == '\0')
-		bad_rule("the pattern for application_name must not be empty",
-				 "\"%\" matches every name.");
+		bad_rule_detail("the pattern for application_name must not be empty",
+						errdetail("\"%%\" matches every name."));
 	if (application && strlen(application) > 256)
-		bad_rule("the pattern for application_name is too long",
-				 "It may have 256 bytes.");
+		bad_rule_detail("the pattern for application_name is too long",
+						errdetail("It may have 256 bytes."));
 	if (application && ends_in_escape(application))
-		bad_rule("the pattern for application_name must not end with a backslash",
-				 "A backslash makes the next character stand for itself.");
+		bad_rule_detail("the pattern for application_name must not end with a backslash",
+						errdetail("A backslash makes the next character stand for itself."));
 	if (operation && strcmp(operation, "read") == 0)
 		check_read_rule(&row);
 	else if (operation && strcmp(operation, "write") == 0)
@@ -457,7 +450,7 @@ tcs_rule_check_group(Relation rel, HeapTuple tuple, bool is_new)
 				 errmsg("relation of a group must not be null")));
 	tuple = tcs_rule_resolve_new(rel, tuple);
 	if (name && name[0] == '\0')
-		bad_rule("the name of a group must not be empty", NULL);
+		bad_rule("the name of a group must not be empty");
 	return tuple;
 }
 

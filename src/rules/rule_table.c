@@ -591,7 +591,7 @@ refuse_other_schema(const Node *statement)
 	const RenameStmt *rename = (const RenameStmt *) statement;
 
 	if (IsA(rename, RenameStmt) && rename->renameType == OBJECT_SCHEMA &&
-		get_namespace_oid(rename->subname, true) == tcs_own_schema())
+		tcs_is_own_schema(get_namespace_oid(rename->subname, true)))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("schema \"%s\" cannot be renamed because extension tcs is in it",

@@ -19,69 +19,45 @@
 #include "parser/analyze.h"
 #include "parser/parsetree.h"
 #include "tcop/tcopprot.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 #include "base/compat.h"
+#include "base/interval.h"
+#include "base/own_objects.h"
 #include "base/xact.h"
 #include "choice/choice.h"
 #include "choice/standing_default.h"
 #include "gate/gate.h"
 #include "hooks/hooks.h"
+#include "sqlfuncs/rows.h"
 #include "statement/exempt.h"
 #include "write/write_level.h"
 
 PG_FUNCTION_INFO_V1(tcs_explain_level);
 
-/* Who has decided, in one or two words. */
-const char *
-tcs_choice_source(TcsChoiceBy by, GucSource level_source, int rule)
+/*
+ * The reason that a rule was given, for those who may read the rules.  Others see
+ * its number.
+ */
+static const char *
+rule_reason(int rule)
 {
-	switch (by)
-	{
-		case TCS_BY_RULE:
-			return psprintf("rule %d", rule);
-		case TCS_BY_FLOOR:
-			return rule != 0 ? psprintf("floor of rule %d", rule) : "group";
-		case TCS_BY_HINT:
-			return "hint";
-		case TCS_BY_RELAX:
-			return "relaxed";
-		case TCS_BY_EXEMPT:
-			return "exempt";
-		case TCS_BY_SETTING:
-			break;
-	}
-	switch (level_source)
-	{
-		case PGC_S_DEFAULT:
-		case PGC_S_DYNAMIC_DEFAULT:
-			return "default";
-		case PGC_S_ENV_VAR:
-		case PGC_S_FILE:
-		case PGC_S_ARGV:
-			return "configuration";
-		case PGC_S_GLOBAL:
-			return "all roles";
-		case PGC_S_DATABASE:
-			return "database";
-		case PGC_S_USER:
-			return "role";
-		case PGC_S_DATABASE_USER:
-			return "role in database";
-		case PGC_S_CLIENT:
-			return "connection";
-		default:
-			return "session";
-	}
+	Oid			view = rule != 0 ? tcs_own_relation("rules") : InvalidOid;
+
+	if (!OidIsValid(view) ||
+		pg_class_aclcheck(view, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		return NULL;
+	return tcs_rules_reason(rule);
 }
 
-/* The same in a sentence. */
+/* Who has decided, in a sentence. */
 static char *
 describe_reason(const TcsChoice *choice)
 {
-	const char *reason = choice->rule != 0 ? tcs_rules_reason(choice->rule) : NULL;
+	const char *reason = rule_reason(choice->rule);
 
 	switch (choice->by)
 	{
@@ -96,7 +72,7 @@ describe_reason(const TcsChoice *choice)
 		case TCS_BY_HINT:
 			return pstrdup("the statement says so itself");
 		case TCS_BY_RELAX:
-			return psprintf("it asks for \"%s\", which this node serves for a time only where it need not wait, see tcs.relaxed()",
+			return psprintf("it asks for \"%s\", which this node serves for a time only where it need not wait, see tcs.relaxed",
 							tcs_level_name(choice->asked));
 		case TCS_BY_EXEMPT:
 			return pstrdup("it reads nothing but system catalogs, which no standing default binds");
@@ -106,7 +82,7 @@ describe_reason(const TcsChoice *choice)
 	if (choice->level_source >= PGC_S_INTERACTIVE)
 		return pstrdup("the session has set tcs.read_level");
 	return psprintf("no rule says otherwise; tcs.read_level is from: %s",
-					tcs_choice_source(choice->by, choice->level_source, 0));
+					tcs_level_source_name(choice->by, choice->level_source, 0));
 }
 
 /* The one statement of a text, analysed and rewritten; its parameters may be any. */
@@ -196,12 +172,10 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 	bool		exempt;
 	const char *write_level;
 	int			write_rule = 0;
-	TupleDesc	desc;
 	Datum		values[10];
 	bool		nulls[10] = {false};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	tcs_require_preloaded();
 	if (is_utility)
 	{
 		PlannedStmt *plan = makeNode(PlannedStmt);
@@ -226,22 +200,22 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 
 	values[0] = CStringGetTextDatum(tcs_level_name(exempt ? TCS_LEVEL_EVENTUAL : choice->level));
 	values[1] = CStringGetTextDatum(exempt ? "exempt" :
-									tcs_choice_source(choice->by, choice->level_source, choice->rule));
+									tcs_level_source_name(choice->by, choice->level_source, choice->rule));
 	values[2] = Int32GetDatum(choice->rule);
 	nulls[2] = exempt || choice->rule == 0;
 	values[3] = exempt ? CStringGetTextDatum("it reads nothing that could be stale") :
 		CStringGetTextDatum(describe_reason(choice));
 	values[4] = CStringGetTextDatum(tcs_level_name(choice->floor));
 	nulls[4] = exempt || !choice->has_floor;
-	values[5] = Int32GetDatum(choice->max_staleness);
+	values[5] = IntervalPGetDatum(tcs_interval_of_us((int64) choice->max_staleness * 1000));
 	nulls[5] = exempt || choice->level != TCS_LEVEL_BOUNDED;
-	values[6] = Int32GetDatum(choice->max_wait);
-	nulls[6] = exempt;
+	values[6] = IntervalPGetDatum(tcs_interval_of_us((int64) choice->max_wait * 1000));
+	nulls[6] = exempt || choice->max_wait < 0;
 	values[7] = CStringGetTextDatum(tcs_fallback_text(choice->fallback));
 	nulls[7] = exempt;
 	values[8] = write_level ? CStringGetTextDatum(write_level) : (Datum) 0;
 	nulls[8] = write_level == NULL;
 	values[9] = Int32GetDatum(write_rule);
 	nulls[9] = write_rule == 0;
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	return tcs_one_row(fcinfo, lengthof(values), values, nulls);
 }

@@ -1,24 +1,26 @@
 /*-------------------------------------------------------------------------
  *
  * relax_funcs.c
- *	  SQL functions of the emergency valve.
+ *	  SQL-callable functions of the emergency valve: relax(), relax_end(), tcs.relaxed.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
 #include "common/string.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "base/interval.h"
 #include "base/relax.h"
+#include "sqlfuncs/rows.h"
 #include "standby/wait_queue.h"
 
 PG_FUNCTION_INFO_V1(tcs_relax);
@@ -28,34 +30,60 @@ PG_FUNCTION_INFO_V1(tcs_relaxed);
 /* Longest time; who wants more wants another tcs.read_level. */
 #define TCS_RELAX_MAX			USECS_PER_DAY
 
-/* Length of an interval in us; throws if it cannot be that of a relaxation. */
-static int64
-length_of(const Interval *interval)
+static TcsLevel
+level_argument(const char *name)
 {
-	double		us = (double) interval->time +
-		((double) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
+	TcsLevel	level = tcs_level_require(name);
+
+	if (level == TCS_LEVEL_SNAPSHOT || level == TCS_LEVEL_LINEARIZABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("reads cannot be relaxed to level \"%s\"", tcs_level_name(level)),
+				 level == TCS_LEVEL_SNAPSHOT ? errhint("Use \"session\".") : 0));
+	return level;
+}
+
+/* In us. */
+static int64
+duration_argument(const Interval *interval)
+{
+	int64		us = tcs_interval_us(interval);
 
 	if (us <= 0 || us > TCS_RELAX_MAX)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the time must be positive, and a day at most"),
+				 errmsg("argument \"duration\" must be positive, and a day at most"),
 				 errhint("For longer, set tcs.read_level for roles or databases, or change the rules.")));
-	return (int64) us;
+	return us;
+}
+
+/* Cut to what there is room for. */
+static char *
+reason_argument(text *argument)
+{
+	char	   *reason = text_to_cstring(argument);
+
+	if (strspn(reason, " \t\n\r") == strlen(reason))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a reason must be given"),
+				 errhint("It is logged, and shown by tcs.relaxed.")));
+	reason[pg_mbcliplen(reason, strlen(reason), TCS_RELAX_REASON_LEN - 1)] = '\0';
+	return reason;
 }
 
 /*
- * relax(level, "for", reason): from now on, for a time, this node serves at that
+ * relax(level, duration, reason): from now on, for a time, this node serves at that
  * level what asks for more and would have to wait.
  */
 Datum
 tcs_relax(PG_FUNCTION_ARGS)
 {
-	static const char *const names[] = {"level", "for", "reason"};
-	char	   *name;
-	char	   *reason;
-	int64		length;
+	static const char *const names[] = {"level", "duration", "reason"};
 	const char *user = GetUserNameFromId(GetSessionUserId(), false);
 	TcsLevel	level;
+	int64		length;
+	char	   *reason;
 
 	for (int i = 0; i < lengthof(names); i++)
 	{
@@ -64,26 +92,9 @@ tcs_relax(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("argument \"%s\" of tcs.relax() must not be null", names[i])));
 	}
-	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	length = length_of(PG_GETARG_INTERVAL_P(1));
-	reason = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	if (!tcs_level_by_name(name, &level))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not a read level", name),
-				 errhint("Valid levels: %s.", tcs_level_names_hint())));
-	if (level == TCS_LEVEL_SNAPSHOT || level == TCS_LEVEL_LINEARIZABLE)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("reads cannot be relaxed to level \"%s\"", tcs_level_name(level)),
-				 level == TCS_LEVEL_SNAPSHOT ? errhint("Use \"session\".") : 0));
-	if (strspn(reason, " \t\n\r") == strlen(reason))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a reason must be given"),
-				 errhint("It is logged, and shown by tcs.relaxed().")));
-
-	reason[pg_mbcliplen(reason, strlen(reason), TCS_RELAX_REASON_LEN - 1)] = '\0';
+	level = level_argument(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	length = duration_argument(PG_GETARG_INTERVAL_P(1));
+	reason = reason_argument(PG_GETARG_TEXT_PP(2));
 
 	tcs_relax_start(level, length, reason, user);
 	tcs_queue_wake_all();
@@ -140,19 +151,20 @@ text_from(const char *text, int encoding)
 	return buf.data;
 }
 
-/* relaxed(): one row; level is null if it is not in force. */
+/*
+ * One row; level is null if nothing is in force.  Why, and by whom, is shown to those
+ * who may see what sessions do.
+ */
 Datum
 tcs_relaxed(PG_FUNCTION_ARGS)
 {
-	TupleDesc	desc;
+	bool		may_see_more = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 	Datum		values[6];
 	bool		nulls[6];
 	TcsRelaxed	relaxed;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+	tcs_require_preloaded();
 	tcs_relax_get(&relaxed);
-
 	memset(nulls, !relaxed.in_force, sizeof(nulls));
 	values[0] = relaxed.in_force ? CStringGetTextDatum(tcs_level_name(relaxed.level)) : (Datum) 0;
 	values[1] = TimestampTzGetDatum(relaxed.began_at);
@@ -160,6 +172,7 @@ tcs_relaxed(PG_FUNCTION_ARGS)
 	values[3] = CStringGetTextDatum(text_from(relaxed.reason, relaxed.encoding));
 	values[4] = CStringGetTextDatum(text_from(relaxed.role, relaxed.encoding));
 	values[5] = Int64GetDatum((int64) relaxed.served);
+	nulls[3] = nulls[4] = !relaxed.in_force || !may_see_more;
 	nulls[5] = false;
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	return tcs_one_row(fcinfo, lengthof(values), values, nulls);
 }

@@ -39,6 +39,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/interval.h"
 #include "base/level.h"
 #include "primary/quorum.h"
 #include "rules/rule_table.h"
@@ -85,7 +86,7 @@ open_to_change(TcsRuleTable table, AclMode privileges, const char *function)
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("extension tcs has no table of rules in this database"),
+				 errmsg("extension tcs is not installed in this database"),
 				 errhint("Use CREATE EXTENSION tcs.")));
 	/* before the lock, which would keep others waiting */
 	if (pg_class_aclmask(relid, GetUserId(), privileges, ACLMASK_ALL) != privileges)
@@ -100,7 +101,8 @@ open_to_change(TcsRuleTable table, AclMode privileges, const char *function)
 	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("extension tcs has no table of rules in this database")));
+				 errmsg("extension tcs is not installed in this database"),
+				 errhint("Use CREATE EXTENSION tcs.")));
 	if (check_enable_rls(RelationGetRelid(rel), InvalidOid, false) == RLS_ENABLED)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -114,8 +116,7 @@ open_to_change(TcsRuleTable table, AclMode privileges, const char *function)
 static int32
 milliseconds(const Interval *interval)
 {
-	double		ms = (((double) interval->month * DAYS_PER_MONTH + interval->day) *
-					  USECS_PER_DAY + interval->time) / 1000.0;
+	double		ms = tcs_interval_us(interval) / 1000.0;
 
 	if (ms < PG_INT32_MIN || ms > PG_INT32_MAX)
 		ereport(ERROR,
@@ -144,7 +145,7 @@ require_database(const char *name)
 	if (here == NULL || strcmp(name, here) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a rule for database \"%s\" cannot be made in database \"%s\"",
+				 errmsg("cannot create rule for database \"%s\" in database \"%s\"",
 						name, here ? here : ""),
 				 errhint("Connect to database \"%s\": rules are kept in the database that they are for.", name)));
 }

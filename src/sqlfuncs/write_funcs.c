@@ -1,15 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * write_funcs.c
- *	  SQL-callable functions about writes: tcs.quorum(), tcs.stat_writes.
+ *	  SQL-callable functions about writes: tcs.quorum, tcs.stat_writes.
  *
  * NOTES
- *	  tcs.quorum() speaks of n servers, this primary and the standbys that
- *	  synchronous_standby_names lists, of which w have a commit on disk when it
- *	  is acknowledged.  If k standbys have to confirm, w = k + 1.  A read on r of
- *	  them includes the commit for certain, without any wait, if r and those that
- *	  show it are more than n: of those who were asked, one is among those who
- *	  have it.
+ *	  tcs.quorum counts this primary and the standbys that
+ *	  synchronous_standby_names lists.  If k standbys have to confirm, k + 1
+ *	  servers have a commit on disk when it is acknowledged.  A read on so many
+ *	  servers that these and those that show it are more than all includes the
+ *	  commit for certain: one of them is among those who have it.
  *
  *	  Of FIRST k the same is said as of ANY k: which standbys confirmed depends on
  *	  who was connected then, and that may be any k of the list.
@@ -23,58 +22,30 @@
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "nodes/execnodes.h"
 #include "replication/syncrep.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
 
 #include "primary/quorum.h"
+#include "sqlfuncs/rows.h"
 #include "write/write_level.h"
 
 PG_FUNCTION_INFO_V1(tcs_quorum_fn);
 PG_FUNCTION_INFO_V1(tcs_stat_writes);
 PG_FUNCTION_INFO_V1(tcs_stat_writes_reset);
 
-/* What is said of one write level. */
+/* What is said of one write level.  Numbers of servers are -1 if nobody can tell. */
 typedef struct LevelFacts
 {
-	int			w;				/* have it on disk; -1: nobody can tell */
-	int			visible_on;		/* show it; -1 likewise */
-	int			n;				/* servers; -1 likewise */
-	int			r;				/* to be read; -1 likewise */
-	const char *survives;
+	int			servers;
+	int			durable;		/* have it on disk */
+	int			visible;		/* show it */
+	int			to_read;		/* include it for certain */
+	const char *survives;		/* a word; NULL: nobody can tell */
+	const char *survives_detail;
 	const char *problem;
-	const char *reads;
+	const char *read_detail;
 } LevelFacts;
-
-/* Refuse to work in a server that has loaded us for pg_upgrade only. */
-static void
-require_preloaded(void)
-{
-	if (IsBinaryUpgrade)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("tcs must be loaded via shared_preload_libraries")));
-}
-
-/*
- * Append a row.  Columns that a later version of the SQL script has added are
- * NULL: during an upgrade a standby may have them before it has the library.
- */
-static void
-put_row(FunctionCallInfo fcinfo, int known, const Datum *values, const bool *nulls)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	int			natts = Max(result->setDesc->natts, known);
-	Datum	   *all_values = palloc0(natts * sizeof(Datum));
-	bool	   *all_nulls = palloc(natts * sizeof(bool));
-
-	memset(all_nulls, true, natts * sizeof(bool));
-	memcpy(all_values, values, known * sizeof(Datum));
-	memcpy(all_nulls, nulls, known * sizeof(bool));
-	tuplestore_putvalues(result->setResult, result->setDesc, all_values, all_nulls);
-}
 
 /* ---- what each level gives ---- */
 
@@ -124,60 +95,65 @@ reads_after_strong(const TcsQuorumConfig *config, int w, int n)
 	return psprintf("the primary, and %d of the %d standbys, whichever they were", w - 1, n - 1);
 }
 
+/* What a commit that no standby confirms survives. */
+static const char *
+survives_alone_name(TcsWriteLevel level)
+{
+	if (level == TCS_WRITE_EVENTUAL)
+		return "nothing";
+	return enableFsync ? "system_crash" : "server_crash";
+}
+
+/* On a standby: nothing is committed here, whatever the configuration is. */
+static const char *
+problem_of_standby(const char *problem)
+{
+	if (problem == NULL)
+		return "This server is a standby and commits nothing; this is what its own settings give once it is promoted.";
+	return psprintf("This server is a standby and commits nothing. Once it is promoted, the level is not available either: %s",
+					problem);
+}
+
 /* By the configuration; config is NULL if there are no synchronous standbys. */
 static void
 describe_level(TcsWriteLevel level, const TcsQuorumConfig *config, LevelFacts *facts)
 {
-	facts->w = level == TCS_WRITE_EVENTUAL ? 0 : 1;
-	facts->visible_on = 1;
-	facts->n = config == NULL || config->standbys < 0 ? -1 : config->standbys + 1;
-	facts->r = -1;
-	facts->survives = NULL;
-	facts->reads = "the primary; a standby with the token, or at read level \"strong\"";
+	facts->durable = level == TCS_WRITE_EVENTUAL ? 0 : 1;
+	facts->visible = 1;
+	facts->servers = config == NULL || config->standbys < 0 ? -1 : config->standbys + 1;
+	facts->to_read = -1;
+	facts->survives = facts->survives_detail = NULL;
+	facts->read_detail = "the primary; a standby with the token, or at read level \"strong\"";
 	facts->problem = tcs_write_problem(level);
 
 	if (level < TCS_WRITE_QUORUM)
-		facts->survives = survives_alone(level);
+	{
+		facts->survives = survives_alone_name(level);
+		facts->survives_detail = survives_alone(level);
+	}
 	else if (config == NULL || facts->problem != NULL)
 	{
-		facts->w = facts->visible_on = -1;
-		facts->reads = NULL;
+		facts->durable = facts->visible = -1;
+		facts->read_detail = NULL;
 	}
 	else
 	{
-		facts->w = config->needed + 1;
-		facts->survives = survives_with_standbys(facts->w, facts->n);
+		facts->durable = config->needed + 1;
+		facts->survives = "primary_loss";
+		facts->survives_detail = survives_with_standbys(facts->durable, facts->servers);
 		if (level == TCS_WRITE_STRONG)
 		{
-			facts->visible_on = facts->w;
-			facts->reads = reads_after_strong(config, facts->w, facts->n);
+			facts->visible = facts->durable;
+			facts->read_detail = reads_after_strong(config, facts->durable, facts->servers);
 		}
 		if (!RecoveryInProgress() && config->connected < config->needed)
 			facts->problem = psprintf("Of the %d standbys that have to confirm, %d are connected; commits wait for the others.",
 									  config->needed, config->connected);
 	}
-	if (facts->n >= 0 && facts->visible_on >= 0)
-		facts->r = Max(facts->n - facts->visible_on + 1, 1);
+	if (facts->servers >= 0 && facts->visible >= 0)
+		facts->to_read = Max(facts->servers - facts->visible + 1, 1);
 	if (RecoveryInProgress())
-		facts->problem = facts->problem == NULL ?
-			"This server is a standby and commits nothing; this is what its own settings give once it is promoted." :
-			psprintf("This server is a standby and commits nothing; nor would it give this once it is promoted: %s",
-					 facts->problem);
-}
-
-/* Put a text or a number that may be unknown into a row. */
-static Datum
-text_or_null(const char *value, bool *null)
-{
-	*null = value == NULL;
-	return value == NULL ? (Datum) 0 : CStringGetTextDatum(value);
-}
-
-static Datum
-number_or_null(int value, bool *null)
-{
-	*null = value < 0;
-	return Int32GetDatum(value);
+		facts->problem = problem_of_standby(facts->problem);
 }
 
 Datum
@@ -186,27 +162,28 @@ tcs_quorum_fn(PG_FUNCTION_ARGS)
 	TcsQuorumConfig config;
 	bool		has_standbys;
 
-	require_preloaded();
+	tcs_require_preloaded();
 	InitMaterializedSRF(fcinfo, 0);
 	has_standbys = tcs_quorum_config(&config);
 	for (int level = TCS_WRITE_EVENTUAL; level < TCS_WRITE_LEVEL_COUNT; level++)
 	{
 		LevelFacts	facts;
-		Datum		values[10];
-		bool		nulls[10] = {false};
+		Datum		values[11];
+		bool		nulls[11] = {false};
 
 		describe_level((TcsWriteLevel) level, has_standbys ? &config : NULL, &facts);
 		values[0] = CStringGetTextDatum(tcs_write_level_name((TcsWriteLevel) level));
 		values[1] = CStringGetTextDatum(tcs_write_synchronous_commit((TcsWriteLevel) level));
-		values[2] = number_or_null(facts.w, &nulls[2]);
-		values[3] = number_or_null(facts.n, &nulls[3]);
-		values[4] = text_or_null(facts.survives, &nulls[4]);
-		values[5] = BoolGetDatum(facts.problem == NULL);
-		values[6] = text_or_null(facts.problem, &nulls[6]);
-		values[7] = number_or_null(facts.visible_on, &nulls[7]);
-		values[8] = number_or_null(facts.r, &nulls[8]);
-		values[9] = text_or_null(facts.reads, &nulls[9]);
-		put_row(fcinfo, lengthof(values), values, nulls);
+		values[2] = BoolGetDatum(facts.problem == NULL);
+		values[3] = tcs_text_or_null(facts.problem, &nulls[3]);
+		values[4] = tcs_count_or_null(facts.servers, &nulls[4]);
+		values[5] = tcs_count_or_null(facts.durable, &nulls[5]);
+		values[6] = tcs_count_or_null(facts.visible, &nulls[6]);
+		values[7] = tcs_count_or_null(facts.to_read, &nulls[7]);
+		values[8] = tcs_text_or_null(facts.survives, &nulls[8]);
+		values[9] = tcs_text_or_null(facts.survives_detail, &nulls[9]);
+		values[10] = tcs_text_or_null(facts.read_detail, &nulls[10]);
+		tcs_put_row(fcinfo, lengthof(values), values, nulls);
 	}
 	return (Datum) 0;
 }
@@ -219,7 +196,7 @@ tcs_stat_writes(PG_FUNCTION_ARGS)
 	TcsWriteStats sums[TCS_WRITE_LEVEL_COUNT];
 	TimestampTz reset_time;
 
-	require_preloaded();
+	tcs_require_preloaded();
 	InitMaterializedSRF(fcinfo, 0);
 	tcs_write_stats_get(sums, &reset_time);
 	for (int level = 0; level < TCS_WRITE_LEVEL_COUNT; level++)
@@ -235,7 +212,7 @@ tcs_stat_writes(PG_FUNCTION_ARGS)
 		values[5] = TimestampTzGetDatum(reset_time);
 		/* commits without a level are not counted */
 		nulls[1] = nulls[2] = nulls[4] = level == TCS_WRITE_DEFAULT;
-		put_row(fcinfo, lengthof(values), values, nulls);
+		tcs_put_row(fcinfo, lengthof(values), values, nulls);
 	}
 	return (Datum) 0;
 }
@@ -243,7 +220,7 @@ tcs_stat_writes(PG_FUNCTION_ARGS)
 Datum
 tcs_stat_writes_reset(PG_FUNCTION_ARGS)
 {
-	require_preloaded();
+	tcs_require_preloaded();
 	tcs_write_stats_reset();
 	PG_RETURN_VOID();
 }

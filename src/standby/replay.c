@@ -148,28 +148,89 @@ tcs_replay_has_ended(void)
 		GetRecoveryPauseState() != RECOVERY_NOT_PAUSED;
 }
 
-/* Why replay does not advance, in words; NULL if nothing is known to stop it. */
-const char *
-tcs_replay_stall_reason(void)
+/* What keeps replay from going on, as far as that is known. */
+TcsReplayState
+tcs_replay_state(void)
 {
 	bool		streams = PrimaryConnInfo && PrimaryConnInfo[0];
 	bool		restores = recoveryRestoreCommand && recoveryRestoreCommand[0];
 
 	if (tcs_replay_has_ended())
-		return "Replay is paused at its recovery target, or before it (see recovery_target_action).";
+		return TCS_REPLAY_AT_TARGET;
 	if (GetRecoveryPauseState() != RECOVERY_NOT_PAUSED)
-		return "Replay is paused (by pg_wal_replay_pause(), or for settings that are lower than the primary's).";
+		return TCS_REPLAY_PAUSED;
 	if (tcs_replay_waits_for_session())
-		return "Replay waits for a lock, snapshot or buffer pin of a session on this standby (see max_standby_streaming_delay).";
+		return TCS_REPLAY_BLOCKED;
 	if (recovery_min_apply_delay > 0)
-		return "Replay is delayed by recovery_min_apply_delay.";
+		return TCS_REPLAY_DELAYED;
 	if (tcs_replay_receiver_streams())
-		return NULL;
+		return TCS_REPLAY_GOES_ON;
 	if (streams)
-		return "This standby receives no WAL: its WAL receiver is not streaming (see its server log).";
-	if (restores)
-		return "This standby gets WAL from an archive alone: primary_conninfo is not set.";
-	return "This standby receives no WAL: neither primary_conninfo nor restore_command is set.";
+		return TCS_REPLAY_NOT_STREAMING;
+	return restores ? TCS_REPLAY_ARCHIVE_ONLY : TCS_REPLAY_NO_SOURCE;
+}
+
+/* For programs: one word. */
+const char *
+tcs_replay_state_name(TcsReplayState state)
+{
+	switch (state)
+	{
+		case TCS_REPLAY_GOES_ON:
+			return "replaying";
+		case TCS_REPLAY_AT_TARGET:
+			return "paused_at_target";
+		case TCS_REPLAY_PAUSED:
+			return "paused";
+		case TCS_REPLAY_BLOCKED:
+			return "blocked_by_session";
+		case TCS_REPLAY_DELAYED:
+			return "delayed";
+		case TCS_REPLAY_NOT_STREAMING:
+			return "receiver_not_streaming";
+		case TCS_REPLAY_ARCHIVE_ONLY:
+			return "archive_only";
+		case TCS_REPLAY_NO_SOURCE:
+			return "no_wal_source";
+		case TCS_REPLAY_NOT_ADVANCING:
+			return "not_advancing";
+	}
+	return "unknown";
+}
+
+/* For people: a sentence; NULL if nothing is known to stop replay. */
+const char *
+tcs_replay_state_detail(TcsReplayState state)
+{
+	switch (state)
+	{
+		case TCS_REPLAY_GOES_ON:
+			break;
+		case TCS_REPLAY_AT_TARGET:
+			return "Replay is paused at its recovery target, or before it (see recovery_target_action).";
+		case TCS_REPLAY_PAUSED:
+			return "Replay is paused (by pg_wal_replay_pause(), or for settings that are lower than the primary's).";
+		case TCS_REPLAY_BLOCKED:
+			return "Replay waits for a lock, snapshot or buffer pin of a session on this standby (see max_standby_streaming_delay).";
+		case TCS_REPLAY_DELAYED:
+			return "Replay is delayed by recovery_min_apply_delay.";
+		case TCS_REPLAY_NOT_STREAMING:
+			return "This standby receives no WAL: its WAL receiver is not streaming (see its server log).";
+		case TCS_REPLAY_ARCHIVE_ONLY:
+			return "This standby gets WAL from an archive alone: primary_conninfo is not set.";
+		case TCS_REPLAY_NO_SOURCE:
+			return "This standby receives no WAL: neither primary_conninfo nor restore_command is set.";
+		case TCS_REPLAY_NOT_ADVANCING:
+			return "Replay is not advancing at present.";
+	}
+	return NULL;
+}
+
+/* Why replay does not advance, for people; NULL if nothing is known to stop it. */
+const char *
+tcs_replay_stall_reason(void)
+{
+	return tcs_replay_state_detail(tcs_replay_state());
 }
 
 /*

@@ -206,7 +206,7 @@ log_refusals(void)
 			before = tcs_worker.summary_count;
 			ereport(LOG,
 					(errmsg("tcs: reads are refused or served below their level"),
-					 errhint("See tcs.status() and tcs.stat_reads on this standby.")));
+					 errhint("See tcs.status and tcs.stat_reads on this standby.")));
 		}
 	}
 	else if (refusing && now - last_at >= TCS_QUIET_AFTER)

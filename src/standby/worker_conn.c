@@ -6,7 +6,7 @@
  * NOTES
  *	  Everything is asynchronous: the worker must be able to wake sessions
  *	  while the primary is silent.  Reasons for failure are made for a person
- *	  who reads them in tcs.status(), and never contain a password: libpq does
+ *	  who reads them in tcs.status, and never contain a password: libpq does
  *	  not print them, and the connection string is not repeated.
  *
  *	  Two transports.  Without tcs.primary_conninfo the standby's own

@@ -5,7 +5,7 @@
  *
  * NOTES
  *	  What a node tells about itself (pg_is_in_recovery(), pg_stat_activity,
- *	  tcs.status()) and what depends on no data (SELECT 1) must answer also
+ *	  tcs.status) and what depends on no data (SELECT 1) must answer also
  *	  where freshness cannot be had: health checks and the DBA who looks for
  *	  the cause depend on it.  The list is a positive one (statement/builtin_list.h).  A
  *	  built-in function can read tables in ways that no plan shows (query_to_xml(),

@@ -189,7 +189,7 @@ sub settle_servers
 
 		await("${prefix}standby", "SELECT pg_last_wal_replay_lsn() >= '$lsn'", 'replay');
 	}
-	await('standby', 'SELECT staleness_ms IS NOT NULL FROM tcs.status()',
+	await('standby', 'SELECT staleness IS NOT NULL FROM tcs.status',
 		'answer of the primary');
 }
 
@@ -381,7 +381,7 @@ sub token_at
 
 	$token = query('primary', "SELECT tcs.merge_tokens('$token', NULL)");
 	die "bench: $token is no token of $lsn\n"
-	  if query('primary', "SELECT written = '$lsn' FROM tcs.token_info('$token')") ne 't';
+	  if query('primary', "SELECT written_lsn = '$lsn' FROM tcs.token_info('$token')") ne 't';
 	return $token;
 }
 
@@ -852,7 +852,7 @@ sub not_asked
 
 sub questions
 {
-	return query('primary', 'SELECT coalesce(sum(questions), 0) FROM tcs.askers()');
+	return query('primary', 'SELECT coalesce(sum(questions), 0) FROM tcs_internal.askers()');
 }
 
 sub reads
@@ -1023,7 +1023,7 @@ sub crowd_section
 
 	my $crowd = start_crowd('');
 	my $bare = $major >= 19 ? start_crowd('bare_') : undef;
-	my $worker = query('standby', 'SELECT worker_pid FROM tcs.status()');
+	my $worker = query('standby', 'SELECT worker_pid FROM tcs.status');
 	my @members = query('standby', "SELECT pid FROM pg_stat_activity WHERE application_name = 'crowd'");
 	my $span = $short ? 0.5 : $quick ? 2 : 4;
 	my %measured;

@@ -500,7 +500,7 @@ class Client:
     def look(self, link, record):
         """Was this read redirected?"""
         try:
-            reply = link.conn.simple("SELECT outcome FROM tcs.last_read()", LATE)
+            reply = link.conn.simple("SELECT outcome FROM tcs.last_read", LATE)
         except (Lost, Hang):
             self.forget(record["nd"])
             return

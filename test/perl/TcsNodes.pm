@@ -70,7 +70,7 @@ sub wait_for_link
 	my ($node, $state, $reason) = @_;
 
 	return $node->poll_query_until('postgres',
-		"SELECT coalesce(link_state = '$state' AND coalesce(link_reason, '') ~ '$reason', false) FROM tcs.status()");
+		"SELECT coalesce(link_state = '$state' AND coalesce(link_detail, '') ~ '$reason', false) FROM tcs.status");
 }
 
 # A check named $what that wait_for_link is true.
@@ -79,7 +79,7 @@ sub link_says
 	my ($node, $state, $reason, $what) = @_;
 
 	ok(wait_for_link($node, $state, $reason), $what)
-	  or diag $node->safe_psql('postgres', 'SELECT link_state, link_reason FROM tcs.status()');
+	  or diag $node->safe_psql('postgres', 'SELECT link_state, link_detail FROM tcs.status');
 	return;
 }
 

@@ -37,7 +37,7 @@ sub redirected
 {
 	my ($look) = @_;
 
-	return $look->ok_query('SELECT sum(redirected) FROM tcs.stat_reads_data()');
+	return $look->ok_query('SELECT sum(redirected) FROM tcs_internal.stat_reads()');
 }
 
 # The statement must succeed at both clients.
@@ -55,7 +55,7 @@ sub wait_for_connections
 {
 	my ($look, $count) = @_;
 
-	return $look->poll("SELECT connections = $count FROM tcs.redirects()");
+	return $look->poll("SELECT connections = $count FROM tcs.stat_redirects");
 }
 
 1;

@@ -33,7 +33,7 @@ sub explain
 {
 	my ($node, $sql, %opt) = @_;
 
-	return explain_column($node, "level || ' by ' || source", $sql, %opt);
+	return explain_column($node, "level || ' by ' || concat_ws(' ', level_source, rule_id)", $sql, %opt);
 }
 
 # A column of tcs.explain_level() for the statement.
@@ -50,7 +50,7 @@ sub served
 	my ($node, $sql, %opt) = @_;
 
 	return (split /\n/,
-		read_at($node, "$sql; SELECT level || ' by ' || level_source FROM tcs.last_read()", %opt))[-1];
+		read_at($node, "$sql; SELECT level || ' by ' || concat_ws(' ', level_source, rule_id) FROM tcs.last_read", %opt))[-1];
 }
 
 # What the last statement that a TcsWire client sends in $sql was read at:
@@ -61,7 +61,7 @@ sub level_of
 	my $state = first_error($client->query($sql));
 
 	return $state if $state ne '00000';
-	return $client->ok_query('SELECT level, level_source FROM tcs.last_read()');
+	return $client->ok_query('SELECT level, level_source FROM tcs.last_read');
 }
 
 # What the rules of a node are for, in the order in which they were made.

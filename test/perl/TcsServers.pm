@@ -152,12 +152,12 @@ sub answer_of
 	return TcsWire::describe_result($_[-1]);
 }
 
-# Columns of tcs.redirects() on the standby.
+# Columns of tcs.stat_redirects on the standby.
 sub redirects
 {
 	my ($columns) = @_;
 
-	return $at_standby->ok_query("SELECT $columns FROM tcs.redirects()");
+	return $at_standby->ok_query("SELECT $columns FROM tcs.stat_redirects");
 }
 
 # Checks of a read that must not be redirected; options are those of redirect_session.

@@ -468,7 +468,7 @@ sub wait_for_answer
 {
 	my ($standby) = @_;
 
-	_poll($standby, 'SELECT staleness_ms IS NOT NULL FROM tcs.status()')
+	_poll($standby, 'SELECT staleness IS NOT NULL FROM tcs.status')
 	  or croak $standby->name . ": no answer from the primary";
 }
 
@@ -478,7 +478,7 @@ sub wait_for_waiters
 	my ($node, $count) = @_;
 
 	$count //= 1;
-	_poll($node, "SELECT waiting_sessions >= $count FROM tcs.status()")
+	_poll($node, "SELECT waiting_sessions >= $count FROM tcs.status")
 	  or croak $node->name . ": never had $count sessions waiting";
 }
 

@@ -392,7 +392,7 @@ sub wait_until_held
 	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
 
 	until (
-		$self->look('SELECT waiting_sessions > 0 FROM tcs.status()') eq 't')
+		$self->look('SELECT waiting_sessions > 0 FROM tcs.status') eq 't')
 	{
 		return 0 if $client->answered;
 		croak $self->{node}->name . ': neither an answer nor a wait'

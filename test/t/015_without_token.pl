@@ -118,7 +118,7 @@ foreach my $sql (
 	is(scalar state_without_token('error', $sql), 'TC005', "error: $sql");
 }
 foreach my $sql ('SELECT 1', 'SELECT pg_is_in_recovery()', 'SELECT count(*) FROM pg_stat_activity',
-	'SELECT role FROM tcs.status()', 'SHOW tcs.read_level', 'BEGIN; SELECT 1; COMMIT')
+	'SELECT role FROM tcs.status', 'SHOW tcs.read_level', 'BEGIN; SELECT 1; COMMIT')
 {
 	is(scalar state_without_token($_, $sql), '00000', "$_: $sql needs none") foreach qw(strong error);
 }
@@ -203,7 +203,7 @@ is(scalar state_without_token('strong', $read, fallback => 'eventual'), '00000',
 is(scalar state_without_token('error', $read, fallback => 'bounded, eventual'), 'TC005', 'error: nothing else is tried');
 foreach my $level (qw(session eventual))
 {
-	$standby->safe_psql('postgres', "SELECT tcs.relax('$level', \"for\" => '1h', reason => 'test')");
+	$standby->safe_psql('postgres', "SELECT tcs.relax('$level', duration => '1h', reason => 'test')");
 	foreach my $how (qw(strong error))
 	{
 		my ($state, $err, $out) = state_without_token($how, $read);

@@ -59,7 +59,7 @@ sub set_names
 	$primary->reload;
 	$watch->poll("SELECT current_setting('synchronous_standby_names') = '$names'")
 	  or die 'the setting was not read';
-	$watch->poll('SELECT bool_and(available) FROM tcs.quorum()') or die 'the standbys are not there'
+	$watch->poll('SELECT bool_and(available) FROM tcs.quorum') or die 'the standbys are not there'
 	  if $ready;
 	return;
 }
@@ -409,14 +409,14 @@ sub quorum
 {
 	my ($node, $level) = @_;
 
-	return $node->ok_query("SELECT w, n, visible_on, r, available FROM tcs.quorum() WHERE write_level = '$level'");
+	return $node->ok_query("SELECT servers_durable, servers, servers_visible, servers_to_read, available FROM tcs.quorum WHERE write_level = '$level'");
 }
 
 sub quorum_text
 {
 	my ($node, $column, $level) = @_;
 
-	return $node->ok_query("SELECT $column FROM tcs.quorum() WHERE write_level = '$level'");
+	return $node->ok_query("SELECT $column FROM tcs.quorum WHERE write_level = '$level'");
 }
 
 is(quorum($watch, 'strong'), '||||f', 'without standbys: strong is not there');
@@ -425,22 +425,22 @@ is(quorum($watch, 'eventual'), '0|3|1|3|t', 'any 1 of 2: eventual');
 is(quorum($watch, 'session'), '1|3|1|3|t', 'any 1 of 2: session');
 is(quorum($watch, 'quorum'), '2|3|1|3|t', 'any 1 of 2: quorum');
 is(quorum($watch, 'strong'), '2|3|2|2|t', 'any 1 of 2: strong');
-like(quorum_text($watch, 'survives', 'strong'), qr/most advanced of any 2 of the 2 standbys/, '... and survives');
-like(quorum_text($watch, 'reads', 'strong'), qr/1 of the 2 standbys, whichever/, '... and shows somewhere');
+like(quorum_text($watch, 'survives, survives_detail', 'strong'), qr/^primary_loss\|.*most advanced of any 2 of the 2 standbys/, '... and survives');
+like(quorum_text($watch, 'read_detail', 'strong'), qr/1 of the 2 standbys, whichever/, '... and shows somewhere');
 set_names('FIRST 1 (standby1, standby2)', 1);
 is(quorum($watch, 'strong'), '2|3|2|2|t', 'first 1 of 2: strong');
-like(quorum_text($watch, 'reads', 'strong'), qr/first in the list/, '... and shows at the first');
+like(quorum_text($watch, 'read_detail', 'strong'), qr/first in the list/, '... and shows at the first');
 set_names('2 (standby1, standby2)', 1);
 is(quorum($watch, 'strong'), '3|3|3|1|t', 'both: strong');
-is(quorum_text($watch, 'reads', 'strong'), 'every one of the 3 servers', '... and shows everywhere');
+is(quorum_text($watch, 'read_detail', 'strong'), 'every one of the 3 servers', '... and shows everywhere');
 set_names('*', 1);
 is(quorum($watch, 'strong'), '2||2||t', 'anybody: strong');
 set_names('2 (standby1, nobody)');
 is(quorum($watch, 'strong'), '3|3|3|1|f', 'one that is not there');
-like(quorum_text($watch, 'problem', 'quorum'), qr/2 standbys .* 1 are connected/, '... is the problem');
+like(quorum_text($watch, 'available_detail', 'quorum'), qr/2 standbys .* 1 are connected/, '... is the problem');
 is(quorum($watch, 'session'), '1|3|1|3|t', '... but not of session');
-like(quorum_text($look[0], 'problem', 'strong'), qr/is a standby .* is empty/, 'a standby speaks of itself');
-like(quorum_text($look[0], 'problem', 'session'), qr/its own settings/, '... of what it would give');
+like(quorum_text($look[0], 'available_detail', 'strong'), qr/is a standby .* is empty/, 'a standby speaks of itself');
+like(quorum_text($look[0], 'available_detail', 'session'), qr/its own settings/, '... of what it would give');
 set_names('');
 
 

@@ -2,7 +2,7 @@
 #
 # How waits end: by cancel, terminate, timeouts, a client that went away,
 # tcs.enabled, shutdown and promotion, at once and with nothing left in shared
-# memory (tcs.status() counts no session any more, and the next wait works).
+# memory (tcs.status counts no session any more, and the next wait works).
 # Then many of them: 500 sessions that wait at once, first in autocommit, then
 # inside of blocks, are all served by one commit; 100 are let go by
 # tcs.enabled; DROP EXTENSION is no concern of theirs.
@@ -58,7 +58,7 @@ sub nobody_waits
 	my ($what, $node) = @_;
 
 	ok( ($node // $standby)
-		->poll_query_until('postgres', 'SELECT waiting_sessions = 0 FROM tcs.status()'),
+		->poll_query_until('postgres', 'SELECT waiting_sessions = 0 FROM tcs.status'),
 		"$what: nobody is left in the queue");
 	return;
 }
@@ -253,7 +253,7 @@ $_->disconnect foreach @again, $session;
 
 # Replay must be at rest, so that the answer alone is missing.
 wait_for_replay($primary, $standby);
-my $asker = $primary->safe_psql('postgres', q{SELECT pid FROM tcs.askers()
+my $asker = $primary->safe_psql('postgres', q{SELECT pid FROM tcs_internal.askers()
 	WHERE application_name = 'standby1'});
 
 like($asker, qr/^\d+$/, 'the primary knows who asks');
@@ -511,8 +511,8 @@ like($ends[4], qr/^TC004/, 'strong does not know, without an answer');
 like($ends[5], qr/^TC004/, 'nor does bounded');
 is(read_at($other, $read, level => 'strong'), $arrived_value, 'and later');
 is(psql_err($other, $read, token => $not_arrived), 'TC003', '... as is said');
-is( $other->safe_psql('postgres', 'SELECT role, worker_state FROM tcs.status()'),
-	'primary|not needed on a primary',
+is( $other->safe_psql('postgres', 'SELECT role, worker_state FROM tcs.status'),
+	'primary|not_needed',
 	'the new primary knows what it is');
 is( $other->safe_psql(
 		'postgres',

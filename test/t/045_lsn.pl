@@ -18,6 +18,7 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsReadIndex;
 use TcsTest;
 use TcsWire;
 use TcsWrites;
@@ -37,11 +38,12 @@ wait_for_replay($primary, $_) foreach ($standby, $other);
 wait_for_answer($_) foreach ($standby, $other);
 
 my $writer = TcsWire->new($primary);
+my $asker = TcsWire->new($primary, options => $TcsReadIndex::options);
 
 # What a standby would be told now.
 sub read_index_now
 {
-	return lsn_number($writer->ok_query('SELECT lsn FROM tcs.read_index()'));
+	return lsn_number($asker->ok_query($TcsReadIndex::query));
 }
 
 sub written_in
@@ -365,13 +367,13 @@ $writer->ok_query('RESET default_transaction_read_only');
 $token = write_with();
 $primary->stop('immediate');
 $primary->start;
-cmp_ok(lsn_number($primary->safe_psql('postgres', 'SELECT lsn FROM tcs.read_index()')),
+cmp_ok(lsn_number(read_index($primary)),
 	'>=', written_in($token), 'told: what was acknowledged before a restart');
 $token = write_token($primary, 'UPDATE t SET v = v WHERE id = 1');
 wait_for_replay($primary, $standby);
 $standby->promote;
 $primary->stop;
-cmp_ok(lsn_number($standby->safe_psql('postgres', 'SELECT lsn FROM tcs.read_index()')),
+cmp_ok(lsn_number(read_index($standby)),
 	'>=', written_in($token), 'told: what was acknowledged before a promotion');
 
 done_testing();

@@ -40,22 +40,22 @@ sub ask_by
 	return;
 }
 
-# What roles are told, in tcs.status() and in the error of a read.
+# What roles are told, in tcs.status and in the error of a read.
 sub told_by_role
 {
 	my ($what, $plain, $monitor) = @_;
 
 	$standby->poll_query_until('postgres',
-		"SELECT coalesce(link_state = 'down' AND link_reason ~ '$monitor', false) FROM tcs.status()")
+		"SELECT coalesce(link_state = 'down' AND link_detail ~ '$monitor', false) FROM tcs.status")
 	  or die "$what: not known";
 	foreach my $case ([ plain => $plain ], [ monitor => $monitor ])
 	{
 		my ($role, $pattern) = @$case;
-		my $status = read_at($standby, 'SELECT link_reason FROM tcs.status()', user => $role);
+		my $status = read_at($standby, 'SELECT link_detail FROM tcs.status', user => $role);
 		my ($state, $err) =
 		  psql_err($standby, $read, level => 'strong', max_wait => '50ms', user => $role);
 
-		like($status, qr/$pattern/, "$what: tcs.status() tells $role why");
+		like($status, qr/$pattern/, "$what: tcs.status tells $role why");
 		is($state, 'TC004', '... a read is refused');
 		like($err, qr/$pattern/, '... and told why');
 		next if $role ne 'plain';
@@ -80,7 +80,7 @@ my $known = 'socket "[^"]*": server is in hot standby mode; "127\.0\.0\.1", port
 
 ask_by(sprintf 'host=%s,127.0.0.1 port=%d,1 dbname=postgres user=secret_replicator', $standby->host, $standby->port);
 told_by_role('no primary among them', 'none of the servers asked answers as the primary \(not the primary: 1; not reached: 1\)', $known);
-unlike(read_at($standby, 'SELECT link_reason FROM tcs.status()'), qr/set tcs\.primary_conninfo/, '... and no advice that is followed');
+unlike(read_at($standby, 'SELECT link_detail FROM tcs.status'), qr/set tcs\.primary_conninfo/, '... and no advice that is followed');
 
 my @hogs;
 
@@ -117,7 +117,7 @@ ask_by('nonsense');
 told_by_role('once more', 'tcs.primary_conninfo cannot be parsed', 'tcs.primary_conninfo cannot be parsed');
 $standby->wait_for_log(qr/LOG: .*tcs: reads are refused or served below their level/, $log);
 
-like($standby->safe_psql('postgres', 'SELECT tcs.version()'),
+like($standby->safe_psql('postgres', 'SELECT library_version FROM tcs.status'),
 	qr/^1\.0(?: \([0-9A-Za-z._+\/-]+\))?$/, 'the library tells its version');
 like(slurp_file($standby->logfile), qr/LOG: .*tcs: worker started, version 1\.0/, '... in the log, too');
 

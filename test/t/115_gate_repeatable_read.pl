@@ -76,7 +76,7 @@ run('COMMIT', 'RESET tcs.read_level');
 # moment is its BEGIN.
 $standby->safe_psql('postgres', 'ALTER SYSTEM SET tcs.probe_interval = 0');
 $standby->reload;
-$look->poll('SELECT last_answer_age_ms > 1000 FROM tcs.status()') or die 'the worker goes on asking';
+$look->poll('SELECT last_answer_age > make_interval(secs => 1) FROM tcs.status') or die 'the worker goes on asking';
 
 foreach my $case (
 	[ 'SET LOCAL', $begin, q{SET LOCAL tcs.session_token = 'TOKEN'} ],

@@ -123,7 +123,7 @@ sub reads_counted
 {
 	my ($s) = @_;
 
-	return $s->{other}->look("SELECT reads FROM tcs.stat_reads_data() WHERE level = 'strong'");
+	return $s->{other}->look("SELECT reads FROM tcs_internal.stat_reads() WHERE level = 'strong'");
 }
 
 # Has a failure failed as it should?

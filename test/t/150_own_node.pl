@@ -137,7 +137,7 @@ my @catalogs = (
 	'SELECT count(*) FROM pg_type WHERE oid IN (SELECT prorettype FROM pg_proc)',
 	'SELECT count(*) OVER (PARTITION BY relkind ORDER BY oid) FROM pg_class LIMIT 3',
 	'SELECT s.n FROM monitoring s',
-	'SELECT count(*) FROM pg_database, tcs.status()',
+	'SELECT count(*) FROM pg_database, tcs.status',
 	'EXPLAIN ANALYZE SELECT count(*) FROM pg_class',
 	'PREPARE own AS SELECT count(*) FROM pg_class WHERE relname = $1; EXECUTE own(\'t\'); DEALLOCATE own',
 	'BEGIN; DECLARE c CURSOR FOR SELECT relname FROM pg_class; FETCH c; COMMIT',
@@ -302,11 +302,11 @@ $c->disconnect;
 # What the client is told.
 $c = TcsWire->new($standby);
 $c->ok_query('SELECT count(*) FROM pg_database');
-is($c->ok_query('SELECT outcome, level, level_source FROM tcs.last_read()'),
-	'served at once|eventual|exempt', 'last_read(): by exempt');
-is($c->ok_query(q{SELECT level, source FROM tcs.explain_level('SELECT * FROM pg_database')}),
+is($c->ok_query('SELECT outcome, level, level_source FROM tcs.last_read'),
+	'served|eventual|exempt', 'last_read(): by exempt');
+is($c->ok_query(q{SELECT level, level_source FROM tcs.explain_level('SELECT * FROM pg_database')}),
 	'eventual|exempt', 'explain_level()');
-is($c->ok_query(q{SELECT level, source FROM tcs.explain_level('SELECT * FROM pg_database, t')}),
+is($c->ok_query(q{SELECT level, level_source FROM tcs.explain_level('SELECT * FROM pg_database, t')}),
 	'strong|configuration', 'explain_level() of data');
 
 done_testing();

@@ -158,7 +158,7 @@ foreach my $sql ($nested, "BEGIN; DECLARE c CURSOR FOR $nested", "COPY ($nested)
 }
 
 # None of that was a read which was not fresh in time.
-is(read_at($standby, q{SELECT sum(timed_out), sum(errors) FROM tcs.stat_reads}), '0|0', 'no refusal is counted');
+is(read_at($standby, q{SELECT sum(timed_out), sum(refused) FROM tcs.stat_reads}), '0|0', 'no refusal is counted');
 
 # What a standby runs has to be fresh, whatever it looks like.
 $c->ok_query('SET tcs.max_wait = 0');

@@ -61,7 +61,7 @@ sub cut_link
 	my ($name) = @_;
 
 	$primary->poll_query_until('postgres',
-		'SELECT count(pg_terminate_backend(pid)) > 0 FROM tcs.askers()'
+		'SELECT count(pg_terminate_backend(pid)) > 0 FROM tcs_internal.askers()'
 		  . ' WHERE application_name = ' . "'" . ($name // 'standby') . "'")
 	  or die 'nobody asks';
 	return;
@@ -74,15 +74,15 @@ sub link_unknown
 	my ($what, $reason, $node) = @_;
 
 	$node //= $standby;
-	ok(wait_for_link($node, $reason->[0], $reason->[1]), "$what: tcs.status() says why")
-	  or diag $node->safe_psql('postgres', 'SELECT link_state, link_reason FROM tcs.status()');
+	ok(wait_for_link($node, $reason->[0], $reason->[1]), "$what: tcs.status says why")
+	  or diag $node->safe_psql('postgres', 'SELECT link_state, link_detail FROM tcs.status');
 
 	my ($state, $err) = psql_err($node, $read, level => 'strong', max_wait => '300ms');
 
 	is($state, 'TC004', "$what: strong does not know");
 	like($err, qr/$reason->[1]/, '... and says why');
 	$node->poll_query_until('postgres',
-		'SELECT coalesce(last_answer_age_ms > 100, true) FROM tcs.status()');
+		'SELECT coalesce(last_answer_age > make_interval(secs => 0.1), true) FROM tcs.status');
 	is( psql_err(
 			$node, $read,
 			level => 'bounded',
@@ -111,7 +111,7 @@ sub check_recovery
 	$write_next->($primary);
 	is(read_at($node, $read, level => 'strong', max_wait => -1),
 		$value, "$what: the link came back");
-	is( $node->safe_psql('postgres', 'SELECT link_state, link_reason IS NULL FROM tcs.status()'),
+	is( $node->safe_psql('postgres', 'SELECT link_state, link_detail IS NULL FROM tcs.status'),
 		'up|t',
 		'... and says so');
 	return;
@@ -123,14 +123,14 @@ sub check_recovery
 ##
 
 # Whatever the server itself writes may have to be replayed yet.
-$standby->poll_query_until('postgres', 'SELECT staleness_bytes = 0 FROM tcs.status()');
+$standby->poll_query_until('postgres', 'SELECT lag_bytes = 0 FROM tcs.status');
 is( $standby->safe_psql(
 		'postgres',
-		q{SELECT role, replay_state, link_state, link_reason IS NULL, worker_pid IS NOT NULL,
-			worker_state, last_answer_age_ms >= 0, staleness_ms >= last_answer_age_ms,
-			staleness_bytes = 0, bound_state, waiting_sessions FROM tcs.status()}),
+		q{SELECT role, replay_state, link_state, link_detail IS NULL, worker_pid IS NOT NULL,
+			worker_state, last_answer_age >= make_interval(secs => 0), staleness >= last_answer_age,
+			lag_bytes = 0, bound_state, waiting_sessions FROM tcs.status}),
 	'standby|replaying|up|t|t|running|t|t|t|ok|0',
-	'tcs.status() of a standby that is well');
+	'tcs.status of a standby that is well');
 
 my $without = new_standby($primary, 'without', preload => 0);
 
@@ -139,8 +139,8 @@ $primary->poll_query_until('postgres',
 ok( $primary->poll_query_until(
 		'postgres',
 		q{SELECT application_name, asks, split_part(library_version, ' ', 1), token_version,
-			last_asked <= clock_timestamp(), questions > 0, state, staleness_ms < 60000,
-			staleness_bytes = 0
+			last_asked_time <= clock_timestamp(), questions > 0, state, staleness < make_interval(secs => 60),
+			lag_bytes = 0
 		  FROM tcs.standbys ORDER BY application_name COLLATE "C"},
 		"standby|t|1.0|1|t|t|streaming|t|t\nwithout|f||||||streaming||" =~ s/\|\|\|\|\|\|streaming/|||||streaming/r),
 	'tcs.standbys has who asks, and who never did');
@@ -172,7 +172,7 @@ $standby->poll_query_until('postgres', q{SELECT current_setting('tcs.probe_inter
 
 # Until the worker knows it as well, it asks every 100 ms.
 $standby->poll_query_until('postgres',
-	'SELECT last_answer_age_ms > 500 FROM tcs.status()');
+	'SELECT last_answer_age > make_interval(secs => 0.5) FROM tcs.status');
 read_at($standby, $read, level => 'strong', max_wait => -1);
 my $questions = questions();
 
@@ -182,7 +182,7 @@ read_at($standby, $read, level => 'bounded', max_staleness => '1h');
 read_at($standby, $read, level => 'session', token => $write_next->($primary), max_wait => -1);
 is(questions(), $questions + 3, '... none for what the last answer serves');
 $standby->poll_query_until('postgres',
-	'SELECT last_answer_age_ms > 100 FROM tcs.status()');
+	'SELECT last_answer_age > make_interval(secs => 0.1) FROM tcs.status');
 is(read_at($standby, $read, level => 'bounded', max_staleness => '100ms', max_wait => -1),
 	$value, 'bounded asks when its bound is over');
 is(questions(), $questions + 4, '... once');
@@ -246,14 +246,14 @@ check_recovery('room again');
 ## A silent primary
 ##
 
-my $asker = $primary->safe_psql('postgres', 'SELECT pid FROM tcs.askers()');
+my $asker = $primary->safe_psql('postgres', 'SELECT pid FROM tcs_internal.askers()');
 my $token = $write_next->($primary);
 
 kill('STOP', $asker);
 is( psql_err($standby, $read, level => 'strong', max_wait => '200ms'),
 	'TC004', 'an answer that does not come: strong ends in time');
 check_session('an answer that does not come');
-ok(wait_for_link($standby, 'stalled', 'not answered'), 'tcs.status() says that the primary is silent');
+ok(wait_for_link($standby, 'stalled', 'not answered'), 'tcs.status says that the primary is silent');
 my $patient = start_read($standby, $read, level => 'strong', max_wait => -1);
 
 # The worker gives that connection up and makes another.
@@ -265,14 +265,14 @@ my $watch = TcsWire->new($primary);
 my $postmaster = slurp_file($primary->data_dir . '/postmaster.pid') =~ /^(\d+)/ ? $1 : die;
 
 kill('STOP', $postmaster);
-$watch->ok_query('SELECT pg_terminate_backend(pid) FROM tcs.askers()');
+$watch->ok_query('SELECT pg_terminate_backend(pid) FROM tcs_internal.askers()');
 is( psql_err($standby, $read, level => 'strong', max_wait => '300ms'),
 	'TC004', 'a connection that hangs: strong ends in time');
 $value++;
 $watch->ok_query("UPDATE t SET v = $value");
 check_session('a connection that hangs', $watch->parameter('tcs.session_token'));
 ok(wait_for_link($standby, 'down', 'connection attempt timed out'),
-	'the attempt is given up, and tcs.status() says so');
+	'the attempt is given up, and tcs.status says so');
 kill('CONT', $postmaster);
 check_recovery('the primary goes on');
 $watch->disconnect;
@@ -354,7 +354,7 @@ configure($standby,
 check_recovery('tcs.primary_conninfo');
 is( $primary->safe_psql(
 		'postgres',
-		q{SELECT a.usename, a.backend_type FROM tcs.askers() q JOIN pg_stat_activity a USING (pid)}),
+		q{SELECT a.usename, a.backend_type FROM tcs_internal.askers() q JOIN pg_stat_activity a USING (pid)}),
 	'asker|client backend',
 	'the answers come over an ordinary connection');
 is( $primary->safe_psql(
@@ -381,7 +381,7 @@ configure($standby,
 check_recovery('another name');
 is( $primary->safe_psql(
 		'postgres',
-		q{SELECT asks, state, replay_lsn, staleness_ms, staleness_bytes
+		q{SELECT asks, state, replay_lsn, staleness, lag_bytes
 		  FROM tcs.standbys WHERE application_name = 'apart'}),
 	't||||',
 	'tcs.standbys: an unknown position is no staleness of 0 bytes');
@@ -391,7 +391,7 @@ configure($standby, q{tcs.primary_conninfo = ''});
 $primary->poll_query_until(
 	'postgres',
 	q{SELECT count(*) = 1 AND bool_and(a.backend_type = 'walsender')
-	  FROM tcs.askers() q JOIN pg_stat_activity a USING (pid)})
+	  FROM tcs_internal.askers() q JOIN pg_stat_activity a USING (pid)})
   or die 'the transport did not change';
 check_recovery('the default transport');
 
@@ -425,10 +425,10 @@ $cascade->stop;
 
 my $small = new_standby($primary, 'small', conf => "max_worker_processes = 1\n");
 
-is( $small->safe_psql('postgres', 'SELECT worker_pid IS NULL, worker_state FROM tcs.status()')
-	  =~ /^t\|not running.*max_worker_processes/ ? 1 : 0,
+is( $small->safe_psql('postgres', 'SELECT worker_pid IS NULL, worker_state FROM tcs.status')
+	  =~ /^t\|not_running$/ ? 1 : 0,
 	1,
-	'no room for the worker: tcs.status() says so');
+	'no room for the worker: tcs.status says so');
 my ($state, $err) = psql_err($small, $read, level => 'strong', max_wait => '200ms');
 
 is($state, 'TC004', '... strong does not know');
@@ -475,7 +475,7 @@ foreach my $round (1 .. 3)
 		$value, '... and after its start reads are fresh');
 	is(read_at($standby, $read, level => 'strong', max_wait => -1),
 		$value, '... at level strong, too');
-	is($standby->safe_psql('postgres', 'SELECT waiting_sessions FROM tcs.status()'),
+	is($standby->safe_psql('postgres', 'SELECT waiting_sessions FROM tcs.status'),
 		'0', '... with nobody left in the queue');
 }
 
@@ -498,7 +498,7 @@ is(read_at($standby, $read, token => $token, max_wait => -1),
 	$value, 'a waiting session is killed: the server comes back, reads are fresh');
 is(read_at($standby, $read, level => 'strong', max_wait => -1),
 	$value, '... at level strong, too');
-is($standby->safe_psql('postgres', 'SELECT waiting_sessions FROM tcs.status()'),
+is($standby->safe_psql('postgres', 'SELECT waiting_sessions FROM tcs.status'),
 	'0', '... with nobody left in the queue');
 
 done_testing();

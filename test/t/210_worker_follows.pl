@@ -55,7 +55,7 @@ sub asked_by
 	my ($node, $name) = @_;
 
 	return $node->safe_psql('postgres',
-		"SELECT count(*) FROM tcs.askers() WHERE application_name = '$name'");
+		"SELECT count(*) FROM tcs_internal.askers() WHERE application_name = '$name'");
 }
 
 my ($old, $new, $standby) = new_cluster(standbys => 2);
@@ -85,7 +85,7 @@ link_says($standby, 'refused', 'itself a standby; set tcs.primary_conninfo to th
 foreach my $level ('strong', 'bounded')
 {
 	# an answer of earlier still counts for what it says
-	$standby->poll_query_until('postgres', 'SELECT last_answer_age_ms > 100 FROM tcs.status()');
+	$standby->poll_query_until('postgres', 'SELECT last_answer_age > make_interval(secs => 0.1) FROM tcs.status');
 	my ($state, $err) = psql_err($standby, $read,
 		level => $level, max_staleness => '100ms', max_wait => '200ms');
 
@@ -107,7 +107,7 @@ foreach my $attrs ('', 'target_session_attrs=any', 'target_session_attrs=standby
 {
 	configure($standby, sprintf(q{tcs.primary_conninfo = '%s dbname=postgres %s'},
 			conninfo_of($new, $old), $attrs));
-	$old->poll_query_until('postgres', q{SELECT count(*) = 1 FROM tcs.askers() a
+	$old->poll_query_until('postgres', q{SELECT count(*) = 1 FROM tcs_internal.askers() a
 		JOIN pg_stat_activity p USING (pid) WHERE p.backend_type = 'client backend'
 		AND p.backend_start > clock_timestamp() - interval '10 s'});
 	strong_sees($standby, $old, "... with \"$attrs\", too");
@@ -128,15 +128,15 @@ link_says($standby, 'refused', 'itself a standby', 'the upstream is asked again'
 $write_next->($old);
 wait_for_replay($old, $_) foreach ($new, $standby);
 
-my $asker = $new->safe_psql('postgres', 'SELECT pid FROM tcs.askers()');
+my $asker = $new->safe_psql('postgres', 'SELECT pid FROM tcs_internal.askers()');
 my $log = log_position($standby);
 
 $old->stop('immediate');
 $new->promote;
 strong_sees($standby, $new, 'the peer is promoted: it can be asked');
-is($new->safe_psql('postgres', 'SELECT pid FROM tcs.askers()'), $asker,
+is($new->safe_psql('postgres', 'SELECT pid FROM tcs_internal.askers()'), $asker,
 	'... over the same connection');
-is( $standby->safe_psql('postgres', 'SELECT timeline, link_state FROM tcs.status()'),
+is( $standby->safe_psql('postgres', 'SELECT timeline_id, link_state FROM tcs.status'),
 	'2|up', '... on its timeline');
 like(log_since($standby, $log), qr/followed the primary to timeline 2/, '... the log has it');
 
@@ -192,7 +192,7 @@ is(psql_err($standby, $read, level => 'strong', max_wait => '200ms'),
 	'TC004', '... strong does not know');
 $new->promote;
 strong_sees($standby, $new, '... and a primary again');
-is($standby->safe_psql('postgres', 'SELECT timeline FROM tcs.status()'), '3', '... on timeline 3');
+is($standby->safe_psql('postgres', 'SELECT timeline_id FROM tcs.status'), '3', '... on timeline 3');
 $_->stop foreach ($standby, $new);
 
 
@@ -220,11 +220,11 @@ $left->promote;
 $left->safe_psql('postgres',
 	'CREATE TABLE filler AS SELECT repeat($$x$$, 1000) FROM generate_series(1, 200)');
 link_says($torn, 'up', '^$', 'a newer timeline that can be followed to: the answers count');
-$torn->poll_query_until('postgres', 'SELECT primary_lsn > replay_lsn FROM tcs.status()')
+$torn->poll_query_until('postgres', 'SELECT primary_lsn > replay_lsn FROM tcs.status')
   or die 'no answer beyond what is replayed';
 
 # The worker does not look while the standby goes another way.
-my $worker = $torn->safe_psql('postgres', 'SELECT worker_pid FROM tcs.status()');
+my $worker = $torn->safe_psql('postgres', 'SELECT worker_pid FROM tcs.status');
 
 kill('STOP', $worker);
 $write_next->($first);
@@ -248,7 +248,7 @@ $right->safe_psql('postgres',
 configure($torn, sprintf(q{primary_conninfo = '%s'}, conninfo_of($right)));
 wait_for_replay($right, $torn);
 is( $torn->safe_psql('postgres',
-		'SELECT timeline, primary_lsn < replay_lsn, staleness_ms IS NULL FROM tcs.status()'),
+		'SELECT timeline_id, primary_lsn < replay_lsn, staleness IS NULL FROM tcs.status'),
 	'2|t|t',
 	'another timeline of that number: what was answered on the first is no proof');
 is(psql_err($torn, $read, @patience), 'TC004', '... and nothing is served on its strength');

@@ -4,7 +4,7 @@
 # on the primary.  With just enough of them for streaming, every standby must
 # stream: one that comes later, where workers hold what it needs, and all of them
 # after a restart of the primary, when everybody connects at once.  Room is kept for
-# one that is away and has a slot, so that it is not refused first.  tcs.status()
+# one that is away and has a slot, so that it is not refused first.  tcs.status
 # must say why the primary is not asked, strong must end with that reason, and
 # workers must be back when there is room.
 
@@ -61,8 +61,8 @@ sub all_have_yielded
 	{
 		ok( $node->poll_query_until(
 				'postgres',
-				q{SELECT link_state = 'down' AND link_reason ~ 'raise max_wal_senders on the primary'
-					FROM tcs.status()}),
+				q{SELECT link_state = 'down' AND link_detail ~ 'raise max_wal_senders on the primary'
+					FROM tcs.status}),
 			"$what: " . $node->name . ' says why it does not ask');
 		my ($state, $err) = psql_err($node, $read, level => 'strong', max_wait => '100ms');
 
@@ -107,7 +107,7 @@ foreach my $node (@standbys)
 {
 	ok( $node->poll_query_until(
 			'postgres',
-			q{SELECT link_state = 'down' AND link_reason ~ 'no WAL receiver streams' FROM tcs.status()}),
+			q{SELECT link_state = 'down' AND link_detail ~ 'no WAL receiver streams' FROM tcs.status}),
 		'no primary: ' . $node->name . ' says what it waits for');
 }
 $primary->start;
@@ -126,8 +126,8 @@ is($primary->safe_psql('postgres', $senders), 2, '... the worker has the last co
 $primary->safe_psql('postgres', q{SELECT pg_create_physical_replication_slot('away')});
 ok( $standbys[0]->poll_query_until(
 		'postgres',
-		q{SELECT link_state = 'down' AND link_reason ~ 'no room for replication slot "away".*raise max_wal_senders'
-			FROM tcs.status()}),
+		q{SELECT link_state = 'down' AND link_detail ~ 'no room for replication slot "away".*raise max_wal_senders'
+			FROM tcs.status}),
 	'a standby with a slot is away: the worker leaves before anybody was refused');
 ok($primary->poll_query_until('postgres', $senders, 1), '... and there is room');
 is((psql_err($standbys[0], $read, level => 'strong', max_wait => '100ms'))[0],

@@ -69,7 +69,7 @@ tcs.primary_conninfo = 'host=127.0.0.1 port=1 dbname=postgres'
 });
 $standby->restart;
 $standby->poll_query_until('postgres',
-	q{SELECT link_state = 'down' FROM tcs.status()})
+	q{SELECT link_state = 'down' FROM tcs.status})
   or die 'the link did not go down';
 is(psql_err($standby, $read), 'TC004', 'a client is refused by the default level');
 
@@ -77,7 +77,7 @@ is(psql_err($standby, $read), 'TC004', 'a client is refused by the default level
 foreach my $sql (
 	'SELECT 1', 'SELECT pg_is_in_recovery()', 'SELECT * FROM pg_stat_activity',
 	'SELECT * FROM pg_stat_wal_receiver', 'SELECT pg_last_wal_replay_lsn()',
-	'SELECT * FROM tcs.status()', 'SHOW ALL')
+	'SELECT * FROM tcs.status', 'SHOW ALL')
 {
 	is(psql_err($standby, $sql), '00000', "... but not here: $sql");
 }
@@ -203,7 +203,7 @@ resume_replay($standby);
 ok($dumping->finish, 'pg_dump with a token waits and works');
 like($dumped, qr/^12$/m, '... and has what the token names');
 is( $standby->safe_psql('postgres',
-		'SELECT sum(waited), sum(errors) FROM tcs.stat_reads'),
+		'SELECT sum(waited), sum(refused) FROM tcs.stat_reads'),
 	'1|0',
 	'... after one wait');
 
@@ -274,7 +274,7 @@ foreach my $preload ('', 'tcs')
 	is( $new->safe_psql(
 			'postgres',
 			"$read; SELECT extversion FROM pg_extension WHERE extname = 'tcs';"
-			  . ' SELECT role FROM tcs.status(); SELECT count(*) FROM tcs.stat_reads'),
+			  . ' SELECT role FROM tcs.status; SELECT count(*) FROM tcs.stat_reads'),
 		"12\n1.0\nprimary\n11",
 		'... and tcs works in the new cluster');
 	isnt(write_token($new, 'INSERT INTO t VALUES (13)'), '', '... writes bring tokens');

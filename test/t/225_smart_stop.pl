@@ -29,7 +29,7 @@ sub both_ask
 
 	foreach ($often, $seldom)
 	{
-		ok($_->poll_query_until('postgres', q{SELECT link_state = 'up' FROM tcs.status()}), "$what: " . $_->name . ' asks');
+		ok($_->poll_query_until('postgres', q{SELECT link_state = 'up' FROM tcs.status}), "$what: " . $_->name . ' asks');
 	}
 	ok($primary->poll_query_until('postgres', "SELECT ($clients) = 2"), '... by connections of the ordinary kind');
 	return;
@@ -43,7 +43,7 @@ both_ask('at first');
 my @log = map { log_position($_) } ($often, $seldom);
 
 is($primary->stop('smart', fail_ok => 1), 1, 'a smart shutdown ends');
-ok($_->poll_query_until('postgres', q{SELECT link_state = 'down' FROM tcs.status()}), $_->name . ' knows that')
+ok($_->poll_query_until('postgres', q{SELECT link_state = 'down' FROM tcs.status}), $_->name . ' knows that')
   foreach ($often, $seldom);
 like(log_since($_, shift @log), qr/no usable answer from the primary: .*the database system is shutting down/,
 	'... and why')

@@ -3,7 +3,7 @@
 # Why a standby is behind, and whether waiting helps: one that gets its WAL from
 # an archive alone, one that stops at a recovery target, one that is paused or
 # delayed, or whose WAL receiver hangs.  The cause, where it can be known, must be
-# in the error and in tcs.status().  Where waiting cannot help, a read with
+# in the error and in tcs.status.  Where waiting cannot help, a read with
 # tcs.max_wait = -1 must come back at all: refused, or served at the weaker
 # level that tcs.fallback allows; where it can, it must be waited for.
 
@@ -35,7 +35,7 @@ sub position_of
 {
 	my ($token) = @_;
 
-	return $primary->safe_psql('postgres', "SELECT written FROM tcs.token_info('$token')");
+	return $primary->safe_psql('postgres', "SELECT written_lsn FROM tcs.token_info('$token')");
 }
 
 # A node that takes WAL from the archive of the primary.
@@ -68,7 +68,7 @@ sub wait_for_answer_of
 	my ($node) = @_;
 
 	$node->poll_query_until('postgres',
-		q{SELECT link_state = 'up' AND primary_lsn IS NOT NULL FROM tcs.status()})
+		q{SELECT link_state = 'up' AND primary_lsn IS NOT NULL FROM tcs.status})
 	  or die 'no answer';
 	return;
 }
@@ -77,8 +77,8 @@ sub replay_says
 {
 	my ($node, $pattern, $what) = @_;
 
-	like($node->safe_psql('postgres', 'SELECT replay_state FROM tcs.status()'), $pattern,
-		"$what: tcs.status() has the cause");
+	like($node->safe_psql('postgres', 'SELECT replay_detail FROM tcs.status'), $pattern,
+		"$what: tcs.status has the cause");
 	return;
 }
 
@@ -97,7 +97,7 @@ sub not_fresh
 {
 	my ($node, $what, $pattern) = @_;
 
-	$node->poll_query_until('postgres', 'SELECT primary_lsn > replay_lsn FROM tcs.status()')
+	$node->poll_query_until('postgres', 'SELECT primary_lsn > replay_lsn FROM tcs.status')
 	  or die 'no answer beyond what is replayed';
 	refused_because($node, "$what: $_ is behind", 'TC001', $pattern, $read,
 		level => $_, max_staleness => 0, max_wait => '300ms', fallback => 'error')
@@ -133,7 +133,7 @@ $primary->backup('base');
 
 	is(read_at($standby, $read, token => $kept, @forever), $value, 'archive alone: what is there is served');
 	$standby->poll_query_until('postgres',
-		q{SELECT link_state = 'down' AND link_reason ~ 'neither' FROM tcs.status()})
+		q{SELECT link_state = 'down' AND link_detail ~ 'neither' FROM tcs.status})
 	  or die 'the worker has not come to know';
 	replay_says($standby, $alone, 'archive alone');
 
@@ -261,10 +261,10 @@ $primary->backup('base');
 
 	kill('STOP', $startup);
 	$write_next->($primary);
-	ok($standby->poll_query_until('postgres', q{SELECT replay_state = 'Replay is not advancing at present.' FROM tcs.status()}),
-		'a startup process that hangs: tcs.status() says that replay stands still');
+	ok($standby->poll_query_until('postgres', q{SELECT replay_state = 'not_advancing' FROM tcs.status}),
+		'a startup process that hangs: tcs.status says that replay stands still');
 	kill('CONT', $startup);
-	ok($standby->poll_query_until('postgres', q{SELECT replay_state = 'replaying' FROM tcs.status()}), '... until it goes on');
+	ok($standby->poll_query_until('postgres', q{SELECT replay_state = 'replaying' FROM tcs.status}), '... until it goes on');
 }
 
 done_testing();

@@ -45,10 +45,10 @@ sub start_probe
 		$standby->poll_query_until(
 			'postgres',
 			qq{SELECT waiting_sessions > 0 OR
-				NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $read_on->{pid}) FROM tcs.status()})
+				NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $read_on->{pid}) FROM tcs.status})
 		  or die 'a read neither waits nor ends';
 		return $read_on
-		  if $standby->safe_psql('postgres', 'SELECT waiting_sessions FROM tcs.status()') > 0;
+		  if $standby->safe_psql('postgres', 'SELECT waiting_sessions FROM tcs.status') > 0;
 		is((finish_read($read_on))[0], 'TC004', 'before a read waits, others are refused');
 	}
 	die 'no read has waited';

@@ -43,7 +43,7 @@ sub knows_of_more
 {
 	my ($node) = @_;
 
-	$node->poll_query_until('postgres', 'SELECT primary_lsn > replay_lsn FROM tcs.status()')
+	$node->poll_query_until('postgres', 'SELECT primary_lsn > replay_lsn FROM tcs.status')
 	  or die 'no answer beyond what is replayed';
 	return;
 }
@@ -79,7 +79,7 @@ foreach my $level ('strong', 'bounded', 'linearizable')
 $write_next->($root);
 foreach my $level ('strong', 'bounded')
 {
-	is( read_at($leaf, "$read;\nSELECT outcome FROM tcs.last_read()",
+	is( read_at($leaf, "$read;\nSELECT outcome FROM tcs.last_read",
 			level => $level, max_staleness => 0, max_wait => '100ms', fallback => 'redirect, error'),
 		"$value\nredirected",
 		"... but the root can be asked for the answer itself, $level");
@@ -180,7 +180,7 @@ is(psql_err($leaf, $read, token => $token, max_wait => '100ms', fallback => 'err
 	'TC001', 'a failover that the upstream does not follow: what is new is not there');
 is(psql_err($leaf, $read, level => 'strong', max_wait => '100ms', fallback => 'error') =~ /^TC00[14]$/,
 	1, '... strong is refused');
-is( read_at($leaf, "$read;\nSELECT outcome FROM tcs.last_read()",
+is( read_at($leaf, "$read;\nSELECT outcome FROM tcs.last_read",
 		level => 'strong', max_wait => '100ms', fallback => 'redirect, error'),
 	"$value\nredirected",
 	'... or redirected to the new root');
@@ -191,7 +191,7 @@ is(read_at($leaf, $read, token => $token, fallback => 'error', @forever), $value
 	'it follows through its upstream');
 ($state) = finish_read($doomed);
 is($state, 'TC003', '... what was lost is refused, to who waited for it, too');
-is( $leaf->safe_psql('postgres', 'SELECT timeline, link_state FROM tcs.status()'),
+is( $leaf->safe_psql('postgres', 'SELECT timeline_id, link_state FROM tcs.status'),
 	'2|up', '... on the new timeline, with the new root');
 $write_next->($root);
 is(read_at($leaf, $read, level => 'strong', fallback => 'error', @forever), $value,

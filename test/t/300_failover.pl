@@ -54,7 +54,7 @@ sub kept_on
 		my ($state, $err) = psql_err($node, $read, token => $token, max_wait => 0);
 
 		is($state, '00000', "$what: served on " . $node->name) or diag $err;
-		is(info($node, $token, 'on_this_history, reached_here'), 'yes|t', '... and said to be');
+		is(info($node, $token, 'on_this_history, reached_here'), 't|t', '... and said to be');
 	}
 	return;
 }
@@ -69,8 +69,8 @@ sub lost_on
 
 		is($state, 'TC003', "$what: lost on " . $node->name);
 		like($err, qr/lost in a failover/, '... and why');
-		like(info($node, $token, 'on_this_history || coalesce(reached_here::text, $$?$$)'),
-			qr/^no \($where\)\?$/, '... tcs.token_info() says where');
+		like(info($node, $token, 'on_this_history || coalesce(reached_here::text, $$?$$) || history_detail'),
+			qr/^false\?$where$/, '... tcs.token_info() says where');
 		is(psql_err($node, $read, token => $token, level => $_, max_wait => -1),
 			'TC003', "... at $_, too")
 		  foreach ('read_your_writes', 'strong');
@@ -94,21 +94,21 @@ foreach my $try (1 .. 10)
 	cut_off($n2, $n3, $late);
 
 	# in this moment the server may have written something of its own
-	my $end = info($n1, $exact, 'written');
+	my $end = info($n1, $exact, 'written_lsn');
 
 	last if !grep { replay_lsn($_) ne $end } ($n2, $n3, $late);
 	follow($_, $n1) foreach ($n2, $n3, $late);
 }
 my $exact_value = $value;
-my $exact_end = info($n1, $exact, 'written');
+my $exact_end = info($n1, $exact, 'written_lsn');
 my $lost_1 = $write_next->($n1);
 
 # what comes next on the old timeline, by one byte
-is(info($n2, $lost_1, 'on_this_history'), 'not yet known', 'before the failover nothing is lost');
+is(info($n2, $lost_1, 'history_detail'), 'not yet known', 'before the failover nothing is lost');
 
 $n1->stop('immediate');
 $n2->promote;
-is($n2->safe_psql('postgres', 'SELECT timeline_begin FROM tcs.token_info(tcs.session_token())'),
+is($n2->safe_psql('postgres', 'SELECT timeline_begin_lsn FROM tcs.token_info(tcs.session_token())'),
 	$exact_end, 'the new timeline begins where the last commit ended');
 kept_on('a commit that ends there', $exact, $n2);
 is(read_at($n2, $read, token => $exact), $exact_value, '... and is there');
@@ -117,7 +117,7 @@ lost_on('the next one', $lost_1, "forked at $exact_end of timeline 1", $n2);
 # nothing was proved of the new timeline while it was not there
 my $on_2 = $write_next->($n2);
 
-is(info($n3, $on_2, 'timeline, on_this_history, reached_here'), '2|not yet known|f',
+is(info($n3, $on_2, 'timeline_id, on_this_history IS NULL, reached_here'), '2|t|f',
 	'a standby that has not followed does not know');
 follow($n3, $n2);
 is(read_at($n3, $read, token => $on_2, max_wait => '60s'), $value, 'it follows, and is waited for');
@@ -175,7 +175,7 @@ $n3->safe_psql('postgres',
 my $on_3 = $write_next->($n3);
 
 is( info($n3, $on_3,
-		"timeline, written > (tcs.token_info('$lost_2')).written, written > (tcs.token_info('$lost_1')).written"),
+		"timeline_id, written_lsn > (tcs.token_info('$lost_2')).written_lsn, written_lsn > (tcs.token_info('$lost_1')).written_lsn"),
 	'3|t|t',
 	'timeline 3 is past all numbers of the others');
 kept_on($_->[0], $_->[1], $n3)
@@ -188,13 +188,13 @@ lost_on('lost in the first failover', $lost_1, "forked at $exact_end of timeline
 lost_on('lost in the second failover', $lost_2, "forked at $lsn of timeline 2", $n3);
 
 is( $n3->safe_psql('postgres',
-		"SELECT (tcs.token_info(tcs.merge_tokens(tcs.merge_tokens('$exact', '$on_2'), '$on_3'))).timeline"),
+		"SELECT (tcs.token_info(tcs.merge_tokens(tcs.merge_tokens('$exact', '$on_2'), '$on_3'))).timeline_id"),
 	'3',
 	'tokens of three timelines merge');
 is(psql_err($n3, "SELECT tcs.merge_tokens('$lost_2', '$on_3')"), 'TC003', '... those that are lost do not');
 
 # It is on timeline 1 still, at its end.
-is($late->safe_psql('postgres', 'SELECT timeline FROM tcs.status()'), '1', 'a standby left behind');
+is($late->safe_psql('postgres', 'SELECT timeline_id FROM tcs.status'), '1', 'a standby left behind');
 $patient->ok_query("SET tcs.session_token = '$on_3'");
 $doomed->ok_query("SET tcs.session_token = '$lost_2'");
 $_->simple($read)->flush foreach ($patient, $doomed);
@@ -259,12 +259,12 @@ foreach my $statement ('CREATE TABLE IF NOT EXISTS u (v int)', 'TRUNCATE u', 'DR
 	is(psql_err($n3, $read, token => $both, level => $_), 'TC003', "... at $_")
 	  foreach ('read_your_writes', 'monotonic_reads', 'strong');
 	is(psql_err($n3, $read, token => $both, level => 'eventual'), '00000', '... but for eventual');
-	is(info($n3, $both, 'on_this_history'), 'no (part of it is on another history)',
+	is(info($n3, $both, 'on_this_history, history_detail'), 'f|part of it is on another history',
 		'... tcs.token_info() knows, too');
 	is( info($n3,
 			$n3->safe_psql('postgres', "SELECT tcs.merge_tokens('$both', '$on_3')"),
-			'on_this_history'),
-		'no (part of it is on another history)',
+			'on_this_history, history_detail'),
+		'f|part of it is on another history',
 		'... and it is not healed by merging');
 
 	# only read: what it wrote is on the history of the others
@@ -331,12 +331,12 @@ recovery_target_inclusive = off
 recovery_target_timeline = '2'
 recovery_target_action = promote
 shared_preload_libraries = 'tcs'
-}, $wal, info($n3, $on_2, 'written')));
+}, $wal, info($n3, $on_2, 'written_lsn')));
 	$copy->append_conf('recovery.signal', '');
 	$copy->start;
 	$copy->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
 
-	my $timeline = $copy->safe_psql('postgres', 'SELECT timeline FROM tcs.status()');
+	my $timeline_id = $copy->safe_psql('postgres', 'SELECT timeline_id FROM tcs.status');
 
 	is($timeline, '3', 'restored: a timeline of its own, with a number that exists');
 	kept_on('the commit it was restored to', $on_2, $copy);
@@ -349,7 +349,7 @@ shared_preload_libraries = 'tcs'
 		'CREATE TABLE filler AS SELECT repeat($$y$$, 1000) FROM generate_series(1, 600)');
 	my $of_copy = write_token($copy, 'INSERT INTO t VALUES (1000)');
 
-	is(info($copy, $of_copy, "timeline, written > (tcs.token_info('$on_3')).written"), '3|t',
+	is(info($copy, $of_copy, "timeline_id, written_lsn > (tcs.token_info('$on_3')).written_lsn"), '3|t',
 		'... and comes past the same numbers');
 	lost_on('one of the other timeline 3', $on_3, 'another timeline', $copy);
 	lost_on('a token of the copy', $of_copy, 'another timeline', $n3, $late);

@@ -75,11 +75,11 @@ wait_for_replay($primary, $_) foreach ($first, $second);
 
 # A worker that somebody terminates comes back.
 {
-	my $worker = $second->safe_psql('postgres', 'SELECT worker_pid FROM tcs.status()');
+	my $worker = $second->safe_psql('postgres', 'SELECT worker_pid FROM tcs.status');
 
 	kill 'TERM', $worker;
 	ok( $second->poll_query_until('postgres',
-			"SELECT worker_pid <> $worker FROM tcs.status() WHERE link_state = 'up'"),
+			"SELECT worker_pid <> $worker FROM tcs.status WHERE link_state = 'up'"),
 		'the worker is started again');
 	is(read_at($second, 'SELECT v FROM t', level => 'strong', max_wait => '60s'),
 		'2', '... and strong reads are served');
@@ -117,16 +117,16 @@ wait_for_replay($primary, $_) foreach ($first, $second);
 	foreach my $standby ($first, $second)
 	{
 		$standby->poll_query_until('postgres',
-			'SELECT primary_lsn > replay_lsn FROM tcs.status()')
+			'SELECT primary_lsn > replay_lsn FROM tcs.status')
 		  or die 'no answer beyond what is replayed: '
-		  . $standby->safe_psql('postgres', 'SELECT * FROM tcs.status()');
+		  . $standby->safe_psql('postgres', 'SELECT * FROM tcs.status');
 	}
 	$_->simple('SELECT v FROM t')->flush foreach ($bound, $promoted);
 	wait_for_waiters($second, 2);
 	wait_for_waiters($first, 1);
 	# the strong read has its answer, and waits for what it names
 	$first->poll_query_until('postgres',
-		'SELECT last_answer_age_ms < 1000 FROM tcs.status()');
+		'SELECT last_answer_age < make_interval(secs => 1) FROM tcs.status');
 
 	$primary->stop('immediate');
 	$orphan->simple('SELECT v FROM t')->flush;

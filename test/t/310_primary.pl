@@ -221,7 +221,7 @@ foreach my $node ($standby, $slow)
 $writer->ok_query('UPDATE t SET v = -1 WHERE id = 1');
 my $lost = $writer->parameter('tcs.session_token');
 my $lost_lsn = $primary->safe_psql('postgres',
-	"SELECT written FROM tcs.token_info('$lost')");
+	"SELECT written_lsn FROM tcs.token_info('$lost')");
 
 is(psql_err($standby, $read, token => $lost, max_wait => 0),
 	'TC001', 'before the failover, what did not arrive is late');
@@ -244,8 +244,8 @@ is(read_at($standby, $read, token => $lost, level => 'eventual'),
 	$value, 'eventual does not look');
 like(
 	$standby->safe_psql('postgres',
-		"SELECT on_this_history, reached_here IS NULL FROM tcs.token_info('$lost')"),
-	qr/^no \(forked at .* of timeline 1\)\|t$/,
+		"SELECT on_this_history, history_detail, reached_here IS NULL FROM tcs.token_info('$lost')"),
+	qr/^f\|forked at .* of timeline 1\|t$/,
 	'tcs.token_info() tells the fork');
 
 # The numbers of the new timeline overtake those of the old one.
@@ -256,20 +256,20 @@ $value++;
 $new_writer->ok_query("UPDATE t SET v = $value WHERE id = 1");
 my $new = $new_writer->parameter('tcs.session_token');
 
-is($new_writer->ok_query("SELECT written > '$lost_lsn' FROM tcs.token_info('$new')"),
+is($new_writer->ok_query("SELECT written_lsn > '$lost_lsn' FROM tcs.token_info('$new')"),
 	't', 'the new timeline has come to the same numbers');
 is(psql_err($standby, $read, token => $lost), 'TC003', '... and what is lost stays lost');
 is(read_at($standby, $read, token => $kept), $value, '... and what was kept, kept');
 is( $new_writer->ok_query(
-		"SELECT timeline, on_this_history, reached_here FROM tcs.token_info('$new')"),
-	'2|yes|t',
+		"SELECT timeline_id, on_this_history, reached_here FROM tcs.token_info('$new')"),
+	'2|t|t',
 	'tokens of the new timeline');
 
 # Where exactly it forked.
-my $fork = $new_writer->ok_query("SELECT timeline_begin FROM tcs.token_info('$new')");
+my $fork = $new_writer->ok_query("SELECT timeline_begin_lsn FROM tcs.token_info('$new')");
 
 is( $new_writer->ok_query(
-		"SELECT (tcs.token_info(tcs.merge_tokens('$kept', '$new'))).timeline"),
+		"SELECT (tcs.token_info(tcs.merge_tokens('$kept', '$new'))).timeline_id"),
 	'2',
 	'tokens on both sides of the fork merge');
 is(psql_err($standby, "SELECT tcs.merge_tokens('$lost', '$new')"),
@@ -287,8 +287,8 @@ is(read_at($slow, $read, token => $kept, max_wait => 0),
 ($state, $err) = psql_err($slow, $read, token => $new, max_wait => '50ms');
 is($state, 'TC001', 'what is behind it on the new timeline, not yet');
 like($err, qr/of timeline 2, reached .* of timeline 1/, '... and which timelines is told');
-is($slow->safe_psql('postgres', "SELECT on_this_history, reached_here FROM tcs.token_info('$new')"),
-	'not yet known|f', '... by tcs.token_info(), too');
+is($slow->safe_psql('postgres', "SELECT on_this_history IS NULL, reached_here FROM tcs.token_info('$new')"),
+	't|f', '... by tcs.token_info(), too');
 
 # A number below what is replayed, of the timeline to come.
 my $waiting = start_read($slow, $read, token => $new, max_wait => -1);
@@ -302,7 +302,7 @@ is(psql_err($slow, $read, token => $lost, max_wait => 0),
 is(read_at($slow, $read, token => $kept, max_wait => 0), $value, '... and what is not');
 is(read_at($slow, $read, level => 'strong', max_wait => -1),
 	$value, 'strong asks the new primary');
-is($slow->safe_psql('postgres', 'SELECT timeline FROM tcs.status()'), '2', 'on its timeline');
+is($slow->safe_psql('postgres', 'SELECT timeline_id FROM tcs.status'), '2', 'on its timeline_id');
 like(slurp_file($slow->logfile), qr/tcs: this standby has followed the primary to timeline 2/,
 	'the log has it');
 
@@ -325,7 +325,7 @@ $slow->append_conf('postgresql.conf',
 	"tcs.primary_conninfo = 'host=$host port=$port dbname=postgres'");
 $slow->reload;
 $slow->poll_query_until('postgres',
-	q{SELECT coalesce(link_state = 'refused' AND link_reason ~ 'deposed', false) FROM tcs.status()})
+	q{SELECT coalesce(link_state = 'refused' AND link_detail ~ 'deposed', false) FROM tcs.status})
   or die 'the deposed primary was believed';
 ($state, $err) = psql_err($slow, $read, level => 'strong', max_wait => '300ms');
 is($state, 'TC004', 'answers of a deposed primary do not count');
@@ -378,7 +378,7 @@ $lead->safe_psql('postgres', 'CREATE TABLE t (v int); INSERT INTO t VALUES (0)')
 wait_for_replay($lead, $follower);
 is(read_at($follower, 'SELECT v FROM t', level => 'strong', max_wait => '30s'), '0', 'a question was asked');
 
-my $asker = $lead->safe_psql('postgres', 'SELECT pid FROM tcs.askers()');
+my $asker = $lead->safe_psql('postgres', 'SELECT pid FROM tcs_internal.askers()');
 my $slept = asleep($asker);
 
 $lead->safe_psql('postgres', 'UPDATE t SET v = v + 1;' x 300);

@@ -73,7 +73,7 @@ foreach my $token ($lost, $foreign)
 			"$drop DO 'BEGIN PERFORM * FROM t; END'");
 		is(psql_err($node, "$drop CALL tcs.wait_for('$token')"),
 			$state{$token}, "$where: wait_for() was asked for this one");
-		unlike(read_at($node, "$drop $read; SELECT outcome FROM tcs.last_read()", token => $token),
+		unlike(read_at($node, "$drop $read; SELECT outcome FROM tcs.last_read", token => $token),
 			qr/error/, "$where: the read was no failure");
 
 		# by SET LOCAL: what the session had comes back

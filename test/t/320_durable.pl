@@ -91,7 +91,7 @@ is($primary->safe_psql('postgres', "SELECT tcs.merge_tokens('$async', '$async') 
 my $own = $writer->ok_query('SELECT tcs.session_token()');
 
 is(durable($primary, $own), 'true', 'tcs.session_token() flushes, and knows what');
-is( $writer->ok_query("SELECT pg_current_wal_flush_lsn() >= written FROM tcs.token_info('$async')"),
+is( $writer->ok_query("SELECT pg_current_wal_flush_lsn() >= written_lsn FROM tcs.token_info('$async')"),
 	't', 'the position is flushed');
 is(durable($primary, $async), 'false', '... which changes no token of before');
 my $other = TcsWire->new($primary);
@@ -130,7 +130,7 @@ is(durable($standby, $flushed), 'true', 'of another, the same');
 
 # Nobody is to have it.  It is past what recovery itself writes.
 my $lost = token_after('INSERT INTO t SELECT -1 FROM generate_series(1, 5000)', 'INSERT INTO t VALUES (8)');
-my $lsn = "(SELECT written FROM tcs.token_info('$lost'))";
+my $lsn = "(SELECT written_lsn FROM tcs.token_info('$lost'))";
 
 is($watch->ok_query("SELECT pg_current_wal_flush_lsn() < $lsn"), 't', 'the commit is not flushed');
 is(durable($primary, $lost), 'false', '... as its token says');
@@ -147,15 +147,15 @@ my ($state, $err) = psql_err($primary, $read, token => $lost, max_wait => -1);
 is($state, 'TC003', 'its token is refused');
 like($err, qr/lost in a crash/, '... and why');
 like($err, qr/was not flushed when the token was made/, '... and what made that possible');
-like($primary->safe_psql('postgres', "SELECT on_this_history FROM tcs.token_info('$lost')"),
-	qr/^no \(WAL ends at /, '... tcs.token_info() says so');
+like($primary->safe_psql('postgres', "SELECT on_this_history, history_detail FROM tcs.token_info('$lost')"),
+	qr/^f\|WAL ends at /, '... tcs.token_info() says so');
 
 # XXX The limit that docs/limits.md names: other WAL is there now.
 $primary->safe_psql('postgres', 'CREATE TABLE filler AS SELECT repeat($$x$$, 1000) FROM generate_series(1, 3000)');
 
 is($primary->safe_psql('postgres', "SELECT pg_current_wal_insert_lsn() > $lsn"), 't', 'the positions are used again');
 is( $primary->safe_psql('postgres', "SELECT on_this_history, durable FROM tcs.token_info('$lost')"),
-	'yes|f', 'the token of the lost write seems right, but for what it says itself: not durable');
+	't|f', 'the token of the lost write seems right, but for what it says itself: not durable');
 is(read_at($standby, $read, token => $lost, max_wait => -1), '7', '... and is served without the write');
 
 # A timeline that is founded on a write makes it durable.
@@ -171,10 +171,10 @@ wait_for_replay($primary, $standby);
 $primary->stop('immediate');
 $standby->promote;
 is($standby->safe_psql('postgres', "SELECT on_this_history, durable FROM tcs.token_info('$founded')"),
-	'yes|t', 'what a new timeline is founded on is durable there');
+	't|t', 'what a new timeline is founded on is durable there');
 $other = TcsWire->new($standby);
 $other->ok_query("SET tcs.session_token = '$founded'");
-is( $other->ok_query('SELECT timeline, durable FROM tcs.token_info(tcs.session_token())'),
+is( $other->ok_query('SELECT timeline_id, durable FROM tcs.token_info(tcs.session_token())'),
 	'2|t', '... also in a token of that timeline');
 
 done_testing();

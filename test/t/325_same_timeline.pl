@@ -38,7 +38,7 @@ sub write_past
 	$node->safe_psql('postgres',
 		'CREATE TABLE filler AS SELECT repeat($$x$$, 1000) FROM generate_series(1, 300)');
 	is( $node->safe_psql('postgres',
-			"SELECT pg_current_wal_insert_lsn() > written FROM tcs.token_info('$token')"),
+			"SELECT pg_current_wal_insert_lsn() > written_lsn FROM tcs.token_info('$token')"),
 		't', $node->name . ' comes past the position');
 	return;
 }
@@ -92,7 +92,7 @@ is(psql_err($two, $read, token => $token, max_wait => -1),
 	'TC003', 'a token of the other is refused while this one has not come so far');
 write_past($two, $token);
 is(read_at($two, $read, token => $token), '1', 'then it is believed: the limit');
-is($two->safe_psql('postgres', "SELECT on_this_history FROM tcs.token_info('$token')"), 'yes', '... tcs.token_info(), too');
+is($two->safe_psql('postgres', "SELECT on_this_history FROM tcs.token_info('$token')"), 't', '... tcs.token_info(), too');
 
 # Its standby takes the answers of the wrong one for those of its primary, too, once
 # that has come past what this one has.
@@ -101,17 +101,17 @@ $third->append_conf('postgresql.conf',
 	sprintf(q{tcs.primary_conninfo = '%s dbname=postgres'}, $one->connstr));
 $third->reload;
 $one->poll_query_until('postgres',
-	q{SELECT count(*) = 1 FROM tcs.askers() WHERE application_name = 'third'})
+	q{SELECT count(*) = 1 FROM tcs_internal.askers() WHERE application_name = 'third'})
   or die 'the standby does not ask the other one';
 ok( $third->poll_query_until('postgres',
-		q{SELECT link_state = 'refused' AND link_reason ~ 'has less WAL' FROM tcs.status()}),
+		q{SELECT link_state = 'refused' AND link_detail ~ 'has less WAL' FROM tcs.status}),
 	'the answers of the other one are refused while that has not come so far');
 my $has = replay_lsn($third);
 
 $one->safe_psql('postgres',
 	'CREATE TABLE filler3 AS SELECT repeat($$x$$, 1000) FROM generate_series(1, 600)');
 is($one->safe_psql('postgres', "SELECT pg_current_wal_flush_lsn() > '$has'"), 't', '... which it then does');
-ok($third->poll_query_until('postgres', q{SELECT link_state = 'up' FROM tcs.status()}),
+ok($third->poll_query_until('postgres', q{SELECT link_state = 'up' FROM tcs.status}),
 	'... then they are believed: the limit');
 
 
@@ -125,7 +125,7 @@ $archived->append_conf('postgresql.conf',
 		$one->data_dir));
 $archived->restart;
 $archived->promote;
-is($archived->safe_psql('postgres', 'SELECT timeline FROM tcs.status()'), '3',
+is($archived->safe_psql('postgres', 'SELECT timeline_id FROM tcs.status'), '3',
 	'who finds the history file of the one takes the next number');
 write_past($archived, $token);
 is(psql_err($archived, $read, token => $token, max_wait => -1), 'TC003',

@@ -52,7 +52,7 @@ sub freshness_unknown
 	my ($what, $reached, $not_reached) = @_;
 
 	is( $standby->safe_psql('postgres',
-			'SELECT staleness_ms IS NULL, last_answer_age_ms IS NULL, bound_state FROM tcs.status()'),
+			'SELECT staleness IS NULL, last_answer_age IS NULL, bound_state FROM tcs.status'),
 		't|t|unknown', "$what: nothing is known");
 	is($standby->safe_psql('postgres', "SELECT tcs.can_serve('bounded', '1 h'), tcs.can_serve('strong')"),
 		'f|f', '... tcs.can_serve() says no');
@@ -87,7 +87,7 @@ $standby->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_wal_rec
   or die 'the WAL receiver did not end';
 my $later = $write_next->($primary);
 
-$standby->poll_query_until('postgres', 'SELECT primary_lsn > replay_lsn FROM tcs.status()')
+$standby->poll_query_until('postgres', 'SELECT primary_lsn > replay_lsn FROM tcs.status')
   or die 'no answer beyond what is replayed';
 $primary->stop('immediate');
 is(read_at($standby, $read, level => 'bounded', max_staleness => '1h', max_wait => 0),
@@ -101,7 +101,7 @@ wait_for_waiters($standby);
 crash($standby);
 like(($waiting->results)[0]{state}, qr/^(?:57P0[0-9]|08006)$/, 'a crash ends waits');
 freshness_unknown('a crash of the standby', $reached, $later);
-is($standby->safe_psql('postgres', 'SELECT waiting_sessions FROM tcs.status()'),
+is($standby->safe_psql('postgres', 'SELECT waiting_sessions FROM tcs.status'),
 	'0', '... nobody is left in the queue');
 
 # The whole server, killed.
@@ -110,11 +110,11 @@ $standby->start;
 freshness_unknown('a restart of the standby', $reached, $later);
 
 # What answers there were are of no use to a worker that comes after.
-my $worker = $standby->safe_psql('postgres', 'SELECT worker_pid FROM tcs.status()');
+my $worker = $standby->safe_psql('postgres', 'SELECT worker_pid FROM tcs.status');
 
 kill('KILL', $worker);
 $standby->poll_query_until('postgres',
-	"SELECT worker_pid <> $worker FROM tcs.status() WHERE worker_pid IS NOT NULL")
+	"SELECT worker_pid <> $worker FROM tcs.status WHERE worker_pid IS NOT NULL")
   or die 'no other worker';
 freshness_unknown('a crash of the worker', $reached, $later);
 
@@ -151,7 +151,7 @@ foreach my $try (1 .. 3)
 
 	# no commit since, of which the primary could know
 	$standby->poll_query_until('postgres',
-		q{SELECT link_state = 'up' AND last_answer_age_ms < 1000 FROM tcs.status()})
+		q{SELECT link_state = 'up' AND last_answer_age < make_interval(secs => 1) FROM tcs.status})
 	  or die 'no answer after the crash';
 	my $after = TcsWire->new($standby, options => '-c tcs.max_wait=-1 -c tcs.read_level=strong');
 
@@ -173,7 +173,7 @@ foreach my $try (1 .. 3)
 
 	foreach my $round (1 .. 3)
 	{
-		my $pid = $standby->safe_psql('postgres', 'SELECT worker_pid FROM tcs.status()');
+		my $pid = $standby->safe_psql('postgres', 'SELECT worker_pid FROM tcs.status');
 
 		$write_next->($primary);
 		kill('TERM', $pid);
@@ -181,7 +181,7 @@ foreach my $try (1 .. 3)
 		is_deeply([ map { TcsWire::describe_result($_->results) } @sessions ],
 			[ ($value) x 4 ], "strong reads while the worker ends ($round)");
 		$standby->poll_query_until('postgres',
-			"SELECT worker_pid <> $pid FROM tcs.status() WHERE worker_pid IS NOT NULL");
+			"SELECT worker_pid <> $pid FROM tcs.status WHERE worker_pid IS NOT NULL");
 	}
 }
 

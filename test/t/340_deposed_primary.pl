@@ -15,6 +15,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use TcsReadIndex;
 use TcsTest;
 
 my ($deposed, $successor, $told, $restarted, $diverged) = new_cluster(
@@ -40,7 +41,7 @@ sub wait_for_status
 {
 	my ($node, $condition) = @_;
 
-	$node->poll_query_until('postgres', "SELECT $condition FROM tcs.status()")
+	$node->poll_query_until('postgres', "SELECT $condition FROM tcs.status")
 	  or die "not so: $condition";
 	return;
 }
@@ -49,7 +50,7 @@ sub wait_for_status
 sub is_told
 {
 	return q{link_state = 'up' AND primary_lsn >= '}
-	  . $successor->safe_psql('postgres', 'SELECT lsn FROM tcs.read_index()') . q{'};
+	  . read_index($successor) . q{'};
 }
 
 $deposed->safe_psql('postgres', q{
@@ -82,7 +83,7 @@ $deposed->safe_psql('postgres', q{
 CREATE TABLE filler AS SELECT generate_series(1, 50000);
 UPDATE t SET v = 'newer' WHERE id = 1;
 });
-wait_for_status($told, q{primary_lsn >= '} . $deposed->safe_psql('postgres', 'SELECT lsn FROM tcs.read_index()') . q{'});
+wait_for_status($told, q{primary_lsn >= '} . read_index($deposed) . q{'});
 foreach my $level (@levels)
 {
 	my ($state, $message) = psql_err($told, $read, level => $level, max_staleness => '1ms', max_wait => '100ms');
@@ -109,7 +110,7 @@ $successor->safe_psql('postgres', q{UPDATE t SET v = 'new' WHERE id = 1});
 $restarted->append_conf('postgresql.conf',
 	"primary_conninfo = '" . ($successor->connstr =~ s/'//gr) . " application_name=restarted'");
 $restarted->reload;
-wait_for_status($restarted, 'timeline = 2');
+wait_for_status($restarted, 'timeline_id = 2');
 
 
 ##
@@ -136,7 +137,7 @@ $told->safe_psql('postgres', 'SET tcs.read_level = eventual; SELECT pg_wal_repla
 wait_for_replay($deposed, $told);
 my $position = log_position($told);
 
-wait_for_status($told, q{link_reason LIKE 'the server asked is on timeline 1, but there is a primary on timeline 2%'});
+wait_for_status($told, q{link_detail LIKE 'the server asked is on timeline 1, but there is a primary on timeline 2%'});
 foreach my $level (@levels)
 {
 	is(psql_err($told, $read, level => $level, fallback => 'error'), 'TC004',
@@ -152,7 +153,7 @@ like((psql_err($told, $read, level => 'strong', fallback => 'redirect, error', m
 	'nothing is redirected to where a session would go back');
 
 look_among($told, $deposed);
-wait_for_status($told, q{link_reason LIKE 'the server asked is on timeline 1, but%'});
+wait_for_status($told, q{link_detail LIKE 'the server asked is on timeline 1, but%'});
 is(psql_err($told, $read, level => 'strong', fallback => 'error'), 'TC004',
 	'... also when the deposed primary alone is asked');
 is(read_at($told, $read, level => 'eventual'), 'known', 'what asks for nothing is served');
@@ -176,7 +177,7 @@ $diverged->append_conf('postgresql.conf',
 	"primary_conninfo = '" . ($successor->connstr =~ s/'//gr) . " application_name=diverged'");
 $diverged->reload;
 wait_for_log_line($diverged, qr/new timeline 2 forked off current database system timeline 1 before/, $repointed);
-wait_for_status($diverged, q{link_reason LIKE 'the server asked is on timeline 1, but there is a primary on timeline 2%'});
+wait_for_status($diverged, q{link_detail LIKE 'the server asked is on timeline 1, but there is a primary on timeline 2%'});
 is(psql_err($diverged, $read, level => $_, fallback => 'error'), 'TC004', "$_: it cannot follow, and does not know")
   foreach (@levels);
 
@@ -195,7 +196,7 @@ look_among($restarted, $deposed, $successor);
 $restarted->stop('immediate');
 $restarted->start;
 wait_for_status($restarted, q{link_state IN ('up', 'refused', 'down')});
-is(read_at($restarted, 'SELECT timeline FROM tcs.status()'), '1', 'it replays timeline 1 again');
+is(read_at($restarted, 'SELECT timeline_id FROM tcs.status'), '1', 'it replays timeline 1 again');
 wait_for_status($restarted, is_told());
 foreach my $level (@levels)
 {

@@ -221,7 +221,7 @@ foreach my $kind (sort keys %ends)
 
 cmp_ok($failures_in_all, '>', 10, 'allocations did fail');
 unlike(slurp_file($primary->logfile), qr/PANIC/, 'no PANIC');
-is( $watch->ok_query('SELECT late_token_reports > 0 FROM tcs.status()'),
+is( $watch->ok_query('SELECT late_token_reports > 0 FROM tcs.status'),
 	$late_in_all > 0 ? 't' : 'f',
 	"late reports are counted (there were $late_in_all)");
 

@@ -38,7 +38,7 @@ foreach my $node ($primary, $one, $three)
 
 	$_->simple('SELECT v FROM t')->flush foreach @clients;
 	wait_until_waiting($node, @clients);
-	is($look->ok_query('SELECT waiting_sessions FROM tcs.status()'), $n, '... tcs.status() counts them')
+	is($look->ok_query('SELECT waiting_sessions FROM tcs.status'), $n, '... tcs.status counts them')
 	  if $node == $three;
 	continue_receiver($one, $two);
 	is( join(' ', map { answers_and_rows($_->results) } @clients),
@@ -282,7 +282,7 @@ foreach my $node ($primary, $one, $three)
 	wait_until_waiting($node, $gone);
 	$session->ok_query('SELECT pg_terminate_backend(' . $gone->pid . ')');
 	is(answers_and_rows(($gone->results)[0]), '57P01', "$name: terminated");
-	is($session->ok_query('SELECT coalesce(waiting_sessions, 0) FROM tcs.status()'), '0',
+	is($session->ok_query('SELECT coalesce(waiting_sessions, 0) FROM tcs.status'), '0',
 		'... nobody is left in the queue');
 
 	# with the one that began the round gone, the others still are served
@@ -326,13 +326,13 @@ foreach my $node ($primary, $three)
 # The worker is killed.
 {
 	my $c = linearizable_client($three, 'SET tcs.max_wait = -1');
-	my $pid = $look->ok_query('SELECT worker_pid FROM tcs.status()');
+	my $pid = $look->ok_query('SELECT worker_pid FROM tcs.status');
 
 	hang_commit();
 	$c->simple('SELECT v FROM t')->flush;
 	wait_until_waiting($three, $c);
 	kill('TERM', $pid) or die "cannot end process $pid: $!";
-	$look->poll("SELECT worker_pid <> $pid FROM tcs.status() WHERE worker_pid IS NOT NULL")
+	$look->poll("SELECT worker_pid <> $pid FROM tcs.status WHERE worker_pid IS NOT NULL")
 	  or die 'no other worker';
 	wait_for_answer($three);
 	ok(!$c->answered, 'worker killed: the read waits on');
@@ -409,7 +409,7 @@ $writer = TcsWire->new($primary, options => $eventual);
 
 		is(answers_and_rows($c->query("BEGIN ISOLATION LEVEL $isolation; SELECT v FROM t")),
 			" / $value", "redirected, $isolation");
-		is($c->ok_query('SELECT outcome FROM tcs.last_read()'), 'redirected', '... it is');
+		is($c->ok_query('SELECT outcome FROM tcs.last_read'), 'redirected', '... it is');
 	}
 	stop_receiver($one, $two);
 	is(answers_and_rows($client{'REPEATABLE READ'}->query('SELECT v FROM t')),

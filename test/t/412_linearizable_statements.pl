@@ -140,7 +140,7 @@ sub kinds_are_refused
 				'... is told why');
 			like($result->{error}{D}, qr/quorum of synchronous standbys has (?:not )?confirmed/, '... with details');
 		}
-		is($c->ok_query('SELECT outcome FROM tcs.last_read()'), 'refused', '... and tcs.last_read() knows');
+		is($c->ok_query('SELECT outcome FROM tcs.last_read'), 'refused', '... and tcs.last_read knows');
 		$c->disconnect;
 	}
 	return;

@@ -194,7 +194,7 @@ is(transcript($on_standby, 'SELECT same FROM called'), transcript($on_primary, '
 ## The function by itself
 ##
 
-is(psql_err($primary, "SELECT tcs.redirect_text($_->[0])"), $_->[1], "redirect_text($_->[0])")
+is(psql_err($primary, "SELECT tcs_internal.redirect_text($_->[0])"), $_->[1], "redirect_text($_->[0])")
   foreach ([ 'ROW()', '22023' ], [ 'ROW(1, 2)', '22023' ], [ 'NULL', '00000' ],
 	[ 'ROW(ROW(1))', '00000' ], [ '1', '42883' ]);
 

@@ -31,7 +31,7 @@ my $refused = qr/error \| .* C: TC001 .*cannot be redirected/;
 
 $nodes->stays('pg_stat_activity', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE pid = pg_backend_pid()}, qr/^t$/m);
 $nodes->stays('pg_is_in_recovery()', 'SELECT pg_is_in_recovery()', qr/^t$/m);
-$nodes->stays('tcs.status()', 'SELECT role FROM tcs.status()', qr/^standby/m);
+$nodes->stays('tcs.status', 'SELECT role FROM tcs.status', qr/^standby/m);
 $nodes->stays('SHOW', 'SHOW primary_conninfo', qr/host=/);
 $nodes->stays('a constant', 'SELECT 1', qr/^1$/m);
 my %must_stay = (
@@ -46,8 +46,8 @@ my %must_stay = (
 	'in a CTE' => 'WITH c AS (SELECT pg_backend_pid()) SELECT * FROM c, t',
 	'in ORDER BY' => 'SELECT v FROM t ORDER BY pg_backend_pid()',
 	'in a function of FROM' => 'SELECT v FROM t, pg_backend_pid()',
-	'tcs.status() and a table' => 'SELECT v, s.role FROM t, tcs.status() s',
-	'tcs.last_read() and a table' => 'SELECT v, (tcs.last_read()).outcome FROM t',
+	'tcs.status and a table' => 'SELECT v, s.role FROM t, tcs.status s',
+	'tcs.last_read and a table' => 'SELECT v, (SELECT outcome FROM tcs.last_read) FROM t',
 	'tcs.session_token()' => 'SELECT v, tcs.session_token() FROM t',
 	'pg_export_snapshot()' => 'SELECT pg_export_snapshot(), v FROM t',
 	'advisory locks' => 'SELECT pg_advisory_lock(id), v FROM t',

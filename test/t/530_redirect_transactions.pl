@@ -147,22 +147,22 @@ my $c = lagging_client();
 my $before = redirected($look);
 
 is(answer_to($c, $read), 'new', 'a read');
-is($c->ok_query('SELECT level, outcome, level_source FROM tcs.last_read()'),
-	'session|redirected|default', 'tcs.last_read()');
+is($c->ok_query('SELECT level, outcome, level_source FROM tcs.last_read'),
+	'session|redirected|default', 'tcs.last_read');
 is( $c->ok_query(
-		'SELECT needed_lsn IS NOT NULL, reached_lsn >= needed_lsn, reason FROM tcs.last_read()'),
-	't|t|behind', 'tcs.last_read(): positions and the reason');
+		'SELECT needed_lsn IS NOT NULL, reached_lsn >= needed_lsn, reason FROM tcs.last_read'),
+	't|t|behind', 'tcs.last_read: positions and the reason');
 {
 	my $d = TcsWire->new($standby, options => '-c tcs.redirect_after=1h -c tcs.max_wait=2h');
 
 	$d->ok_query("SET tcs.session_token = '$token'");
 	is(answer_to($d, $read), 'new', 'a read that would wait in vain does not wait');
-	like($d->ok_query('SELECT not_waited_because FROM tcs.last_read()'), qr/paused/, 'tcs.last_read(): why it has not waited');
+	like($d->ok_query('SELECT wait_detail FROM tcs.last_read'), qr/paused/, 'tcs.last_read: why it has not waited');
 }
 $before++;
 is(redirected($look) - $before, 1, 'tcs.stat_reads.redirected');
 is($look->ok_query(q{SELECT sum(redirected) > 0 FROM tcs.stat_reads WHERE level = 'session'}), 't', 'the view, at its level');
-is($look->ok_query('SELECT connections > 0 FROM tcs.redirects()'), 't', 'tcs.redirects()');
+is($look->ok_query('SELECT connections > 0 FROM tcs.stat_redirects'), 't', 'tcs.stat_redirects');
 
 
 ##
@@ -239,7 +239,7 @@ is(answers_to($c, $begin, $read, 'BEGIN', $read, 'COMMIT'), "- $expected - $expe
 {
 	my $before_it = redirected($look);
 
-	is(answers_to($c, $begin, $read, 'SELECT count(*) FROM t', "SET LOCAL tcs.fallback = 'error'", $read, 'SELECT outcome FROM tcs.last_read()', 'COMMIT'),
+	is(answers_to($c, $begin, $read, 'SELECT count(*) FROM t', "SET LOCAL tcs.fallback = 'error'", $read, 'SELECT outcome FROM tcs.last_read', 'COMMIT'),
 		"- $expected 10 - $expected redirected -", 'REPEATABLE READ: whole, whatever is set later');
 	is(redirected($look) - $before_it, 3, 'REPEATABLE READ: each of its statements is counted');
 }
@@ -270,7 +270,7 @@ foreach my $stays (
 }
 is(answers_to($c, $begin, 'SELECT pid = pg_backend_pid() FROM pg_stat_activity WHERE pid = pg_backend_pid()', 'ROLLBACK'),
 	'- t -', 'REPEATABLE READ: what is about the node');
-is(answers_to($c, $begin, $read, 'SELECT pg_is_in_recovery()', 'SHOW transaction_isolation', 'SELECT role FROM tcs.status()', 'COMMIT'),
+is(answers_to($c, $begin, $read, 'SELECT pg_is_in_recovery()', 'SHOW transaction_isolation', 'SELECT role FROM tcs.status', 'COMMIT'),
 	"- $expected t repeatable read standby -", 'REPEATABLE READ: what reads nothing is no part of it');
 
 # Settings that change within it.
@@ -394,7 +394,7 @@ sub steps
 	my $result = answer_to($d, $sql // $read);
 	my $warned = grep { $_->{S} eq 'WARNING' } $d->notices;
 
-	return "$result " . $d->ok_query('SELECT outcome FROM tcs.last_read()') . ($warned ? ' warned' : '');
+	return "$result " . $d->ok_query(q{SELECT concat_ws(' to ', outcome, nullif(served_level, level)) FROM tcs.last_read}) . ($warned ? ' warned' : '');
 }
 
 my $stays = 'SELECT v FROM t WHERE id = 1 AND pg_is_in_recovery()';
@@ -417,7 +417,7 @@ is(steps('redirect, eventual', $error), '22012 redirected', 'an error of the sta
 is(steps('bounded, redirect', undef, set => 'SET tcs.max_staleness = 0'), "$expected redirected", 'bounded, redirect: not met');
 is(steps('session, redirect', undef, set => 'SET tcs.read_level = strong'), "$expected redirected", 'session, redirect: neither is met');
 is(steps('redirect', undef, set => q{SET tcs.session_token = ''; SET tcs.read_level = strong}), "$expected redirected", 'strong, without a token');
-is(steps('redirect', undef, set => q{SET tcs.session_token = ''}), 'old served at once', 'nothing is asked for');
+is(steps('redirect', undef, set => q{SET tcs.session_token = ''}), 'old served', 'nothing is asked for');
 
 
 ##
@@ -454,7 +454,7 @@ foreach my $how ('autocommit', 'COMMIT', 'ROLLBACK', 'an error', 'ROLLBACK TO', 
 	is(next_read($d), 'TC001', "$how: the next read does not fall back behind it");
 	is(answer_to($d, $read), $fresh, "$how: but is redirected, too");
 	like($d->parameter('tcs.session_token'), qr/^\d+\.[0-9a-f.]+$/, "$how: the client has been told a token");
-	is($writer->ok_query("SELECT seen_on_primary > '0/0' AND coalesce(written, '0/0') = '0/0' FROM tcs.token_info('" . $d->parameter('tcs.session_token') . "')"),
+	is($writer->ok_query("SELECT seen_on_primary_lsn > '0/0' AND coalesce(written_lsn, '0/0') = '0/0' FROM tcs.token_info('" . $d->parameter('tcs.session_token') . "')"),
 		't', "$how: which says what was seen, and nothing of writes");
 	$d->disconnect;
 }
@@ -572,7 +572,7 @@ resume_replay($standby);
 is(answer_to($reading, $read), $expected, 'a session with the token of a redirected read waits for what was seen');
 wait_for_replay($primary, $standby);
 is(answer_to($c, $read), $expected, 'when replay has come to it, the read is served here');
-is($c->ok_query('SELECT outcome FROM tcs.last_read()') =~ /redirected/, '', 'and not redirected');
+is($c->ok_query('SELECT outcome FROM tcs.last_read') =~ /redirected/, '', 'and not redirected');
 is($look->ok_query($read), $expected, 'the standby has it all');
 
 done_testing();

@@ -269,15 +269,15 @@ foreach my $case (
 is(($look->query(q{SET LOCAL tcs.redirected_for = 'none 0'}))[0]{state}, '22023', 'a level that is none');
 $look->ok_query('SELECT pg_advisory_lock(5)');
 $look->ok_query(q{BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL tcs.redirected_for = 'session 10'});
-$look->ok_query(q{SELECT tcs.redirect_begin((SELECT system_identifier FROM pg_control_system()),
+$look->ok_query(q{SELECT tcs_internal.redirect_begin((SELECT system_identifier FROM pg_control_system()),
 	(SELECT oid FROM pg_database WHERE datname = current_database()), 10, '')});
 $look->ok_query('SELECT pg_advisory_lock(6), pg_advisory_lock(6)');
-is(($look->query('SELECT tcs.redirect_check(true, true)'))[0]{state}, '0A000', 'a new lock beside an old one');
+is(($look->query('SELECT tcs_internal.redirect_check(true, true)'))[0]{state}, '0A000', 'a new lock beside an old one');
 $look->query('ROLLBACK');
 is($look->ok_query(q{SELECT objid FROM pg_locks WHERE locktype = 'advisory'}), '5', 'the old one stays');
 $look->ok_query('SELECT pg_advisory_unlock(5)');
 is(($look->query(q{BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT 1;
-	SET LOCAL tcs.redirected_for = 'session 10'; SELECT tcs.redirect_begin((SELECT system_identifier FROM pg_control_system()),
+	SET LOCAL tcs.redirected_for = 'session 10'; SELECT tcs_internal.redirect_begin((SELECT system_identifier FROM pg_control_system()),
 	(SELECT oid FROM pg_database WHERE datname = current_database()), 10, '')}))[-1]{state}, '25000', 'a transaction that has its snapshot is not taken');
 $look->query('ROLLBACK');
 

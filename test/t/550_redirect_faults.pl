@@ -263,7 +263,7 @@ subtest 'primary down before, during and after' => sub {
 	is(described($kept, "SET tcs.fallback = 'redirect, eventual'; $read"),
 		'old', '... which may be a weaker level');
 	$kept->ok_query('RESET tcs.fallback');
-	is(described($at_standby, 'SELECT connections FROM tcs.redirects()'), '0', 'nothing is left');
+	is(described($at_standby, 'SELECT connections FROM tcs.stat_redirects'), '0', 'nothing is left');
 
 	$primary->start;
 	reconnect();

@@ -240,11 +240,11 @@ subtest 'passwords' => sub {
 	my @texts = (
 		described($app, "EXPLAIN (VERBOSE) $read"),
 		described($app, "EXPLAIN (ANALYZE, VERBOSE) $read"),
-		described($app, 'SELECT * FROM tcs.redirects()'),
+		described($app, 'SELECT * FROM tcs.stat_redirects'),
 		described($app, "SET tcs.read_level = 'eventual'; SELECT * FROM pg_user_mappings"),
 		described($app, 'SELECT * FROM pg_stat_activity'),
 		$at_standby->ok_query('SELECT * FROM pg_stat_activity'),
-		$at_standby->ok_query('SELECT * FROM tcs.redirects()'),
+		$at_standby->ok_query('SELECT * FROM tcs.stat_redirects'),
 		$primary->safe_psql('postgres', 'SELECT * FROM pg_stat_activity'));
 
 	like($texts[0], qr/TcsRedirect/, 'EXPLAIN says that it is redirected');

@@ -35,7 +35,7 @@ subtest 'wrong servers' => sub {
 
 	like(described($none, $read), qr/^TC001: /, 'no server at all: not redirected');
 	unlike(described($none, $read), qr/redirected/, '... and nothing is said of it');
-	is(described($none, 'SELECT server IS NULL FROM tcs.redirects()'), 't', '... as in tcs.redirects()');
+	is(described($none, 'SELECT server_name IS NULL FROM tcs.stat_redirects'), 't', '... as in tcs.stat_redirects');
 	$none->ok_query(q{SET tcs.redirect_server = 'missing'});
 	like(described($none, $read), qr/^TC001: /, 'a server that does not exist: not redirected');
 	is(described($none, "SET tcs.fallback = 'redirect, eventual'; $read"), 'old', '... but the next step');

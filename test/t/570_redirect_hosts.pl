@@ -5,7 +5,7 @@
 # one of another cluster, one that does not admit the role, one that says nothing.
 # A deposed primary never serves a read.  Which host was the primary is remembered
 # for all sessions, until another one is.  A redirect that fails says why, in
-# tcs.last_read(), in tcs.stat_reads, and once in the log.
+# tcs.last_read, in tcs.stat_reads, and once in the log.
 #
 # Replay stands still on the node that is read from: "new" comes from the primary,
 # "old" is what a standby or a deposed primary has.
@@ -91,6 +91,13 @@ if (!$problem)
 }
 
 # OPTIONS of a server with these hosts: nodes, listeners, or [host, port].
+# What tcs.last_read says: why a read was not served at once, and why the primary did
+# not serve it.
+my $reasons = q{concat_ws('; ', reason, 'not redirected: ' || redirect_detail)};
+my $why = "SELECT $reasons FROM tcs.last_read";
+my $what_and_why =
+  "SELECT concat_ws(': ', concat_ws(' to ', outcome, nullif(served_level, level)), $reasons) FROM tcs.last_read";
+
 sub hosts
 {
 	my ($more, @hosts) = @_;
@@ -154,7 +161,7 @@ sub answer_by
 	$set{read_level} //= 'strong';
 	$client->ok_query("SET tcs.$_ = '$set{$_}'") foreach sort keys %set;
 	my $answer = described($client, $read);
-	my $reason = $client->ok_query('SELECT coalesce(reason, $$$$) FROM tcs.last_read()');
+	my $reason = $client->ok_query($why);
 
 	$client->disconnect;
 	return wantarray ? ($answer, $reason) : $answer;
@@ -219,14 +226,14 @@ my $lsn = current_lsn($second);
 
 $second->safe_psql('postgres', q{UPDATE t SET v = 'new'});
 $first->safe_psql('postgres', q{UPDATE t SET v = 'stale'});
-$look->poll("SELECT link_state = 'up' AND primary_lsn > '$lsn' FROM tcs.status()") or die 'the new primary was not asked';
-is($look->ok_query('SELECT timeline FROM tcs.status()'), '1', 'nothing of the new timeline is replayed');
+$look->poll("SELECT link_state = 'up' AND primary_lsn > '$lsn' FROM tcs.status") or die 'the new primary was not asked';
+is($look->ok_query('SELECT timeline_id FROM tcs.status'), '1', 'nothing of the new timeline_id is replayed');
 
 my ($answer, $reason) = answer_by('deposed_alone');
 
 like($answer, qr/^TC00[14]: .*not redirected: .*it is on timeline 1, and not the primary any more/,
 	'a deposed primary serves nothing, though replay is on its timeline');
-like($reason, qr/; not redirected: 55000: the redirect server is not the primary any more$/, '... tcs.last_read() says why');
+like($reason, qr/; not redirected: 55000: the redirect server is not the primary any more$/, '... tcs.last_read says why');
 is(described($kept, $read), 'new', 'a connection that was kept to it: the next host serves');
 is(described($kept, $read), 'new', '... and goes on');
 
@@ -257,12 +264,12 @@ is(answer_by('unknown_name'), 'newer', 'a name that is not known');
 like(scalar(answer_by('wrong_counts')), qr/could not match 3 port numbers to 2 hosts/, 'lists that do not fit');
 ($answer, $reason) = answer_by('all_wrong');
 like($answer, qr/of another database cluster.*timeline 1.*but a standby/s, 'all hosts are wrong: each has its reason');
-like($reason, qr/not redirected: 55000: /, '... tcs.last_read() has the SQLSTATE');
+like($reason, qr/not redirected: 55000: /, '... tcs.last_read has the SQLSTATE');
 is(answer_by('silent_first', redirect_timeout => '1h'), 'newer', 'hosts that say nothing: connect_timeout counts for each');
 is(answer_by('silent_shares', redirect_timeout => '2s'), 'newer', '... each gets its share of tcs.redirect_timeout');
 ($answer, $reason) = answer_by('all_silent', redirect_timeout => '300ms');
 like($answer, qr/no connection within \d+ ms.*no connection within/s, '... none of them answers');
-like($reason, qr/not redirected: 08001: the redirect server has not answered in time/, '... tcs.last_read() says so');
+like($reason, qr/not redirected: 08001: the redirect server has not answered in time/, '... tcs.last_read says so');
 
 SKIP:
 {
@@ -363,7 +370,7 @@ sub reads_of
 my @clients = (reads_of(), reads_of('app'));
 
 is(described($_, $read), 'told', 'redirects work') foreach @clients;
-is($clients[0]->ok_query('SELECT reason FROM tcs.last_read()'), 'behind', '... and nothing else is said');
+is($clients[0]->ok_query($why), 'behind', '... and nothing else is said');
 is(failed(), $failed, '... or counted');
 
 $log = log_position($reader);
@@ -373,9 +380,9 @@ foreach my $round (1 .. 3)
 	foreach my $client (@clients)
 	{
 		like(described($client, $read), qr/^TC001: .*not redirected/, 'the primary is gone: refused');
-		my $told = $client->ok_query('SELECT reason FROM tcs.last_read()');
+		my $told = $client->ok_query($why);
 
-		like($told, qr/^behind; not redirected: (08001|28000|55000): \w/, '... with the reason in tcs.last_read()');
+		like($told, qr/^behind; not redirected: (08001|28000|55000): \w/, '... with the reason in tcs.last_read');
 		unlike($told, qr/\Q@{[$second->host]}\E|\Q@{[$second->port]}\E|app|$secret/, '... without hosts and roles');
 	}
 }
@@ -387,16 +394,16 @@ is(scalar(() = log_since($reader, $log) =~ /$over/g), 0, '... and nothing of an 
 # a weaker level, and a read that is served after all
 $clients[0]->ok_query(q{SET tcs.fallback = 'redirect, eventual'});
 is(described($clients[0], $read), 'third', 'served at a weaker level');
-like($clients[0]->ok_query('SELECT outcome || $$: $$ || reason FROM tcs.last_read()'),
+like($clients[0]->ok_query($what_and_why),
 	qr/^downgraded to eventual: behind; not redirected: \w{5}: /, '... with the reason');
 $clients[0]->ok_query(q{SET tcs.fallback = 'redirect'; SET tcs.max_wait = '1h'});
 $clients[0]->simple($read)->flush;
-$look->poll('SELECT waiting_sessions = 1 FROM tcs.status()') or die 'nobody waits';
+$look->poll('SELECT waiting_sessions = 1 FROM tcs.status') or die 'nobody waits';
 resume_replay($reader);
 is(TcsWire::describe_result(($clients[0]->results)[-1]), 'told', 'served late');
-like($clients[0]->ok_query('SELECT outcome || $$: $$ || reason FROM tcs.last_read()'),
-	qr/^served after a wait: not redirected: \w{5}: /, '... with the reason');
-is($clients[0]->ok_query("$read; SELECT reason IS NULL FROM tcs.last_read()"), 't', '... which is not that of the next read');
+like($clients[0]->ok_query($what_and_why),
+	qr/^waited: not redirected: \w{5}: /, '... with the reason');
+is($clients[0]->ok_query("$read; SELECT reason IS NULL AND redirect_detail IS NULL FROM tcs.last_read"), 't', '... which is not that of the next read');
 is(scalar(() = log_since($reader, $log) =~ /$outage/g), 1, 'the log has told once');
 
 $second->start;
@@ -416,7 +423,7 @@ $bad->ok_query("SET tcs.session_token = '$token'");
 foreach (1 .. 3)
 {
 	like(described($bad, $read), qr/^TC001: .*has no user mapping for "monitor"/, 'a role without a mapping is refused');
-	like($bad->ok_query('SELECT reason FROM tcs.last_read()'), qr/^behind; not redirected: 55000: .*not set up for this role$/, '... and told why');
+	like($bad->ok_query($why), qr/^behind; not redirected: 55000: .*not set up for this role$/, '... and told why');
 	is(described($clients[0], $read), 'again', '... another one is not');
 }
 is(scalar(() = log_since($reader, $log) =~ /tcs: reads of role "monitor" cannot be redirected to server "tcs_primary"/g),
@@ -437,7 +444,7 @@ second_admits_by("local all app reject\n$admits", 'count(*) = 1');
 my $rejected = reads_of('app');
 
 like(described($rejected, $read), qr/^TC001: .*pg_hba\.conf rejects connection/, 'a role that pg_hba.conf rejects is refused');
-like($rejected->ok_query('SELECT reason FROM tcs.last_read()'), qr/not redirected: 28000: the redirect server does not admit this role$/, '... and told why');
+like($rejected->ok_query($why), qr/not redirected: 28000: the redirect server does not admit this role$/, '... and told why');
 like(log_since($reader, $log), qr/tcs: reads of role "app" cannot be redirected/, '... and the log tells of the role');
 is(scalar(() = log_since($reader, $log) =~ /$outage/g), 1, '... and not of the server');
 second_admits_by($admits, 'count(*) = 0');
@@ -449,7 +456,7 @@ my ($own, $lost) = (reads_of(), TcsWire->new($reader));
 
 $lost->ok_query("SET tcs.session_token = '" . token_with($token, written => 0x7fff0000) . "'");
 like(described($lost, $read), qr/^TC001: .*not redirected: .*has written WAL only up to/s, 'a token that the primary refuses');
-like($lost->ok_query('SELECT reason FROM tcs.last_read()'),
+like($lost->ok_query($why),
 	qr/not redirected: TC003: what the session token names is not part of the history/, '... and the reason is the token');
 is(scalar(() = log_since($reader, $log) =~ /cannot be redirected/g), 0, '... and no outage of the redirect server');
 is(described($own, $read), 'again', '... for others are redirected');

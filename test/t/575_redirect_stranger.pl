@@ -84,11 +84,11 @@ is((run_sql($standby, 'SELECT v FROM t', level => 'strong', dbname => 'first'))[
 	'another database of that name is not read');
 
 # One that fits the name and any text fits better than an unknown parameter would.
-$primary->safe_psql('postgres', 'GRANT CREATE ON SCHEMA tcs TO mallory');
+$primary->safe_psql('postgres', 'GRANT CREATE ON SCHEMA tcs_internal TO mallory');
 my $functions = q{
-	CREATE FUNCTION tcs.redirect_begin(text, text, text, bytea) RETURNS text LANGUAGE plpgsql AS
+	CREATE FUNCTION tcs_internal.redirect_begin(text, text, text, bytea) RETURNS text LANGUAGE plpgsql AS
 		$$BEGIN RAISE LOG 'called by %', current_user; RETURN ''; END$$;
-	CREATE FUNCTION tcs.redirect_settings(text) RETURNS void LANGUAGE plpgsql AS
+	CREATE FUNCTION tcs_internal.redirect_settings(text) RETURNS void LANGUAGE plpgsql AS
 		$$BEGIN RAISE LOG 'called by %', current_user; END$$;
 };
 my $position = log_position($primary);
@@ -102,7 +102,7 @@ $primary->safe_psql('postgres', q{
 });
 $functions =~ s/redirect_begin\(text, text, text/redirect_begin(bigint, oid, oid/;
 $functions =~ s/redirect_settings\(text/redirect_settings(bytea/;
-is(psql_err($primary, "CREATE SCHEMA tcs; GRANT USAGE ON SCHEMA tcs TO PUBLIC; $functions", user => 'mallory'),
+is(psql_err($primary, "CREATE SCHEMA tcs_internal; GRANT USAGE ON SCHEMA tcs_internal TO PUBLIC; $functions", user => 'mallory'),
 	'00000', 'a schema of that name');
 
 my ($state, $message) = psql_err($standby, 'SET tcs.read_level = strong; SELECT v FROM t');

@@ -43,7 +43,7 @@ static ExecutorStart_hook_type prev_start = NULL;
 static void
 stop_at_start(QueryDesc *queryDesc, int eflags)
 {
-	if (strstr(queryDesc->sourceText, "tcs.redirect_begin(") != NULL &&
+	if (strstr(queryDesc->sourceText, "tcs_internal.redirect_begin(") != NULL &&
 		access("$folder/armed", F_OK) == 0)
 	{
 		fclose(fopen("$folder/reached", "w"));

@@ -22,7 +22,7 @@ use TcsTest;
 use TcsWire;
 
 my ($primary, $standby) = new_pair();
-my $look = q{SELECT level || ' ' || level_source FROM tcs.last_read()};
+my $look = q{SELECT level || ' ' || concat_ws(' ', level_source, rule_id) FROM tcs.last_read};
 
 $primary->safe_psql('postgres', 'CREATE TABLE t (v int); INSERT INTO t VALUES (1)');
 wait_for_replay($primary, $standby);
@@ -195,7 +195,7 @@ is(psql_err($primary, $_), '22023', "misplaced on the primary: $_")
 
 	is(join(' ', map { $_->{state} } @warned), '00000 00000', 'a hint beside a statement can be a warning');
 	is(scalar(grep { $_->{S} eq 'WARNING' } $client->notices), 1, '... a single one');
-	is(($client->query('SELECT level FROM tcs.last_read()'))[0]{state}, '00000', '... and the session goes on');
+	is(($client->query('SELECT level FROM tcs.last_read'))[0]{state}, '00000', '... and the session goes on');
 	$client->ok_query('RESET tcs.hint_errors');
 }
 

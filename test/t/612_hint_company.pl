@@ -69,7 +69,7 @@ SKIP:
 		my ($where, $by_seq, $by_index) = @$case;
 
 		like($both->ok_query($by_seq), qr/Seq Scan on t/, "pg_hint_plan: hint $where, SeqScan");
-		is($both->ok_query('SELECT level, level_source FROM tcs.last_read()'), 'strong|hint', '... and the level');
+		is($both->ok_query('SELECT level, level_source FROM tcs.last_read'), 'strong|hint', '... and the level');
 		like($both->ok_query($by_index), qr/Index Scan using/, '... IndexScan');
 	}
 	$both->disconnect;

@@ -193,7 +193,7 @@ foreach my $way (
 	"/* tcs(strong, fallback='bounded', max_staleness=1h) */ SELECT * FROM young",
 	'/* tcs(bounded, max_staleness=1h) */ SELECT look_young()')
 {
-	$standby->poll_query_until('postgres', 'SELECT staleness_ms > 200 FROM tcs.status()');
+	$standby->poll_query_until('postgres', 'SELECT staleness > make_interval(secs => 0.2) FROM tcs.status');
 	my $state = psql_err($standby, $way, max_wait => 0);
 
 	ok($state ne '00000', "the bound of a floor: $way ($state)");
@@ -268,7 +268,7 @@ SELECT tcs.set_rule(function => 'f()', level => 'strong');
 SELECT tcs.set_rule(role => 'web', level => 'bounded', max_staleness => '1500ms', fallback => 'session, error');
 SELECT tcs.set_group('pair', 'a', 'b');
 });
-my $rules = q{SELECT relation, function, schema, role, level, max_staleness, fallback, floor, hard, reason, "group" FROM tcs.rules ORDER BY relation::text COLLATE "C", 2, role::text COLLATE "C"};
+my $rules = q{SELECT relation, function, schema, role, level, max_staleness, fallback, floor, hard, reason, group_name FROM tcs.rules ORDER BY relation::text COLLATE "C", 2, role::text COLLATE "C"};
 my $expected = $primary->safe_psql('postgres', $rules);
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
 

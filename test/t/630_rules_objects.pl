@@ -23,7 +23,7 @@ use TcsWire;
 
 my ($primary, $standby) = new_pair();
 my $rule = 'rule [0-9]+';
-my $look = q{SELECT level || ' by ' || level_source FROM tcs.last_read()};
+my $look = q{SELECT level || ' by ' || concat_ws(' ', level_source, rule_id) FROM tcs.last_read};
 
 everywhere([ $primary, $standby ], q{
 CREATE TABLE t (v int);

@@ -21,7 +21,7 @@ use TcsWire;
 
 my ($primary, $standby) = new_pair();
 my $rule = 'rule [0-9]+';
-my $look = q{SELECT level || ' by ' || level_source FROM tcs.last_read()};
+my $look = q{SELECT level || ' by ' || concat_ws(' ', level_source, rule_id) FROM tcs.last_read};
 
 everywhere([ $primary, $standby ], q{
 CREATE TABLE t (v int);
@@ -58,7 +58,7 @@ everywhere([ $primary, $standby ], q{SELECT tcs.set_rule('t', 'strong', max_wait
 	$session->ok_query('SELECT 1') until $session->ok_query('SHOW tcs.enabled') eq 'off';
 	$session->bind('', 'p')->execute('')->sync;
 	is(TcsWire::describe_result($session->results), '1000', 'switched off');
-	is($session->ok_query('SELECT count(*) FROM tcs.last_read() WHERE level_source IS NOT NULL'), '0', '... nothing is chosen');
+	is($session->ok_query('SELECT count(*) FROM tcs.last_read WHERE level_source IS NOT NULL'), '0', '... nothing is chosen');
 	$standby->append_conf('postgresql.conf', 'tcs.enabled = on');
 	$standby->reload;
 	$session->ok_query('SELECT 1') until $session->ok_query('SHOW tcs.enabled') eq 'on';
@@ -174,7 +174,7 @@ command_ok([ $primary->installed_command('pg_dumpall'), '-g', '-f', $globals, '-
 	is($stderr, '', 'a restore with them');
 	is(read_at($other, $all, dbname => 'restored'), read_at($primary, $all), '... has all rules');
 	is(read_at($other, 'SELECT name, relations FROM tcs.groups', dbname => 'restored'), 'g|{plainer,t}', '... and groups');
-	like(read_at($other, q{SELECT level || ' ' || source FROM tcs.explain_level('SELECT * FROM plainer')}, dbname => 'restored'),
+	like(read_at($other, q{SELECT level || ' ' || concat_ws(' ', level_source, rule_id) FROM tcs.explain_level('SELECT * FROM plainer')}, dbname => 'restored'),
 		qr/^strong $rule/, '... and obeys them');
 	is(psql_err($other, q{ALTER SCHEMA s RENAME TO renamed; ALTER FUNCTION f() RENAME TO renamed}, dbname => 'restored'), '00000', 'renamed there');
 	is(read_at($other, q{SELECT string_agg(concat(schema, function), ',' ORDER BY id) FROM tcs.rules WHERE schema IS NOT NULL OR function IS NOT NULL}, dbname => 'restored'),

@@ -115,10 +115,10 @@ foreach my $write (
 	'INSERT INTO over VALUES (1)', 'UPDATE over SET v = 2', 'INSERT INTO part2 VALUES (2)',
 	'INSERT INTO parted VALUES (2)', 'REFRESH MATERIALIZED VIEW stored', 'TRUNCATE part2')
 {
-	is( (split /\n/, read_at($primary, "BEGIN; $write; SELECT * FROM other; SELECT level FROM tcs.last_read(); COMMIT"))[-1],
+	is( (split /\n/, read_at($primary, "BEGIN; $write; SELECT * FROM other; SELECT level FROM tcs.last_read; COMMIT"))[-1],
 		'session', "after $write the others are read at session");
 }
-is((split /\n/, read_at($primary, 'SELECT * FROM other; SELECT level FROM tcs.last_read()'))[-1],
+is((split /\n/, read_at($primary, 'SELECT * FROM other; SELECT level FROM tcs.last_read'))[-1],
 	'eventual', '... and in the next transaction as before');
 is(psql_err($primary, q{SELECT tcs.set_group('h', 'other')}), '23505', 'a member of another group');
 like((psql_err($primary, q{SELECT tcs.set_group('h', 'other')}))[1], qr/"other" is in group "g" already/, '... which is named');
@@ -281,16 +281,16 @@ resume_replay($standby);
 ##
 
 everywhere([ $primary, $standby ], q{SELECT tcs.set_rule('free', 'strong', floor => 'bounded', max_staleness => '1h', hard => true)});
-is(explain_column($standby, "level || ' ' || max_staleness_ms", 'SELECT * FROM free', level => $_), 'bounded 3600000',
+is(explain_column($standby, "level || ' ' || max_staleness", 'SELECT * FROM free', level => $_), 'bounded 01:00:00',
 	"who asks for $_ gets the floor's bound") foreach ('eventual', 'session');
-is(explain_column($standby, "level || ' ' || max_staleness_ms", '/* tcs(eventual) */ SELECT * FROM free'), 'bounded 3600000',
+is(explain_column($standby, "level || ' ' || max_staleness", '/* tcs(eventual) */ SELECT * FROM free'), 'bounded 01:00:00',
 	'... likewise by a hint');
-is(explain_column($standby, "level || ' ' || max_staleness_ms", '/* tcs(bounded, max_staleness=1s) */ SELECT * FROM free'),
-	'bounded 1000', 'a closer bound of the client counts');
-is(explain_column($standby, "level || ' ' || max_staleness_ms", '/* tcs(bounded, max_staleness=2h) */ SELECT * FROM free'),
-	'bounded 3600000', '... and a wider one does not');
+is(explain_column($standby, "level || ' ' || max_staleness", '/* tcs(bounded, max_staleness=1s) */ SELECT * FROM free'),
+	'bounded 00:00:01', 'a closer bound of the client counts');
+is(explain_column($standby, "level || ' ' || max_staleness", '/* tcs(bounded, max_staleness=2h) */ SELECT * FROM free'),
+	'bounded 01:00:00', '... and a wider one does not');
 read_at($standby, q{SELECT tcs.relax('eventual', '1h', 'test')});
-is(explain_column($standby, "level || ' ' || max_staleness_ms", 'SELECT * FROM free', level => 'strong'), 'bounded 3600000',
+is(explain_column($standby, "level || ' ' || max_staleness", 'SELECT * FROM free', level => 'strong'), 'bounded 01:00:00',
 	'the emergency valve goes down to a hard floor and its bound');
 read_at($standby, 'SELECT tcs.relax_end()');
 everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
@@ -381,7 +381,7 @@ is(psql_err($primary, "SELECT tcs.set_rule($_->[0])"), $_->[1], "set_rule($_->[0
   foreach (
 	[ q{function => 99999999::regprocedure, level => 'strong'}, '42883' ],
 	[ q{'free', 'strong', role => 99999999::regrole}, '42704' ]);
-is(explain_column($standby, 'source', $_), 'exempt', "tcs.explain_level('$_'): exempt") foreach ('SHOW work_mem', 'VACUUM free');
+is(explain_column($standby, 'level_source', $_), 'exempt', "tcs.explain_level('$_'): exempt") foreach ('SHOW work_mem', 'VACUUM free');
 is(psql_err($primary, q{SELECT tcs.drop_rule('free', id => id) FROM tcs.rules WHERE relation = 'part2'::regclass}), '42704',
 	'drop_rule() with an id of another relation');
 

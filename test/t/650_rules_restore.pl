@@ -210,7 +210,7 @@ my $left_out = sub
 }
 is(at('no_role', q{SELECT id, role, unresolved FROM tcs.rules WHERE unresolved IS NOT NULL}), '6||role lost', '... is shown');
 is(level('no_role', 'SELECT 1 FROM open.one', set => { application_name => 'xy' }), 'strong', '... others are in force');
-is(at('no_role', q{SELECT source FROM tcs.explain_level('SELECT * FROM plain')}, set => { application_name => 'xy' }), 'default',
+is(at('no_role', q{SELECT level_source FROM tcs.explain_level('SELECT * FROM plain')}, set => { application_name => 'xy' }), 'default',
 	'... and it is not everybody\'s rule');
 at('postgres', 'ALTER ROLE mallory CREATEROLE');
 at('no_role', 'CREATE ROLE lost', user => 'mallory');

@@ -19,7 +19,7 @@ use TcsTest;
 my $publisher = new_primary('publisher', conf => "wal_level = logical\n");
 my $subscriber =
   new_primary('subscriber', conf => "wal_retrieve_retry_interval = '100ms'\n");
-my $rules = q{SELECT id, relation, role, level, "group" FROM tcs.rules ORDER BY id, relation;
+my $rules = q{SELECT id, relation, role, level, group_name FROM tcs.rules ORDER BY id, relation;
 	SELECT * FROM tcs.groups};
 my $tables = q{CREATE TABLE t (i int PRIMARY KEY); CREATE TABLE u (i int PRIMARY KEY); };
 

@@ -21,6 +21,7 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsReadIndex;
 use TcsTest;
 use TcsWire;
 
@@ -42,10 +43,9 @@ wait_for_answer($standby);
 my %earlier = (
 	tcs_status => 'OUT role text, OUT library_version text, OUT system_identifier bigint',
 	tcs_last_read => 'OUT level text, OUT level_source text',
-	tcs_token_info => 'token text, OUT version int, OUT system_identifier bigint, OUT timeline int',
-	tcs_read_index => 'OUT lsn pg_lsn, OUT timeline int',
+	tcs_token_info => 'token text, OUT version int, OUT system_identifier bigint, OUT timeline_id int',
 	tcs_stat_reads => 'OUT level text, OUT reads bigint',
-	tcs_stat_downgrades => 'OUT level text, OUT served_at text',
+	tcs_stat_downgrades => 'OUT level text, OUT served_level text',
 	tcs_askers => 'OUT pid int, OUT application_name text');
 my @set_returning = qw(tcs_stat_reads tcs_stat_downgrades tcs_askers);
 my $token = write_token($primary, 'UPDATE t SET v = 1');
@@ -58,7 +58,7 @@ foreach my $function (sort keys %earlier)
 	my $more = join(', ', map { "OUT more$_ text" } 1 .. 40);
 	my $now = $primary->safe_psql('postgres',
 		"SELECT pg_get_function_arguments(oid) FROM pg_proc
-		  WHERE prosrc = '$function' AND pronamespace = 'tcs'::regnamespace");
+		  WHERE prosrc = '$function' AND pronamespace IN ('tcs'::regnamespace, 'tcs_internal'::regnamespace)");
 	my $argument = $function eq 'tcs_token_info' ? "'$token'" : '';
 
 	$primary->safe_psql(
@@ -75,8 +75,8 @@ foreach my $function (sort keys %earlier)
 		'00000', "$function as a later script declares it");
 }
 is( $primary->safe_psql('postgres',
-		q{SELECT role, library_version = '1.0' FROM earlier.tcs_status()}),
-	'primary|t',
+		q{SELECT role, split_part(library_version, ' ', 1) FROM earlier.tcs_status()}),
+	'primary|1.0',
 	'... with the right values');
 
 # A step to a next script, where this server's folder lets us put one.
@@ -110,7 +110,7 @@ EOSQL
 	{
 		is( read_at(
 				$node,
-				'SELECT tcs.added(), (tcs.status()).library_version,'
+				'SELECT tcs.added(), (SELECT split_part(library_version, $$ $$, 1) FROM tcs.status),'
 				  . q{ (SELECT extversion FROM pg_extension WHERE extname = 'tcs')}),
 			'added|1.0|1.0.test',
 			$node->name . ': library of one version, script of the next');
@@ -250,9 +250,9 @@ sub is_not_understood
 
 	ok( $standby->poll_query_until(
 			'postgres',
-			"SELECT coalesce(link_state <> 'up' AND link_reason ~ '$reason', false) FROM tcs.status()"),
-		"$what: tcs.status() says why")
-	  or diag $standby->safe_psql('postgres', 'SELECT link_state, link_reason FROM tcs.status()');
+			"SELECT coalesce(link_state <> 'up' AND link_detail ~ '$reason', false) FROM tcs.status"),
+		"$what: tcs.status says why")
+	  or diag $standby->safe_psql('postgres', 'SELECT link_state, link_detail FROM tcs.status');
 	is(psql_err($standby, $read, level => 'strong', max_wait => '300ms'),
 		'TC004', '... strong does not know');
 	return;
@@ -289,7 +289,7 @@ $standby->reload;
 
 my $asker = TcsWire->new($primary, options => '-c tcs.asker=9.9beta\ 7\ and\ more');
 
-is($asker->ok_query('SELECT lsn IS NOT NULL FROM tcs.read_index()'),
+is($asker->ok_query("SELECT ($TcsReadIndex::query) IS NOT NULL"),
 	't', 'a standby of a later version is answered');
 is( $primary->safe_psql('postgres',
 		q{SELECT library_version, token_version, asks FROM tcs.standbys
@@ -298,18 +298,18 @@ is( $primary->safe_psql('postgres',
 	'... and shown');
 my $built = TcsWire->new($primary, options => '-c tcs.asker=9.9\ 7\ (v9.9-1-gabc)');
 
-is($built->ok_query('SELECT lsn IS NOT NULL FROM tcs.read_index()'), 't', 'one of another build');
+is($built->ok_query("SELECT ($TcsReadIndex::query) IS NOT NULL"), 't', 'one of another build');
 is($primary->safe_psql('postgres', q{SELECT string_agg(library_version, ',') FROM tcs.standbys WHERE library_version LIKE '9.9 %'}),
 	'9.9 (v9.9-1-gabc)', '... is told from others of its version');
 $built->disconnect;
 my $odd = TcsWire->new($primary,
 	options => '-c tcs.asker=' . ('x' x 200) . '\ ' . ('9' x 30));
 
-is($odd->ok_query('SELECT lsn IS NOT NULL FROM tcs.read_index()'),
+is($odd->ok_query("SELECT ($TcsReadIndex::query) IS NOT NULL"),
 	't', 'so is one that says strange things of itself');
 $_->disconnect foreach $asker, $odd;
 ok( $primary->poll_query_until('postgres',
-		q{SELECT count(*) = 0 FROM tcs.askers()
+		q{SELECT count(*) = 0 FROM tcs_internal.askers()
 		  WHERE library_version LIKE '9%' OR library_version LIKE 'x%'}),
 	'... until they are gone');
 

@@ -233,7 +233,7 @@ sub seen_waiting
 	{
 		return 1
 		  if $standby->safe_psql('postgres',
-			'SELECT waiting_sessions > 0 FROM tcs.status()') eq 't';
+			'SELECT waiting_sessions > 0 FROM tcs.status') eq 't';
 		foreach (1 .. 3)
 		{
 			return 0 if !$example->{run}->pumpable;

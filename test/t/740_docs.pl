@@ -124,11 +124,10 @@ foreach my $name (split /\n/, $primary->safe_psql('postgres', q{SELECT name FROM
 
 my $functions = slurp_file("$root/docs/functions-and-views.md");
 
-# All but the helpers of views, and what standbys and redirects call.
+# What everybody may call, and all views.
 foreach my $name (split /\n/, $primary->safe_psql('postgres', q{
 SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'tcs'::regnamespace
 AND has_function_privilege('web', oid, 'EXECUTE') AND prorettype <> 'trigger'::regtype
-AND proname !~ '(_data|^askers?|^fdw_validator|^redirect_.*|^asker_staleness)$'
 UNION SELECT relname FROM pg_class WHERE relnamespace = 'tcs'::regnamespace AND relkind = 'v'
 }))
 {

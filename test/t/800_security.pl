@@ -82,7 +82,7 @@ foreach my $columns ('id int, relation regclass, function int8, n int', 'id int'
 		'00000', "columns ($columns)");
 	is(psql_err($primary, 'SELECT count(*) FROM pg_class', dbname => 'his'), '00000', '... do no harm');
 }
-is(mallory('CREATE FUNCTION tcs.status() RETURNS bigint LANGUAGE sql AS $$SELECT count(*) FROM public.victim$$'),
+is(mallory('CREATE FUNCTION tcs.session_token() RETURNS bigint LANGUAGE sql AS $$SELECT count(*) FROM public.victim$$'),
 	'00000', 'a function that looks like one of ours');
 server_lives('a schema tcs of somebody else');
 
@@ -157,7 +157,14 @@ is(mallory($_), '42501', "no default privilege allows: $_")
 	q{SELECT setval('tcs.rule_id_seq', 5)},
 	'SELECT tcs.stat_reads_reset()',
 	q{SELECT tcs.relax('eventual', '1 s', 'why not')});
-is(mallory('SELECT count(*) FROM tcs.rules; SELECT count(*) FROM tcs.standbys'), '00000', 'what is for all is granted');
+is(mallory("SELECT * FROM tcs.$_", dbname => 'shared'), '00000', "tcs.$_ is for all") foreach qw(status last_read quorum relaxed);
+is(mallory("SELECT * FROM tcs.$_", dbname => 'shared'), '42501', "tcs.$_ is not")
+  foreach qw(stat_reads stat_downgrades stat_writes stat_redirects standbys rules groups rule rule_group);
+is(psql_err($primary, "SET ROLE pg_monitor; SELECT * FROM tcs.$_", dbname => 'shared'), '00000', "pg_monitor reads tcs.$_")
+  foreach qw(stat_reads stat_downgrades stat_writes stat_redirects standbys rules groups);
+is(mallory('CREATE TABLE tcs_internal.x (i int)', dbname => 'shared'), '42501', 'nobody creates anything in tcs_internal');
+is(psql_err($primary, 'ALTER SCHEMA tcs_internal RENAME TO other', dbname => 'shared'), '0A000',
+	'that schema keeps its name, by which standbys call functions');
 is(psql_err($primary, 'ALTER SCHEMA tcs RENAME TO other', dbname => 'shared'), '0A000',
 	'the schema keeps its name, by which clients call functions');
 
@@ -306,7 +313,7 @@ server_lives('changed tables');
 ## Trigger functions on tables of others
 ##
 
-$primary->safe_psql('shared', 'GRANT EXECUTE ON FUNCTION tcs.rule_check(), tcs.group_check(), tcs.rules_changed() TO mallory');
+$primary->safe_psql('shared', 'GRANT EXECUTE ON FUNCTION tcs_internal.rule_check(), tcs_internal.group_check(), tcs_internal.rules_changed() TO mallory');
 {
 	my $n = 0;
 
@@ -324,15 +331,15 @@ $primary->safe_psql('shared', 'GRANT EXECUTE ON FUNCTION tcs.rule_check(), tcs.g
 		my ($function, $when, $each, $columns, $row) = @$case;
 		my $table = 'mallory.t' . ++$n;
 
-		is(mallory("CREATE TABLE $table ($columns); CREATE TRIGGER x $when ON $table FOR EACH $each EXECUTE FUNCTION tcs.$function();"
+		is(mallory("CREATE TABLE $table ($columns); CREATE TRIGGER x $when ON $table FOR EACH $each EXECUTE FUNCTION tcs_internal.$function();"
 			  . "INSERT INTO $table $row", dbname => 'shared'), '39P01', "$function() $when, each $each, on ($columns)");
 	}
 }
-$primary->safe_psql('shared', 'REVOKE EXECUTE ON FUNCTION tcs.rule_check(), tcs.group_check(), tcs.rules_changed() FROM mallory');
-is(mallory('CREATE TABLE mallory.z (i int); CREATE TRIGGER x AFTER INSERT ON mallory.z EXECUTE FUNCTION tcs.rules_changed()',
+$primary->safe_psql('shared', 'REVOKE EXECUTE ON FUNCTION tcs_internal.rule_check(), tcs_internal.group_check(), tcs_internal.rules_changed() FROM mallory');
+is(mallory('CREATE TABLE mallory.z (i int); CREATE TRIGGER x AFTER INSERT ON mallory.z EXECUTE FUNCTION tcs_internal.rules_changed()',
 	dbname => 'shared'), '42501', 'nobody needs to call them');
 # on one of ours, but not its own
-$primary->safe_psql('shared', 'CREATE TRIGGER x BEFORE INSERT ON tcs.rule_group FOR EACH ROW EXECUTE FUNCTION tcs.rule_check()');
+$primary->safe_psql('shared', 'CREATE TRIGGER x BEFORE INSERT ON tcs.rule_group FOR EACH ROW EXECUTE FUNCTION tcs_internal.rule_check()');
 is(psql_err($primary, q{INSERT INTO tcs.rule_group VALUES ('public.t', 'g')}, dbname => 'shared'), '39P01',
 	'the check of one table on the other');
 $primary->safe_psql('shared', 'DROP TRIGGER x ON tcs.rule_group');
@@ -364,14 +371,14 @@ foreach my $case (
 	my ($db, $reason, $expected) = @$case;
 
 	$primary->safe_psql($db, "SELECT tcs.relax('eventual', '1 min', $reason)");
-	is($primary->safe_psql('postgres', q{SELECT encode(reason::bytea, 'hex') FROM tcs.relaxed()}), $expected,
+	is($primary->safe_psql('postgres', q{SELECT encode(reason::bytea, 'hex') FROM tcs.relaxed}), $expected,
 		"a reason given in database $db");
 }
-is($primary->safe_psql('latin1', q{SELECT encode(reason::bytea, 'hex') FROM tcs.relaxed()}), '6de9203f',
+is($primary->safe_psql('latin1', q{SELECT encode(reason::bytea, 'hex') FROM tcs.relaxed}), '6de9203f',
 	'... and one that LATIN1 has no characters for');
 $primary->safe_psql('postgres', 'SELECT tcs.relax_end()');
 
-is(mallory("BEGIN; SELECT tcs.redirect_settings($_->[0]); ROLLBACK", dbname => 'shared'), $_->[1],
+is(mallory("BEGIN; SELECT tcs_internal.redirect_settings($_->[0]); ROLLBACK", dbname => 'shared'), $_->[1],
 	"redirect_settings($_->[0])")
   foreach (
 	[ q{'a.b'::bytea || '\x00'::bytea || '\x61ff62f0'::bytea || '\x00'::bytea}, '22021' ],
@@ -382,23 +389,26 @@ is(mallory("BEGIN; SELECT tcs.redirect_settings($_->[0]); ROLLBACK", dbname => '
 	[ q{''::bytea}, '00000' ],
 	[ q{'session_replication_role'::bytea || '\x00'::bytea || 'replica'::bytea || '\x00'::bytea}, '42501' ],
 	[ q{'session_authorization'::bytea || '\x00'::bytea || 'postgres'::bytea || '\x00'::bytea}, '42501' ]);
-is(mallory("SELECT tcs.$_->[0]", dbname => 'shared'), $_->[1], $_->[0])
+is(mallory("SELECT $_->[0]", dbname => 'shared'), $_->[1], $_->[0])
   foreach (
-	[ q{redirect_begin(0, 0, 0, '')}, '55000' ],
+	[ q{tcs_internal.redirect_begin(0, 0, 0, '')}, '55000' ],
+	[ q{tcs.token_info(repeat('1.', 100000))}, '22023' ],
+	[ q{tcs.merge_tokens('x', NULL)}, '22023' ],
+	[ q{tcs.can_serve(repeat('x', 1000000))}, '22023' ],
+	[ q{tcs_internal.asker_staleness(-1, 'FFFFFFFF/FFFFFFFF')}, '42501' ],
+	[ q{tcs_internal.fdw_validator('{host}', 1417)}, '42501' ],
+	[ q{tcs.explain_level('')}, '22023' ],
+	[ q{current_setting('tcs.quorum_round')}, '00000' ]);
+is(psql_err($primary, "SELECT tcs_internal.$_->[0]", dbname => 'shared'), $_->[1], $_->[0])
+  foreach (
 	[ q{fdw_validator('{a,NULL}', 1417)}, '22004' ],
 	[ q{fdw_validator('{host}', 1417)}, '00000' ],
 	[ q{fdw_validator(ARRAY[repeat('x', 100000) || '=1'], 0)}, 'HV00D' ],
-	[ q{token_info(repeat('1.', 100000))}, '22023' ],
-	[ q{merge_tokens('x', NULL)}, '22023' ],
-	[ q{can_serve(repeat('x', 1000000))}, '22023' ],
-	[ q{asker_staleness(-1, 'FFFFFFFF/FFFFFFFF')}, '00000' ],
-	[ q{explain_level('')}, '22023' ],
-	[ q{read_index()}, '42501' ],
-	[ q{quorum_index(true)}, '42501' ]);
-# every function that a role may call, with nothing
+	[ q{asker_staleness(-1, 'FFFFFFFF/FFFFFFFF')}, '00000' ]);
+# every function, with nothing
 my @functions = split /\n/, $primary->safe_psql('shared', q{
-	SELECT format('SELECT tcs.%I(%s)', proname, (SELECT string_agg('NULL::' || format_type(t, NULL), ', ') FROM unnest(proargtypes) t))
-	  FROM pg_proc WHERE pronamespace = 'tcs'::regnamespace AND prokind = 'f'
+	SELECT format('SELECT %s.%I(%s)', pronamespace::regnamespace, proname, (SELECT string_agg('NULL::' || format_type(t, NULL), ', ') FROM unnest(proargtypes) t))
+	  FROM pg_proc WHERE pronamespace IN ('tcs'::regnamespace, 'tcs_internal'::regnamespace) AND prokind = 'f'
 	   AND prorettype <> 'trigger'::regtype});
 cmp_ok(scalar @functions, '>', 20, 'functions');
 isnt(mallory($_, dbname => 'shared'), 'XX000', $_) foreach @functions;
@@ -455,7 +465,7 @@ is(psql_err($primary, $_), '55000', $_)
 	'SELECT * FROM tcs.rules r WHERE EXISTS (SELECT FROM t)');
 $primary->safe_psql('postgres', 'TRUNCATE tcs.rule');
 is(psql_err($primary, "SELECT tcs.set_rule($_, level => 'strong')"), '42809', "no rule for $_")
-  foreach (q{'tcs.rule'}, q{'tcs.rules'}, q{schema => 'tcs'}, q{function => 'tcs.status()'});
+  foreach (q{'tcs.rule'}, q{'tcs.rules'}, q{schema => 'tcs'}, q{schema => 'tcs_internal'}, q{function => 'tcs.session_token()'});
 
 
 ##
@@ -483,9 +493,9 @@ ALTER DATABASE lies SET tcs.read_level = linearizable;
 }, dbname => 'lies'), '00000', 'a database where everything is somebody else\'s');
 	$standby->append_conf('postgresql.conf', "tcs.primary_conninfo = 'host=$host port=$port dbname=lies'");
 	$standby->reload;
-	ok($standby->poll_query_until('postgres', q{SELECT count(*) > 0 FROM tcs.status() WHERE link_state = 'up'}), 'the worker has its answer');
+	ok($standby->poll_query_until('postgres', q{SELECT count(*) > 0 FROM tcs.status WHERE link_state = 'up'}), 'the worker has its answer');
 	ok($primary->poll_query_until('postgres',
-		q{SELECT count(*) > 0 FROM tcs.askers() q JOIN pg_stat_activity a USING (pid) WHERE a.datname = 'lies' AND q.questions > 3}),
+		q{SELECT count(*) > 0 FROM tcs_internal.askers() q JOIN pg_stat_activity a USING (pid) WHERE a.datname = 'lies' AND q.questions > 3}),
 		'... from the server itself');
 	is(read_at($primary, 'SELECT * FROM public.called', dbname => 'lies', level => 'eventual'), '', '... and has called nothing of his');
 
@@ -498,8 +508,8 @@ ALTER DATABASE lies SET tcs.read_level = linearizable;
 	is(psql_err($primary, "ALTER DATABASE lies SET tcs.read_index = '$answer'; ALTER DATABASE lies SET tcs.enabled = 'on'"),
 		'00000', 'a primary without the library, and the answer as a setting');
 	ok($standby->poll_query_until('postgres',
-		q{SELECT link_state = 'down' AND link_reason ~ 'without tcs' FROM tcs.status()}), '... is not believed')
-	  or diag $standby->safe_psql('postgres', 'SELECT link_state, link_reason FROM tcs.status()');
+		q{SELECT link_state = 'down' AND link_detail ~ 'without tcs' FROM tcs.status}), '... is not believed')
+	  or diag $standby->safe_psql('postgres', 'SELECT link_state, link_detail FROM tcs.status');
 }
 
 done_testing();

@@ -17,6 +17,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use TcsHostile;
+use TcsReadIndex;
 use TcsTest;
 use TcsWire;
 
@@ -33,7 +34,8 @@ $primary->safe_psql(
 wait_for_answer($standby);
 
 my $peer = TcsHostile->new(
-	answer => $primary->safe_psql('postgres', 'SELECT answer FROM tcs.read_index()'));
+	answer => $primary->safe_psql('postgres', 'SHOW tcs.read_index',
+		connstr => $primary->connstr('postgres') . " options='$TcsReadIndex::options'"));
 my $server = sprintf('host=127.0.0.1 port=%s', $peer->port);
 my $at_standby = TcsWire->new($standby, options => '-c tcs.read_level=eventual');
 my $log = log_position($standby);
@@ -81,7 +83,7 @@ sub check_memory
 sub worker_pid
 {
 	return $at_standby->ok_query(
-		'SELECT worker_pid FROM tcs.status()');
+		'SELECT worker_pid FROM tcs.status');
 }
 
 sub link_is
@@ -89,7 +91,7 @@ sub link_is
 	my ($state, $reason) = @_;
 
 	return $at_standby->poll(
-		"SELECT link_state IN ($state) AND link_reason ~ '$reason' FROM tcs.status()");
+		"SELECT link_state IN ($state) AND link_detail ~ '$reason' FROM tcs.status");
 }
 
 sub set_peer_of_worker
@@ -124,7 +126,7 @@ sub worker_meets
 
 	my $ok = link_is(q{'down', 'refused'}, $reason);
 	my $said = $at_standby->ok_query(
-		"SELECT link_state || ': ' || coalesce(link_reason, '') FROM tcs.status()");
+		"SELECT link_state || ': ' || coalesce(link_detail, '') FROM tcs.status");
 	my $bad = $ok ? check_memory($worker, $before, $move) : 'the link does not say it';
 
 	$bad ||= 'it is another worker' if worker_pid() ne $worker;
@@ -210,10 +212,10 @@ foreach my $test (
 }
 
 set_peer_of_worker("$server dbname=postgres sslmode=disable application_name=honest");
-ok($at_standby->poll(q{SELECT link_state = 'up' FROM tcs.status()}),
+ok($at_standby->poll(q{SELECT link_state = 'up' FROM tcs.status}),
 	'worker, the peer is honest again: connected');
 set_peer_of_worker("$server dbname=postgres sslmode=disable application_name=lies_about_itself\@start");
-ok($at_standby->poll(q{SELECT link_state = 'up' FROM tcs.status()}),
+ok($at_standby->poll(q{SELECT link_state = 'up' FROM tcs.status}),
 	'worker, a peer that lies about itself and answers: connected');
 set_peer_of_worker('');
 $primary->safe_psql('postgres', 'UPDATE t SET v = 3');
