@@ -98,8 +98,8 @@ sub sentences
 
 # Lines with an odd number of backquotes end within a piece of code, which goes
 # on in the next line: such a page is hard to read, and to check.
-my @manual = grep { -f } 'README.md', 'CONTRIBUTING.md', 'examples/README.md', sort glob 'docs/*.md';
-my @pages = (@manual, grep { -f } 'CHANGELOG.md', sort glob('*/README.md'), sort glob('*/*/README.md'));
+my @manual = grep { -f } 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'examples/README.md', sort glob 'docs/*.md';
+my @pages = (@manual, sort glob('*/README.md'), sort glob('*/*/README.md'));
 my %seen;
 
 @pages = grep { !$seen{$_}++ } @pages;
