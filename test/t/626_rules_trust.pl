@@ -134,9 +134,9 @@ is(psql_err($primary, $_->[0], user => 'web'), $_->[1], "without rights: $_->[0]
 	[ q{DELETE FROM tcs.rule}, '42501' ],
 	[ q{DELETE FROM tcs.rules}, '55000' ],
 	[ q{TRUNCATE tcs.rule}, '42501' ],
-	[ q{SELECT * FROM tcs.rules}, '00000' ],
-	[ q{SELECT * FROM tcs.groups}, '00000' ],
-	[ q{SELECT * FROM tcs.rule}, '00000' ]);
+	[ q{SELECT * FROM tcs.rules}, '42501' ],
+	[ q{SELECT * FROM tcs.groups}, '42501' ],
+	[ q{SELECT * FROM tcs.rule}, '42501' ]);
 everywhere([ $primary, $standby ], 'GRANT SELECT, INSERT, UPDATE, DELETE ON tcs.rule, tcs.rule_group TO dba');
 is(psql_err($primary, $_, user => 'dba'), '00000', "whoever was granted: $_")
   foreach (
