@@ -376,7 +376,7 @@ class File:
             explained = [block for block in self.blocks
                          if block.is_for(self.test, "redirect", self.args.major)
                          and block.may_explain(what, mine, primarys)
-                         and block.statement.search(text) and block.lines.search(line)]
+                         and block.statement.search(sqlfile.bare(text)) and block.lines.search(line)]
             if explained:
                 self.counts["known"] += 1
                 self.counts["known: " + explained[0].reason] += 1
