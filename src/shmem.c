@@ -17,6 +17,7 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
+#include "base/hosts.h"
 #include "base/relax.h"
 #include "base/stats.h"
 #include "base/switch.h"
@@ -24,7 +25,6 @@
 #include "primary/quorum.h"
 #include "primary/read_index.h"
 #include "redirect/connection_budget.h"
-#include "redirect/hosts.h"
 #include "redirect/outage.h"
 #include "shmem.h"
 #include "standby/freshness.h"

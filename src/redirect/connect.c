@@ -4,7 +4,7 @@
  *	  How a session's connection to another server is made.
  *
  * NOTES
- *	  libpq is given one place at a time (redirect/hosts.c), and leaves it to the
+ *	  libpq is given one place at a time (base/hosts.c), and leaves it to the
  *	  operating system how long it waits for one that does not answer at all, which
  *	  is minutes.  So there is a deadline, and connect_timeout is heeded here, as
  *	  libpq does not heed it where nothing may block.
@@ -93,7 +93,7 @@ tcs_peer_place(const TcsHost *host)
 
 /*
  * Begin to connect to one host.  What it is not told of, libpq takes from the
- * server's options; an empty element of a list stands for libpq's default.
+ * server's options.
  */
 static PGconn *
 start_connecting(const TcsServer *server, const TcsHost *host)
@@ -102,32 +102,21 @@ start_connecting(const TcsServer *server, const TcsHost *host)
 	const char **values;
 	int			n = 0;
 
-	if (host->name == NULL && host->address == NULL)
+	if (tcs_host_is_default(host))
 		return PQconnectStartParams(server->keywords, server->values, false);
 	while (server->keywords[n])
 		n++;
-	keywords = palloc((n + 4) * sizeof(char *));
-	values = palloc((n + 4) * sizeof(char *));
+	keywords = palloc((n + TCS_HOST_PARAMS + 1) * sizeof(char *));
+	values = palloc((n + TCS_HOST_PARAMS + 1) * sizeof(char *));
 	n = 0;
 	for (int i = 0; server->keywords[i]; i++)
 	{
-		if (strcmp(server->keywords[i], "host") == 0 ||
-			strcmp(server->keywords[i], "hostaddr") == 0 ||
-			strcmp(server->keywords[i], "port") == 0)
+		if (tcs_host_is_param(server->keywords[i]))
 			continue;
 		keywords[n] = server->keywords[i];
 		values[n++] = server->values[i];
 	}
-	keywords[n] = "host";
-	values[n++] = host->name && host->name[0] ? host->name :
-		host->address && host->address[0] ? host->address : DEFAULT_PGSOCKET_DIR;
-	keywords[n] = "hostaddr";
-	values[n++] = host->address;
-	if (host->port)
-	{
-		keywords[n] = "port";
-		values[n++] = host->port[0] ? host->port : DEF_PGPORT_STR;
-	}
+	n = tcs_host_add_params(host, keywords, values, n);
 	keywords[n] = NULL;
 	values[n] = NULL;
 	return PQconnectStartParams(keywords, values, false);

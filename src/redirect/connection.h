@@ -11,8 +11,8 @@
 #include "libpq-fe.h"
 #include "storage/latch.h"
 
+#include "base/hosts.h"
 #include "base/wire.h"
-#include "redirect/hosts.h"
 #include "redirect/outage.h"
 #include "redirect/redirect_server.h"
 
@@ -49,14 +49,6 @@ typedef struct TcsPeer
 } TcsPeer;
 
 extern TcsPeer tcs_peer;
-
-/* The hosts of a server, as libpq is told them; NULL: not at all. */
-typedef struct TcsHostLists
-{
-	const char *host;
-	const char *hostaddr;
-	const char *port;
-} TcsHostLists;
 
 extern void tcs_peer_get_hosts(const TcsServer *server, TcsHostLists *lists);
 extern bool tcs_peer_connect(const TcsServer *server, const TcsHost *host,

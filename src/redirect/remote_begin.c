@@ -12,7 +12,7 @@
  *	  primary.  That is so for a host that has been deposed and still calls itself a
  *	  primary, for a standby, for one of another cluster, for one that does not admit
  *	  the role, and for one that does not answer.  All have to share the time there
- *	  is (redirect/hosts.c).  The statement goes along each time, but its rows are only
+ *	  is (base/hosts.c).  The statement goes along each time, but its rows are only
  *	  taken from the host that has passed.
  *
  *-------------------------------------------------------------------------
@@ -494,11 +494,14 @@ wants_more_time(const TcsRemoteBegin *begin, Attempt attempt)
 static bool
 begin_at_any(TcsRemoteBegin *begin, const TcsServer *server, int64 deadline)
 {
-	TcsHostWalk *walk = tcs_hosts_begin(server);
+	TcsHostLists lists;
+	TcsHostWalk *walk;
 	TcsFailure	all = {0};
 	bool		all_answered = true;
 	const TcsHost *host;
 
+	tcs_peer_get_hosts(server, &lists);
+	walk = tcs_hosts_begin(&lists);
 	while ((host = tcs_hosts_next(walk, deadline)) != NULL)
 	{
 		TcsFailure *failure = &begin->failure;

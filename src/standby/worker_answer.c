@@ -10,6 +10,7 @@
 #include "access/xlog.h"
 
 #include "base/timeline.h"
+#include "standby/worker_hosts.h"
 #include "standby/worker_parts.h"
 
 /* All in us. */
@@ -220,6 +221,7 @@ refuse_answer(const char *reason)
 		tcs_worker.backoff = 0;
 	else
 		return;
+	tcs_search_pass_over();
 	tcs_worker_close_connection();
 }
 

@@ -25,9 +25,9 @@
  *	  answer, or something else, is left; standby/worker.c waits longer each time
  *	  before it connects again.
  *
- *	  Either may name several hosts.  Then libpq looks for the one that is no
- *	  standby; but a deposed primary that still runs is none either, so after an
- *	  answer that cannot be used, the search begins one host further on.
+ *	  Either may name several hosts, and a name can have several addresses.  libpq
+ *	  is given one of them at a time (standby/worker_hosts.c), and refuses a host of a
+ *	  list that is a standby.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,12 +35,14 @@
 
 #include "access/xlogrecovery.h"
 #include "libpq-fe.h"
+#include "storage/fd.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
 
 #include "base/version.h"
 #include "base/wire.h"
 #include "standby/worker_conn.h"
+#include "standby/worker_hosts.h"
 #include "token/token.h"
 
 /* How a question is put, by TcsQuestion. */
@@ -63,9 +65,8 @@ static PGconn *conn = NULL;
 static TcsConnState state = TCS_CONN_CLOSED;
 static PostgresPollingStatusType polling;
 static bool is_replication;
-static bool several_hosts;
-static int	first_host = 0;		/* where the search begins, modulo their
-								 * number */
+static bool several_hosts;		/* does the connection string have a list? */
+static bool has_descriptor;		/* is the socket counted? */
 static uint64 socket_serial = 0;
 static TcsIntake intake;		/* since connecting began, or since the last
 								 * question */
@@ -83,37 +84,17 @@ ignore_notice(void *arg, const PGresult *result)
 
 /*
  * Close the connection, for a reason of ours or, without one, for libpq's.
- * Returns false, for the caller to return.  A server that does not behave is not
- * asked first the next time, if there are others.
+ * Returns false, for the caller to return.
  */
 static bool
 give_up(char *reason, const char *ours)
 {
 	if (ours)
-	{
 		strlcpy(reason, ours, TCS_REASON_LEN);
-		(void) tcs_conn_has_another_host();
-	}
 	else
 		failure = tcs_conn_describe_error(reason, PQerrorMessage(conn), is_replication, several_hosts);
 	tcs_conn_close();
 	return false;
-}
-
-/* A list of libpq's, beginning with another element; palloc'd. */
-static char *
-rotate(const char *list, int by)
-{
-	const char *p = list;
-	int			n = 1;
-
-	for (const char *q = list; *q != '\0'; q++)
-		n += *q == ',';
-	for (int i = 0; i < by % n; i++)
-		p = strchr(p, ',') + 1;
-	if (p == list)
-		return pstrdup(list);
-	return psprintf("%s,%.*s", p, (int) (p - 1 - list), list);
 }
 
 static bool
@@ -171,14 +152,12 @@ copy_receiver_name(char *name, size_t size)
 		PQconninfoFree(options);
 }
 
-/* What libpq is given; some of it has to be freed. */
+/* What libpq is given. */
 typedef struct ConnParams
 {
 	const char *keywords[64];
 	const char *values[64];
 	int			n;
-	char	   *rotated[3];
-	int			nrotated;
 
 	/* of the connection string, for what is set here */
 	const char *options;
@@ -193,11 +172,11 @@ add_param(ConnParams *params, const char *keyword, const char *value)
 	params->values[params->n++] = value;
 }
 
-/* Take over what the connection string says, but for what is ours to say. */
+/* Take over the host, and what the connection string says that is not ours to say. */
 static void
-take_options(ConnParams *params, const PQconninfoOption *options)
+take_options(ConnParams *params, const PQconninfoOption *options, const TcsHost *host)
 {
-	for (const PQconninfoOption *option = options; option->keyword && params->n < 56; option++)
+	for (const PQconninfoOption *option = options; option->keyword && params->n < 53; option++)
 	{
 		if (option->val == NULL || option->val[0] == '\0')
 			continue;
@@ -207,18 +186,14 @@ take_options(ConnParams *params, const PQconninfoOption *options)
 			params->application_name = option->val;
 		else if (several_hosts && strcmp(option->keyword, "target_session_attrs") == 0)
 			params->target_session_attrs = option->val;
-		else if (several_hosts && (is_list_of_hosts(option) ||
-								   strcmp(option->keyword, "port") == 0))
-		{
-			char	   *rotated = rotate(option->val, first_host);
-
-			params->rotated[params->nrotated++] = rotated;
-			add_param(params, option->keyword, rotated);
-		}
+		else if (tcs_host_is_param(option->keyword) && !tcs_host_is_default(host))
+			continue;
 		else if (strcmp(option->keyword, "replication") != 0 &&
 				 !(is_replication && strcmp(option->keyword, "dbname") == 0))
 			add_param(params, option->keyword, option->val);
 	}
+	if (!tcs_host_is_default(host))
+		params->n = tcs_host_add_params(host, params->keywords, params->values, params->n);
 }
 
 /* Add what is ours to say. */
@@ -248,6 +223,72 @@ add_own_params(ConnParams *params)
 }
 
 /*
+ * Begin to connect to one host.  If that fails at once, the search has the reason.
+ */
+static bool
+start_connecting(const PQconninfoOption *options, const TcsHost *host)
+{
+	char		receiver_name[NAMEDATALEN];
+	ConnParams	params = {.options = "",.application_name = receiver_name};
+
+	Assert(conn == NULL);
+	copy_receiver_name(receiver_name, sizeof(receiver_name));
+	take_options(&params, options, host);
+	add_own_params(&params);
+
+	has_descriptor = AcquireExternalFD();
+	if (has_descriptor)
+		conn = PQconnectStartParams(params.keywords, params.values, false);
+	if (conn == NULL || PQstatus(conn) == CONNECTION_BAD)
+	{
+		tcs_search_note_failure(conn ? PQerrorMessage(conn) :
+								has_descriptor ? "out of memory" : "too many open files");
+		tcs_conn_close();
+		return false;
+	}
+	PQsetNoticeReceiver(conn, ignore_notice, NULL);
+	tcs_intake_begin(&intake, TCS_INTAKE_ANSWER);
+	socket_serial++;
+	polling = PGRES_POLLING_WRITING;
+	state = TCS_CONN_CONNECTING;
+	return true;
+}
+
+/*
+ * Go on to the next host.  Returns false with the reason if there is none left.
+ */
+static bool
+start_at_next_host(PQconninfoOption *options, char *reason)
+{
+	const TcsHost *host;
+
+	while ((host = tcs_search_next(options)) != NULL)
+	{
+		if (start_connecting(options, host))
+			break;
+	}
+	PQconninfoFree(options);
+	if (host)
+		return true;
+	failure = tcs_conn_describe_error(reason, tcs_search_failures(), is_replication, several_hosts);
+	tcs_search_end();
+	return false;
+}
+
+/* The present host is of no use: close the connection, and go on to the next one. */
+static bool
+leave_host(char *reason)
+{
+	PQconninfoOption *options = PQconninfoParse(tcs_search_conninfo(), NULL);
+
+	tcs_conn_close();
+	if (options)
+		return start_at_next_host(options, reason);
+	strlcpy(reason, "out of memory", TCS_REASON_LEN);
+	return false;
+}
+
+/*
  * Begin to connect.
  *
  * On failure returns false with the reason; the connection is closed.
@@ -257,8 +298,6 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 {
 	PQconninfoOption *options;
 	char	   *parse_error = NULL;
-	char		receiver_name[NAMEDATALEN];
-	ConnParams	params = {.options = "",.application_name = receiver_name};
 
 	Assert(conn == NULL);
 	gave_way = false;
@@ -275,38 +314,33 @@ tcs_conn_start(const char *conninfo, bool replication, char *reason)
 			PQfreemem(parse_error);
 		return false;
 	}
-	copy_receiver_name(receiver_name, sizeof(receiver_name));
 	several_hosts = false;
 	for (PQconninfoOption *option = options; option->keyword; option++)
 		several_hosts |= is_list_of_hosts(option);
-	take_options(&params, options);
-	add_own_params(&params);
-
-	conn = PQconnectStartParams(params.keywords, params.values, false);
-	PQconninfoFree(options);
-	for (int i = 0; i < params.nrotated; i++)
-		pfree(params.rotated[i]);
-
-	if (conn == NULL || PQstatus(conn) == CONNECTION_BAD)
-		return give_up(reason, conn ? NULL : "out of memory");
-	PQsetNoticeReceiver(conn, ignore_notice, NULL);
-	tcs_intake_begin(&intake, TCS_INTAKE_ANSWER);
-	socket_serial++;
-	polling = PGRES_POLLING_WRITING;
-	state = TCS_CONN_CONNECTING;
-	return true;
+	tcs_search_begin(conninfo);
+	return start_at_next_host(options, reason);
 }
 
-/*
- * The server connected to is not the one to ask.  If there are others, begin
- * with the next one when connecting anew.
- */
+/* While connecting: a host that takes too long is left for the next one. */
+bool
+tcs_conn_check_time(char *reason)
+{
+	if (!tcs_search_is_late())
+		return true;
+	if (tcs_search_has_several())
+	{
+		tcs_search_note_silence();
+		return leave_host(reason);
+	}
+	tcs_search_end();
+	return give_up(reason, "the connection attempt timed out");
+}
+
+/* Is there another host to go on to, if the one connected to is not the one to ask? */
 bool
 tcs_conn_has_another_host(void)
 {
-	if (several_hosts)
-		first_host = (first_host + 1) % PG_INT16_MAX;
-	return several_hosts;
+	return tcs_search_has_several();
 }
 
 /* Was the last connection given up because the server needs it for replication? */
@@ -337,6 +371,9 @@ tcs_conn_close(void)
 {
 	if (conn)
 		PQfinish(conn);
+	if (has_descriptor)
+		ReleaseExternalFD();
+	has_descriptor = false;
 	socket_serial++;
 	conn = NULL;
 	state = TCS_CONN_CLOSED;
@@ -387,17 +424,23 @@ advance_connecting(char *reason)
 {
 	const char *violation;
 
-	/* libpq goes on to the next host, or the next address, by itself */
+	/* libpq may try the same host again, over another socket */
 	socket_serial++;
 	polling = tcs_wire_connect(&intake, conn, &violation);
-	if (polling == PGRES_POLLING_FAILED)
+	if (polling == PGRES_POLLING_FAILED && violation)
 		return give_up(reason, violation);
+	if (polling == PGRES_POLLING_FAILED)
+	{
+		tcs_search_note_failure(PQerrorMessage(conn));
+		return leave_host(reason);
+	}
 	if (polling == PGRES_POLLING_OK)
 	{
 		if (PQsetnonblocking(conn, 1) != 0)
 			return give_up(reason, NULL);
 		tcs_intake_begin(&intake, TCS_INTAKE_ANSWER);
 		tcs_growth_begin(&growth, TCS_GROWTH_WORKER);
+		tcs_search_note_connected();
 		state = TCS_CONN_IDLE;
 	}
 	return true;

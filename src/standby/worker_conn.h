@@ -24,6 +24,7 @@ typedef enum TcsConnState
 
 extern bool tcs_conn_start(const char *conninfo, bool replication,
 						   char *reason);
+extern bool tcs_conn_check_time(char *reason);
 extern bool tcs_conn_has_another_host(void);
 extern bool tcs_conn_gave_way(void);
 extern const char *tcs_conn_failure(void);

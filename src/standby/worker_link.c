@@ -32,10 +32,11 @@
 #include "base/settings.h"
 #include "base/timeline.h"
 #include "standby/replay.h"
+#include "standby/worker_hosts.h"
 #include "standby/worker_parts.h"
 
 /* All in us. */
-#define TCS_CONNECT_TIMEOUT		5000000
+#define TCS_UNFED_AFTER			5000000 /* no WAL receiver: say so */
 #define TCS_STALL_AFTER			1000000 /* without an answer: say so */
 #define TCS_YIELD_MIN			30000000	/* leave walsenders to others */
 #define TCS_YIELD_MAX			600000000
@@ -86,8 +87,11 @@ is_news(TcsLinkState state, const char *reason)
 static void
 set_link_to(TcsLinkState state, const char *reason, const char *general)
 {
-	if (!tcs_fresh_set_link(state, reason, general) || state == TCS_LINK_CONNECTING ||
-		!is_news(state, reason))
+	if (!tcs_fresh_set_link(state, reason, general))
+		return;
+	if (state == TCS_LINK_UP)
+		tcs_search_note_primary();
+	if (state == TCS_LINK_CONNECTING || !is_news(state, reason))
 		return;
 	if (state == TCS_LINK_UP)
 		ereport(LOG, (errmsg("tcs: connected to the primary")));
@@ -141,8 +145,13 @@ yield_to_replication(void)
 static void
 lose_connection(const char *reason)
 {
+	TcsLinkInfo link;
+
 	if (tcs_conn_gave_way())
 		yield_to_replication();
+	tcs_fresh_get_link(&link);
+	if (link.state == TCS_LINK_STALLED)
+		tcs_search_pass_over();
 	tcs_worker_close_connection();
 	set_link_to(TCS_LINK_DOWN, reason, tcs_conn_failure() ? tcs_conn_failure() : reason);
 	tcs_worker.backoff = Min(Max(tcs_worker.backoff * 2, TCS_BACKOFF_MIN), TCS_BACKOFF_MAX);
@@ -171,7 +180,7 @@ replication_comes_first(int64 now)
 	tcs_worker.backoff = TCS_BACKOFF_MIN;
 	if (tcs_worker.unfed_since == 0)
 		tcs_worker.unfed_since = now;
-	if (now - tcs_worker.unfed_since >= TCS_CONNECT_TIMEOUT)
+	if (now - tcs_worker.unfed_since >= TCS_UNFED_AFTER)
 		tcs_worker_set_link(TCS_LINK_DOWN,
 							"no WAL receiver streams to this standby (see its server log); the primary is asked when one does");
 	else
@@ -332,8 +341,8 @@ tcs_worker_tend_connection(const TcsQueueView *view)
 			connect_if_due(now, view->asking || view->confirming);
 			break;
 		case TCS_CONN_CONNECTING:
-			if (now - tcs_worker.attempt_at > TCS_CONNECT_TIMEOUT)
-				lose_connection("the connection attempt timed out");
+			if (!tcs_conn_check_time(reason))
+				lose_connection(reason);
 			break;
 		case TCS_CONN_IDLE:
 			ask_if_due(now, view);

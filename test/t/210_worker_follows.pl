@@ -21,6 +21,8 @@ use TcsTest;
 use TcsWire;
 use TcsWrites;
 
+use IO::Socket::INET;
+
 my $read = 'SELECT max(v) FROM t';
 my $value = 0;
 
@@ -174,6 +176,52 @@ SKIP:
 	link_says($standby, 'up', '^$', 'it leads to the new one: the worker connects anew');
 	strong_sees($standby, $new, '... and is answered');
 }
+
+
+##
+## Hosts that hang: each has a limit of its own, and the next one has its turn
+##
+
+# Takes connections, as the kernel does for a stopped process.
+sub silent_host
+{
+	return IO::Socket::INET->new(Listen => 8, LocalAddr => '127.0.0.1') // die "listen: $!";
+}
+
+# The silent ones first, then the node.
+sub list_with_silent
+{
+	my ($node, @silent) = @_;
+
+	return sprintf(q{tcs.primary_conninfo = 'host=%s port=%s dbname=postgres sslmode=disable'},
+		join(',', ('127.0.0.1') x @silent, $node->host),
+		join(',', (map { $_->sockport } @silent), $node->port));
+}
+
+my @silent = (silent_host(), silent_host());
+
+configure($standby, list_with_silent($new, @silent));
+strong_sees($standby, $new, 'hosts that take connections and are silent: the next one is asked');
+link_says($standby, 'up', '^$', '... and the link is up');
+
+# Silence in the middle of the start-up.
+my $stalling = silent_host();
+
+configure($standby, list_with_silent($new, $stalling));
+$stalling->timeout($PostgreSQL::Test::Utils::timeout_default);
+my $stalled = $stalling->accept // die 'the first host was not tried';
+$stalled->syswrite(pack('a1 N N a1 n', 'R', 8, 0, 'S', 0));
+strong_sees($standby, $new, 'a host that stalls during the start-up: the next one is asked');
+
+# None of use.
+configure($standby, list_with_silent($old, $stalling));
+link_says($standby, 'refused', 'deposed', 'a host that hangs, and a deposed primary');
+configure($standby,
+	sprintf(q{tcs.primary_conninfo = 'host=127.0.0.1,127.0.0.1 port=%s,%s dbname=postgres'},
+		map { $_->sockport } @silent));
+link_says($standby, 'down', 'timeout expired; .*timeout expired', 'all hosts hang: each is told of');
+close($_) foreach (@silent, $stalling, $stalled);
+
 $old->stop('immediate');
 
 

@@ -1,16 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * hosts.c
- *	  The hosts of the redirect server, in the order in which they are tried.
+ *	  The hosts of a connection string, in the order in which they are tried.
  *
  * NOTES
  *	  libpq can walk over a list of hosts by itself.  But it stops at the first
  *	  one that calls itself a primary, and a deposed primary that still runs is
- *	  such a one.  Only our own checks tell (redirect/remote_begin.c).  So libpq is given one
- *	  place at a time, and this file says which is next.  A name can stand for
- *	  several addresses; each of them is a place of its own.
+ *	  such a one.  Only our own checks tell.  It may also wait at one host for as long as
+ *	  that host is silent.  So libpq is given one place at a time, and this file says
+ *	  which is next.  Redirects and the worker of a standby both use it.  A name can
+ *	  stand for several addresses; each of them is a place of its own.
  *
- *	  All share one deadline.  A place gets an equal part of the time that is left
+ *	  The hosts of a redirect share one deadline.  A place gets an equal part of the time that is left
  *	  for it and those behind it.  A place that has used up its part in silence may
  *	  still be the primary, and be slow: it is tried again with the time that the
  *	  others have left over.
@@ -36,8 +37,7 @@
 #include "port/atomics.h"
 
 #include "base/tcs.h"
-#include "redirect/connection.h"
-#include "redirect/hosts.h"
+#include "base/hosts.h"
 
 /* How many lists of hosts are remembered. */
 #define TCS_HOST_LISTS	64
@@ -139,25 +139,24 @@ slot_of(const TcsHostWalk *walk)
 }
 
 /*
- * Begin to walk over the hosts of a server.
+ * Begin to walk over hosts.  All is allocated in the present memory context, also by
+ * tcs_hosts_next().
  *
  * Lists that do not fit each other are for libpq to complain of: it gets them as
  * they are, as one place.
  */
 TcsHostWalk *
-tcs_hosts_begin(const TcsServer *server)
+tcs_hosts_begin(const TcsHostLists *lists)
 {
 	TcsHostWalk *walk = palloc0(sizeof(TcsHostWalk));
-	TcsHostLists lists;
 	int			nnames;
 	int			naddresses;
 	int			nports;
 	TcsKnownPrimary *slot;
 
-	tcs_peer_get_hosts(server, &lists);
-	walk->names = split(lists.host, &nnames);
-	walk->addresses = split(lists.hostaddr, &naddresses);
-	walk->ports = split(lists.port, &nports);
+	walk->names = split(lists->host, &nnames);
+	walk->addresses = split(lists->hostaddr, &naddresses);
+	walk->ports = split(lists->port, &nports);
 	walk->nhosts = Max(Max(nnames, naddresses), 1);
 	if ((nnames > 0 && naddresses > 0 && nnames != naddresses) ||
 		(nports > 1 && nports != walk->nhosts))
@@ -175,7 +174,7 @@ tcs_hosts_begin(const TcsServer *server)
 			walk->ports[i] = port;
 	}
 
-	walk->list = digest(digest(digest(1, lists.host), lists.hostaddr), lists.port);
+	walk->list = digest(digest(digest(1, lists->host), lists->hostaddr), lists->port);
 	slot = slot_of(walk);
 	if (pg_atomic_read_u64(&slot->list) == walk->list)
 	{
@@ -328,4 +327,40 @@ tcs_hosts_note_primary(const TcsHostWalk *walk)
 		return;
 	pg_atomic_write_u64(&slot->place, place);
 	pg_atomic_write_u64(&slot->list, walk->list);
+}
+
+/* Is this libpq's default, or what it has to complain of? */
+bool
+tcs_host_is_default(const TcsHost *host)
+{
+	return host->name == NULL && host->address == NULL;
+}
+
+/* Does a place take the place of this parameter of libpq's? */
+bool
+tcs_host_is_param(const char *keyword)
+{
+	return strcmp(keyword, "host") == 0 || strcmp(keyword, "hostaddr") == 0 ||
+		strcmp(keyword, "port") == 0;
+}
+
+/*
+ * Add what libpq is to be told of a place, TCS_HOST_PARAMS parameters at most, behind
+ * the first n.  Returns their number.  An empty element of a list stands for libpq's
+ * default.
+ */
+int
+tcs_host_add_params(const TcsHost *host, const char **keywords, const char **values, int n)
+{
+	keywords[n] = "host";
+	values[n++] = host->name && host->name[0] ? host->name :
+		host->address && host->address[0] ? host->address : DEFAULT_PGSOCKET_DIR;
+	keywords[n] = "hostaddr";
+	values[n++] = host->address;
+	if (host->port)
+	{
+		keywords[n] = "port";
+		values[n++] = host->port[0] ? host->port : DEF_PGPORT_STR;
+	}
+	return n;
 }
