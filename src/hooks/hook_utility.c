@@ -289,7 +289,8 @@ decide_afterwards(Node *statement)
  * is asked for is asked of each statement anew.
  */
 static void
-after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable)
+after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable,
+			  const List *named_rules)
 {
 	TcsRead		read;
 
@@ -333,7 +334,7 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable)
 			read.site.holding = true;
 			break;
 		case TCS_AFTER_RENAME:
-			tcs_rules_after_rename();
+			tcs_rules_after_rename(named_rules);
 			tcs_rules_after_creation(true);
 			return;
 		case TCS_AFTER_CREATION:
@@ -400,11 +401,12 @@ after_end_of_prepared(bool commits)
 
 /*
  * A statement that writes, or makes something that rules may speak of.  "source" is
- * NULL below another one.  Returns what is to be done afterwards.
+ * NULL below another one.  Returns what is to be done afterwards; *named_rules is for
+ * that, if it is a rename.
  */
 static TcsAfterwards
 before_change(const PlannedStmt *pstmt, const char *source, bool nested,
-			  TcsAfterwards afterwards)
+			  TcsAfterwards afterwards, List **named_rules)
 {
 	Node	   *statement = pstmt->utilityStmt;
 
@@ -415,7 +417,7 @@ before_change(const PlannedStmt *pstmt, const char *source, bool nested,
 			break;
 		case T_RenameStmt:
 		case T_AlterObjectSchemaStmt:
-			tcs_rules_before_rename(statement);
+			*named_rules = tcs_rules_before_rename(statement);
 			return TCS_AFTER_RENAME;
 		case T_CreateStmt:
 		case T_CreateTableAsStmt:
@@ -477,6 +479,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	bool		was_in_block = IsTransactionBlock() ||
 		(MyXactFlags & XACT_FLAGS_PIPELINING) != 0;
 	bool		was_repeatable = IsolationUsesXactSnapshot();
+	List	   *named_rules = NIL;
 	int			is = frame_kind(statement, nested);
 	TcsFrame	frame = {.armed = NULL};
 
@@ -489,7 +492,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		before_end_of_prepared(commits_prepared);
 	if (unlikely(tcs_leftover_is_watched))
 		tcs_leftover_refuse_utility(statement);
-	afterwards = before_change(pstmt, top ? queryString : NULL, nested, afterwards);
+	afterwards = before_change(pstmt, top ? queryString : NULL, nested, afterwards, &named_rules);
 
 	tcs_frame_push(&frame, is);
 	if (prev_ProcessUtility)
@@ -504,7 +507,7 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 
 	if (ends_prepared)
 		after_end_of_prepared(commits_prepared);
-	after_utility(afterwards, was_in_block, was_repeatable);
+	after_utility(afterwards, was_in_block, was_repeatable, named_rules);
 }
 
 void

@@ -40,6 +40,7 @@
 #include "utils/lsyscache.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "redirect/names.h"
 
 /* Without "tcs(", by which hints are told. */
@@ -219,7 +220,7 @@ names_walker(Node *node, void *context)
 static uint64
 digest_of_object(const ObjectAddress *address)
 {
-	char	   *identity = getObjectIdentity(address, false);
+	char	   *identity = tcs_identity_of_object(address);
 	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
 	uint8		hash[PG_SHA256_DIGEST_LENGTH];
 	uint64		digest;

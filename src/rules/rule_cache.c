@@ -43,10 +43,10 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
-#include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "base/identity.h"
 #include "base/own_objects.h"
 #include "base/settings.h"
 #include "rules/rule_copy.h"
@@ -155,9 +155,8 @@ column_number(Relation rel, HeapTuple tuple, int attnum, int32 if_null)
 static bool
 has_signature(Oid function, const char *signature)
 {
-	return OidIsValid(function) &&
-		SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)) &&
-		strcmp(format_procedure_qualified(function), signature) == 0;
+	return SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)) &&
+		tcs_identity_same(tcs_identity_of_function(function), signature);
 }
 
 /*
@@ -191,20 +190,17 @@ take_identifier(const char **signature)
 /*
  * The function of a signature, or InvalidOid.
  *
- * "known" is its number, if the table's are of this database.  Of a signature only
- * the name is parsed.  The rest may have a type that is gone, or a schema that the
- * present user may not use, and a rule must not make statements fail.
+ * Only the name in it is parsed.  The rest may have a type that is gone, or a schema
+ * that the present user may not use, and a rule must not make statements fail.
  */
 Oid
-tcs_function_by_signature(const char *signature, Oid known)
+tcs_function_by_signature(const char *signature)
 {
 	const char *rest = signature;
 	char	   *name;
 	CatCList   *functions;
 	Oid			found = InvalidOid;
 
-	if (has_signature(known, signature))
-		return known;
 	if (take_identifier(&rest) == NULL || *rest++ != '.' || (name = take_identifier(&rest)) == NULL)
 		return InvalidOid;
 	functions = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
@@ -229,20 +225,17 @@ tcs_function_by_signature(const char *signature, Oid known)
 static bool
 read_objects(Relation rel, HeapTuple tuple, TcsRule *rule)
 {
-	bool		here = tcs_rule_has_numbers(rel, tuple);
 	char	   *text = tcs_rule_text(rel, tuple, Anum_rule_function);
-	Oid			known = here ? tcs_rule_oid(rel, tuple, Anum_rule_function_oid) : InvalidOid;
 
-	if (text && OidIsValid(known) && SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(known)))
-		rule->function = known;
-	else if (text && !OidIsValid(rule->function = tcs_function_by_signature(text, InvalidOid)))
+	rule->function = text ? tcs_rule_known_object(rel, tuple, Anum_rule_function) : InvalidOid;
+	if (text && !OidIsValid(rule->function) &&
+		!OidIsValid(rule->function = tcs_function_by_signature(text)))
 		return false;
 
 	text = tcs_rule_text(rel, tuple, Anum_rule_schema);
-	known = here ? tcs_rule_oid(rel, tuple, Anum_rule_schema_oid) : InvalidOid;
-	if (text && OidIsValid(known) && SearchSysCacheExists1(NAMESPACEOID, ObjectIdGetDatum(known)))
-		rule->schema = known;
-	else if (text && !OidIsValid(rule->schema = get_namespace_oid(text, true)))
+	rule->schema = text ? tcs_rule_known_object(rel, tuple, Anum_rule_schema) : InvalidOid;
+	if (text && !OidIsValid(rule->schema) &&
+		!OidIsValid(rule->schema = get_namespace_oid(text, true)))
 		return false;
 	return true;
 }

@@ -34,11 +34,11 @@
 #include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "base/level.h"
 #include "base/own_objects.h"
 #include "rules/rule_cache.h"
@@ -186,17 +186,17 @@ check_function(Oid function, int elevel)
 		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("cannot create rule for function %s of the system",
-						format_procedure_qualified(function))));
+						tcs_identity_of_function(function))));
 	else if (tcs_is_own_function(function))
 		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("cannot create rule for function %s of extension tcs",
-						format_procedure_qualified(function))));
+						tcs_identity_of_function(function))));
 	else if (is_temporary_function(function))
 		ereport(elevel,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("cannot create rule for temporary function %s",
-						format_procedure_qualified(function))));
+						tcs_identity_of_function(function))));
 	else
 		return true;
 	return false;
@@ -267,7 +267,7 @@ resolve_objects(Row *row, Relation rel)
 		(void) check_function(oid, ERROR);
 		set_value(row, "function_oid", ObjectIdGetDatum(oid));
 		set_value(row, "function",
-				  CStringGetTextDatum(format_procedure_qualified(oid)));
+				  CStringGetTextDatum(tcs_identity_of_function(oid)));
 	}
 	set_value(row, "oids_of", CStringGetTextDatum(tcs_rule_origin_of_oids()));
 	row->tuple = tcs_rule_resolve_new(rel, row->tuple);

@@ -51,12 +51,12 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
+#include "base/identity.h"
 #include "rules/rule_cache.h"
 #include "rules/rule_table.h"
 
@@ -178,7 +178,7 @@ with_object(Relation rel, HeapTuple tuple, const Kind *kind, Oid object)
 		return with_column(rel, tuple, kind->here, ObjectIdGetDatum(object), false);
 	if (kind->class == ProcedureRelationId)
 		tuple = with_column(rel, tuple, kind->here,
-							CStringGetTextDatum(format_procedure_qualified(object)), false);
+							CStringGetTextDatum(tcs_identity_of_function(object)), false);
 	else
 	{
 		namestrcpy(&schema, get_namespace_name(object));
@@ -197,6 +197,8 @@ same_value(Relation rel, HeapTuple a, HeapTuple b, int attnum)
 
 	if (attnum == Anum_rule_relation || attnum == Anum_rule_role)
 		return tcs_rule_oid(rel, a, attnum) == tcs_rule_oid(rel, b, attnum);
+	if (attnum == Anum_rule_function || attnum == Anum_rule_schema)
+		return tcs_rule_same_object(rel, a, b, attnum);
 	text_a = tcs_rule_text(rel, a, attnum);
 	text_b = tcs_rule_text(rel, b, attnum);
 	if (text_a == NULL || text_b == NULL)
@@ -245,7 +247,7 @@ object_of_name(Oid class, const char *name, const Search *search)
 		case ProcedureRelationId:
 			/* a long search */
 			return search->occasion == CREATED && !search->functions ? InvalidOid :
-				tcs_function_by_signature(name, InvalidOid);
+				tcs_function_by_signature(name);
 		case NamespaceRelationId:
 			return get_namespace_oid(name, true);
 		default:
@@ -497,9 +499,12 @@ tcs_rule_resolve_new(Relation rel, HeapTuple tuple)
 
 /* ---- rows that are there ---- */
 
-/* Was an object found for a row, or is it to be marked? */
+/*
+ * Was an object found for a row, or is it to be marked?  Whoever only creates
+ * something changes, and thereby locks, no row but those that it was found for.
+ */
 static bool
-is_changed(Relation rel, HeapTuple old, HeapTuple tuple)
+is_changed(Relation rel, HeapTuple old, HeapTuple tuple, const Search *search)
 {
 	int			n;
 	const Kind *kinds = kinds_of(rel, &n);
@@ -509,7 +514,7 @@ is_changed(Relation rel, HeapTuple old, HeapTuple tuple)
 		if (is_null(rel, old, kinds[i].missing) != is_null(rel, tuple, kinds[i].missing))
 			return true;
 	}
-	return !is_of_groups(rel) &&
+	return search->occasion != CREATED && !is_of_groups(rel) &&
 		is_null(rel, old, Anum_rule_unresolved) != is_null(rel, tuple, Anum_rule_unresolved);
 }
 
@@ -531,7 +536,7 @@ resolve_table(TcsRuleTable table, const Search *search)
 			HeapTuple	old = lfirst(lc);
 			HeapTuple	tuple = resolve_row(rel, old, search);
 
-			if (!is_changed(rel, old, tuple))
+			if (!is_changed(rel, old, tuple, search))
 				continue;
 			LockRelationOid(RelationGetRelid(rel), RowExclusiveLock);
 			if (!tcs_rule_table_try_update(rel, old, tuple))

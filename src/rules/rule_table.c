@@ -19,10 +19,10 @@
  *	  A schema or a function is kept by name, since pg_upgrade moves no table
  *	  whose columns are of the types for their numbers.  The number is kept beside
  *	  it, with a mark of the cluster and database that it is of.  There it is the
- *	  number that counts.  The name is put right when something is renamed; it can
- *	  be late, since who renames does not see a rule that is not committed yet.
- *	  After pg_upgrade, or a restore without triggers, the name counts, and the
- *	  number is looked up before the next rename.
+ *	  number that counts.  The name is put right when the object is renamed, see
+ *	  rules/rule_rename.c.  It can be late, since who renames does not see a rule that
+ *	  is not committed yet.  In a copy of the database, after pg_upgrade, or a restore
+ *	  without triggers, the name counts.
  *
  *	  What is dropped takes its rules with it.  Hooks see to that, and to renames,
  *	  and not event triggers: those would make DDL fail in a server that does not
@@ -62,12 +62,12 @@
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "base/own_objects.h"
 #include "rules/rule_cache.h"
 #include "rules/rule_table.h"
@@ -228,6 +228,68 @@ tcs_rule_oid(Relation rel, HeapTuple tuple, int attnum)
 	Datum		value = heap_getattr(tuple, attnum, RelationGetDescr(rel), &isnull);
 
 	return isnull ? InvalidOid : DatumGetObjectId(value);
+}
+
+/* Are the numbers that a row has of this database? */
+static bool
+has_numbers(Relation rel, HeapTuple tuple)
+{
+	char	   *origin = tcs_rule_text(rel, tuple, Anum_rule_oids_of);
+
+	return origin != NULL && strcmp(origin, tcs_rule_origin_of_oids()) == 0;
+}
+
+/*
+ * The function or schema of a row by its number, or InvalidOid.  "attnum" is the
+ * column of its name.  Only a number of this database counts, and only while there is
+ * such an object; otherwise the name does.
+ */
+Oid
+tcs_rule_known_object(Relation rel, HeapTuple tuple, int attnum)
+{
+	bool		is_function = attnum == Anum_rule_function;
+	Oid			object;
+
+	if (heap_attisnull(tuple, attnum, RelationGetDescr(rel)) || !has_numbers(rel, tuple))
+		return InvalidOid;
+	object = tcs_rule_oid(rel, tuple, is_function ? Anum_rule_function_oid : Anum_rule_schema_oid);
+	return SearchSysCacheExists1(is_function ? PROCOID : NAMESPACEOID, ObjectIdGetDatum(object)) ?
+		object : InvalidOid;
+}
+
+/* Do two names in a column mean the same? */
+static bool
+same_name(int attnum, const char *a, const char *b)
+{
+	return attnum == Anum_rule_function ? tcs_identity_same(a, b) : strcmp(a, b) == 0;
+}
+
+/* Is a row for a function or schema, of which number and name are given? */
+bool
+tcs_rule_is_for(Relation rel, HeapTuple tuple, int attnum, Oid object, const char *name)
+{
+	char	   *text = tcs_rule_text(rel, tuple, attnum);
+	Oid			known = tcs_rule_known_object(rel, tuple, attnum);
+
+	if (OidIsValid(known))
+		return known == object;
+	return text != NULL && name != NULL && same_name(attnum, text, name);
+}
+
+/* Are two rows for the same function or schema, or both for none? */
+bool
+tcs_rule_same_object(Relation rel, HeapTuple a, HeapTuple b, int attnum)
+{
+	char	   *name_a = tcs_rule_text(rel, a, attnum);
+	char	   *name_b = tcs_rule_text(rel, b, attnum);
+	Oid			known_a = tcs_rule_known_object(rel, a, attnum);
+	Oid			known_b = tcs_rule_known_object(rel, b, attnum);
+
+	if (name_a == NULL || name_b == NULL)
+		return name_a == NULL && name_b == NULL;
+	if (OidIsValid(known_a) && OidIsValid(known_b))
+		return known_a == known_b;
+	return same_name(attnum, name_a, name_b);
 }
 
 /* All processes, on all nodes, forget their copy when this is committed. */
@@ -409,31 +471,26 @@ delete_rows(TcsRuleTable table, RowTest test, const void *what)
 		relation_close(rel, AccessShareLock);
 }
 
-/* An object that is about to be dropped. */
+/* A schema or a function that is about to be dropped. */
 typedef struct Dropped
 {
-	Oid			relation;
-	const char *schema;
-	const char *function;
+	int			attnum;			/* column of such objects */
+	Oid			object;
+	const char *name;
 } Dropped;
-
-static bool
-has_text(Relation rel, HeapTuple tuple, int attnum, const char *wanted)
-{
-	char	   *text = wanted ? tcs_rule_text(rel, tuple, attnum) : NULL;
-
-	return text != NULL && strcmp(text, wanted) == 0;
-}
 
 static bool
 rule_is_of_dropped(Relation rel, HeapTuple tuple, const void *what)
 {
 	const Dropped *dropped = what;
 
-	return (OidIsValid(dropped->relation) &&
-			tcs_rule_oid(rel, tuple, Anum_rule_relation) == dropped->relation) ||
-		has_text(rel, tuple, Anum_rule_schema, dropped->schema) ||
-		has_text(rel, tuple, Anum_rule_function, dropped->function);
+	return tcs_rule_is_for(rel, tuple, dropped->attnum, dropped->object, dropped->name);
+}
+
+static bool
+rule_is_of_relation(Relation rel, HeapTuple tuple, const void *what)
+{
+	return tcs_rule_oid(rel, tuple, Anum_rule_relation) == *(const Oid *) what;
 }
 
 static bool
@@ -473,7 +530,7 @@ rule_is_of_role(Relation rel, HeapTuple tuple, const void *what)
 void
 tcs_rules_object_dropped(Oid class, Oid object, int column, int flags)
 {
-	Dropped		dropped = {0};
+	Dropped		dropped = {.object = object};
 
 	/*
 	 * what core drops for its own purposes, such as temporary tables, has
@@ -486,16 +543,18 @@ tcs_rules_object_dropped(Oid class, Oid object, int column, int flags)
 		case RelationRelationId:
 			if (!relation_may_have_rules(object))
 				return;
-			dropped.relation = object;
 			delete_rows(TCS_TABLE_GROUP, member_is_dropped, &object);
-			break;
+			delete_rows(TCS_TABLE_RULE, rule_is_of_relation, &object);
+			return;
 		case NamespaceRelationId:
-			dropped.schema = get_namespace_name(object);
+			dropped.attnum = Anum_rule_schema;
+			dropped.name = get_namespace_name(object);
 			break;
 		case ProcedureRelationId:
 			if (object < FirstNormalObjectId)
 				return;
-			dropped.function = format_procedure_qualified(object);
+			dropped.attnum = Anum_rule_function;
+			dropped.name = tcs_identity_of_function(object);
 			break;
 		case AuthIdRelationId:
 			delete_rows(TCS_TABLE_RULE, rule_is_of_role, &object);
@@ -504,144 +563,6 @@ tcs_rules_object_dropped(Oid class, Oid object, int column, int flags)
 			return;
 	}
 	delete_rows(TCS_TABLE_RULE, rule_is_of_dropped, &dropped);
-}
-
-
-/* ---- what is renamed ---- */
-
-/* Are the numbers that a row has of this database? */
-bool
-tcs_rule_has_numbers(Relation rel, HeapTuple tuple)
-{
-	char	   *origin = tcs_rule_text(rel, tuple, Anum_rule_oids_of);
-
-	return origin != NULL && strcmp(origin, tcs_rule_origin_of_oids()) == 0;
-}
-
-/* A row with another value in one column. */
-static HeapTuple
-with_value(Relation rel, HeapTuple tuple, int attnum, Datum value)
-{
-	bool		isnull = false;
-
-	return heap_modify_tuple_by_cols(tuple, RelationGetDescr(rel), 1, &attnum, &value, &isnull);
-}
-
-/* Before a rename: a row whose numbers are not of here, with those of here. */
-static HeapTuple
-row_with_numbers(Relation rel, HeapTuple tuple)
-{
-	char	   *schema = tcs_rule_text(rel, tuple, Anum_rule_schema);
-	char	   *function = tcs_rule_text(rel, tuple, Anum_rule_function);
-	Oid			schema_oid;
-	Oid			function_oid;
-
-	/* nearly always */
-	if (tcs_rule_has_numbers(rel, tuple))
-		return NULL;
-	schema_oid = schema ? get_namespace_oid(schema, true) : InvalidOid;
-	function_oid = function ? tcs_function_by_signature(function, InvalidOid) : InvalidOid;
-	if (!OidIsValid(schema_oid) && !OidIsValid(function_oid))
-		return NULL;
-	if (OidIsValid(schema_oid))
-		tuple = with_value(rel, tuple, Anum_rule_schema_oid, ObjectIdGetDatum(schema_oid));
-	if (OidIsValid(function_oid))
-		tuple = with_value(rel, tuple, Anum_rule_function_oid, ObjectIdGetDatum(function_oid));
-	return with_value(rel, tuple, Anum_rule_oids_of,
-					  CStringGetTextDatum(tcs_rule_origin_of_oids()));
-}
-
-/* After a rename: a row whose schema or function has another name now. */
-static HeapTuple
-row_with_names(Relation rel, HeapTuple tuple)
-{
-	char	   *schema = tcs_rule_text(rel, tuple, Anum_rule_schema);
-	char	   *function = tcs_rule_text(rel, tuple, Anum_rule_function);
-	Oid			function_oid = tcs_rule_oid(rel, tuple, Anum_rule_function_oid);
-	char	   *name;
-
-	if (!tcs_rule_has_numbers(rel, tuple))
-		return NULL;
-	if (schema)
-	{
-		NameData	new_name;
-
-		name = get_namespace_name(tcs_rule_oid(rel, tuple, Anum_rule_schema_oid));
-		if (name == NULL || strcmp(name, schema) == 0)
-			return NULL;
-		namestrcpy(&new_name, name);
-		return with_value(rel, tuple, Anum_rule_schema, NameGetDatum(&new_name));
-	}
-	if (function && SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function_oid)))
-	{
-		name = format_procedure_qualified(function_oid);
-		if (strcmp(name, function) != 0)
-			return with_value(rel, tuple, Anum_rule_function, CStringGetTextDatum(name));
-	}
-	return NULL;
-}
-
-/*
- * The extension is not relocatable: clients call its functions by the name of its
- * schema.  Under another name, whoever may create a schema could offer his own.
- */
-static void
-refuse_other_schema(const Node *statement)
-{
-	const RenameStmt *rename = (const RenameStmt *) statement;
-
-	if (IsA(rename, RenameStmt) && rename->renameType == OBJECT_SCHEMA &&
-		tcs_is_own_schema(get_namespace_oid(rename->subname, true)))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("schema \"%s\" cannot be renamed because extension tcs is in it",
-						rename->subname)));
-}
-
-/* Change the rows for which there is another one. */
-static void
-update_rows(HeapTuple (*other) (Relation rel, HeapTuple tuple))
-{
-	Relation	rel = tcs_rule_table_try_open(TCS_TABLE_RULE, AccessShareLock);
-	ListCell   *lc;
-
-	if (rel == NULL)
-		return;
-	foreach(lc, tcs_rule_table_rows(rel))
-	{
-		HeapTuple	tuple = other(rel, lfirst(lc));
-
-		if (tuple == NULL)
-			continue;
-		LockRelationOid(RelationGetRelid(rel), RowExclusiveLock);
-		tcs_rule_table_update(rel, lfirst(lc), tuple);
-	}
-	relation_close(rel, AccessShareLock);
-}
-
-/*
- * Something is about to get another name or schema.  Schemas and functions whose
- * numbers are not of this place get them now, so that they are found again.
- */
-void
-tcs_rules_before_rename(const Node *statement)
-{
-	/* a read-only transaction is refused by the statement itself */
-	if (XactReadOnly || !OidIsValid(tcs_rule_table_oid(TCS_TABLE_RULE)))
-		return;
-	refuse_other_schema(statement);
-	update_rows(row_with_numbers);
-}
-
-/*
- * That is done.  A function has another name also if the type of an argument has, so
- * all are looked at.
- */
-void
-tcs_rules_after_rename(void)
-{
-	CommandCounterIncrement();
-	update_rows(row_with_names);
 }
 
 

@@ -70,11 +70,15 @@ extern bool tcs_rule_table_delete(Relation rel, HeapTuple tuple);
 extern void tcs_rule_table_changed(void);
 extern char *tcs_rule_text(Relation rel, HeapTuple tuple, int attnum);
 extern Oid	tcs_rule_oid(Relation rel, HeapTuple tuple, int attnum);
-extern bool tcs_rule_has_numbers(Relation rel, HeapTuple tuple);
+extern Oid	tcs_rule_known_object(Relation rel, HeapTuple tuple, int attnum);
+extern bool tcs_rule_is_for(Relation rel, HeapTuple tuple, int attnum, Oid object, const char *name);
+extern bool tcs_rule_same_object(Relation rel, HeapTuple a, HeapTuple b, int attnum);
 extern void tcs_rules_object_dropped(Oid class, Oid object, int column, int flags);
-extern void tcs_rules_before_rename(const Node *statement);
-extern void tcs_rules_after_rename(void);
 extern void tcs_rules_trigger_created(Oid trigger);
+
+/* rules/rule_rename.c */
+extern List *tcs_rules_before_rename(const Node *statement);
+extern void tcs_rules_after_rename(const List *named);
 
 /* rules/rule_check.c */
 extern HeapTuple tcs_rule_check_rule(Relation rel, HeapTuple tuple);

@@ -19,6 +19,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -32,13 +33,13 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/identity.h"
 #include "base/interval.h"
 #include "base/level.h"
 #include "primary/quorum.h"
@@ -133,7 +134,7 @@ signature_of(Oid function)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
 				 errmsg("function with OID %u does not exist", function)));
-	return CStringGetTextDatum(format_procedure_qualified(function));
+	return CStringGetTextDatum(tcs_identity_of_function(function));
 }
 
 /* Rules are kept in the database that they are for. */
@@ -390,7 +391,6 @@ argument_matches(FunctionCallInfo fcinfo, int arg, Relation rel, HeapTuple tuple
 {
 	int			attnum = drop_arguments[arg];
 	char	   *has;
-	char	   *wanted;
 
 	if (attnum == Anum_rule_relation || attnum == Anum_rule_role)
 		return tcs_rule_oid(rel, tuple, attnum) ==
@@ -399,12 +399,13 @@ argument_matches(FunctionCallInfo fcinfo, int arg, Relation rel, HeapTuple tuple
 	if (PG_ARGISNULL(arg) || has == NULL)
 		return PG_ARGISNULL(arg) && has == NULL;
 	if (attnum == Anum_rule_schema)
-		wanted = NameStr(*PG_GETARG_NAME(arg));
-	else if (attnum == Anum_rule_function)
-		wanted = TextDatumGetCString(signature_of(PG_GETARG_OID(arg)));
-	else
-		wanted = text_to_cstring(PG_GETARG_TEXT_PP(arg));
-	return strcmp(has, wanted) == 0;
+		return tcs_rule_is_for(rel, tuple, attnum,
+							   get_namespace_oid(NameStr(*PG_GETARG_NAME(arg)), true),
+							   NameStr(*PG_GETARG_NAME(arg)));
+	if (attnum == Anum_rule_function)
+		return tcs_rule_is_for(rel, tuple, attnum, PG_GETARG_OID(arg),
+							   TextDatumGetCString(signature_of(PG_GETARG_OID(arg))));
+	return strcmp(has, text_to_cstring(PG_GETARG_TEXT_PP(arg))) == 0;
 }
 
 /* Is it the rule to be dropped: of an id, or with exactly these criteria? */
