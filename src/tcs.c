@@ -13,7 +13,6 @@
 
 #include "base/compat.h"
 #include "base/settings.h"
-#include "gate/fallback.h"
 #include "hooks/hooks.h"
 #include "primary/asker_settings.h"
 #include "redirect/redirect_scan.h"
@@ -56,7 +55,6 @@ _PG_init(void)
 		return;
 	tcs_shmem_install_hooks();
 	tcs_hooks_install();
-	tcs_fallback_install_hooks();
 	tcs_scan_init();
 	tcs_worker_register();
 }

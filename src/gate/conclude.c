@@ -4,8 +4,8 @@
  *	  How a read ends: served, redirected, downgraded or refused.
  *
  * NOTES
- *	  Counters and tcs.last_read are written here and nowhere else, but for what
- *	  the fast path counts (gate.h).
+ *	  tcs.last_read is written through here, and the counters of how reads end.  What
+ *	  the fast path counts is in gate.h.  Time-outs are counted where they happen.
  *
  *-------------------------------------------------------------------------
  */

@@ -5,7 +5,7 @@
  *
  * NOTES
  *	  Pure: it reads the TcsRead, and neither settings nor the state of session
- *	  or server.  Each step is taken by act.c, which comes back with what has
+ *	  or server.  Each step is taken by gate.c, which comes back with what has
  *	  changed.  test/modules has the table of what is decided when.
  *
  *	  A read whose requirement is met passes at once.  All that comes later is

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * fallback.c
- *	  What becomes of a read whose requirement is not met.
+ *	  What a client is told of a read whose requirement is not met: all messages.
  *
  * NOTES
- *	  Decides and reports, never waits.  A weaker level is taken only if what
- *	  that level promises holds for the snapshot at hand, and the client is
- *	  told so.  The warning goes to the client alone: one line per read would
+ *	  Which step of tcs.fallback is taken is decided in fallback_decide.c.  A weaker
+ *	  level is taken only if what that level promises holds for the snapshot at
+ *	  hand, and the client is told so.  The warning goes to the client alone: one line per read would
  *	  bury a server log, and the counters have it.
  *
  *-------------------------------------------------------------------------
@@ -23,32 +23,6 @@
 #include "primary/read_index.h"
 #include "standby/freshness.h"
 #include "standby/replay.h"
-
-static emit_log_hook_type prev_emit_log_hook = NULL;
-
-/*
- * Keep passwords out of the server log: on reload, core logs the new value of a
- * changed setting.  Replication connections that are refused are seen nowhere else.
- */
-static void
-tcs_emit_log(ErrorData *edata)
-{
-	if (edata->elevel == FATAL)
-		tcs_readindex_note_refused(edata->sqlerrcode);
-	if (edata->elevel == LOG && edata->message_id && edata->message &&
-		strcmp(edata->message_id, "parameter \"%s\" changed to \"%s\"") == 0 &&
-		strstr(edata->message, "tcs.primary_conninfo"))
-		edata->message = pstrdup("parameter \"tcs.primary_conninfo\" changed");
-	if (prev_emit_log_hook)
-		prev_emit_log_hook(edata);
-}
-
-void
-tcs_fallback_install_hooks(void)
-{
-	prev_emit_log_hook = emit_log_hook;
-	emit_log_hook = tcs_emit_log;
-}
 
 /* The verdict for this transaction, as it is now. */
 TcsVerdict

@@ -66,6 +66,5 @@ extern void tcs_fallback_error(const TcsUnmet *unmet);
 extern void tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at);
 extern void tcs_fallback_warn_dropped(const TcsUnmet *unmet);
 extern void tcs_fallback_warn_relaxed(TcsLevel asked, TcsLevel served_at);
-extern void tcs_fallback_install_hooks(void);
 
 #endif							/* TCS_FALLBACK_H */

@@ -6,7 +6,7 @@
  * NOTES
  *	  Settings, session, server and transaction are looked at here, once, and
  *	  again after a wait for what can have changed in it.  Decisions (decide.c,
- *	  requirement.c, fallback.c) see the TcsRead alone.
+ *	  requirement.c, fallback_decide.c) see the TcsRead alone.
  *
  *-------------------------------------------------------------------------
  */

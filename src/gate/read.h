@@ -24,7 +24,7 @@
 #include "gate/wait.h"
 #include "statement/site.h"
 
-/* What the gate can do with a read; see decide.c for when, act.c for how. */
+/* What the gate can do with a read; see decide.c for when, gate.c for how. */
 typedef enum TcsAction
 {
 	TCS_ACTION_FOLLOW,			/* it runs where its transaction runs: there */

@@ -191,7 +191,7 @@ require_without_token(TcsLevel level, const TcsContext *context, TcsRequirement 
 /*
  * The lag bound as a position: that far behind the newest answer.
  *
- * Called again by the gate once an answer has come, if there was none.
+ * Called again in the wait (wait.c) once an answer has come, if there was none.
  */
 void
 tcs_requirement_add_lag(TcsRequirement *req, bool have_newest,

@@ -37,6 +37,7 @@
 #include "session/session_token.h"
 #include "statement/exempt.h"
 #include "statement/hook_frames.h"
+#include "statement/utility_kind.h"
 #include "write/write_level.h"
 
 static ProcessUtility_hook_type prev_ProcessUtility = NULL;
@@ -73,59 +74,6 @@ check_nested_copy(const PlannedStmt *pstmt)
 	if (tcs_client_is_chosen())
 		tcs_choice_join(&client->choice, &read.choice);
 	tcs_arrive_nested(&read, NULL);
-}
-
-/* Is it EXPLAIN that does not run what it explains? */
-static bool
-explains_only(Node *statement)
-{
-	ListCell   *lc;
-
-	if (!IsA(statement, ExplainStmt))
-		return false;
-	foreach(lc, ((ExplainStmt *) statement)->options)
-	{
-		DefElem    *option = lfirst_node(DefElem, lc);
-
-		if (strcmp(option->defname, "analyze") == 0 && defGetBoolean(option))
-			return false;
-	}
-	return true;
-}
-
-/* Does a utility statement read, so that it has to come to the gate? */
-bool
-tcs_utility_reads(Node *statement)
-{
-	switch (nodeTag(statement))
-	{
-		case T_ExecuteStmt:
-		case T_DeclareCursorStmt:
-		case T_DoStmt:
-		case T_CreateTableAsStmt:
-		case T_RefreshMatViewStmt:
-			return true;
-		case T_CallStmt:
-			{
-				FuncExpr   *call = ((CallStmt *) statement)->funcexpr;
-
-				return call == NULL || !tcs_is_own_function(call->funcid);
-			}
-		case T_CopyStmt:
-			return !((CopyStmt *) statement)->is_from;
-		case T_ExplainStmt:
-			/* also without ANALYZE, to tell whether it would be redirected */
-			return !explains_only(statement) || tcs_server_exists();
-		default:
-			return false;
-	}
-}
-
-/* Does a utility statement hold locks of its own parse analysis by now? */
-static bool
-utility_holds_locks(Node *statement)
-{
-	return IsA(statement, DeclareCursorStmt) || IsA(statement, ExplainStmt);
 }
 
 /*
@@ -169,35 +117,6 @@ refuse_weak_isolation(void)
 }
 
 /*
- * Does a utility statement that PostgreSQL gives a snapshot show something of it?
- *
- * All others that a standby allows take no snapshot, or come to the gate.  On a
- * primary there is DDL besides, which reads with it.
- */
-static bool
-utility_uses_snapshot(Node *statement)
-{
-	switch (nodeTag(statement))
-	{
-		case T_ClosePortalStmt:
-		case T_DeallocateStmt:
-		case T_DiscardStmt:
-		case T_LoadStmt:
-		case T_PrepareStmt:
-			return false;
-		case T_CallStmt:
-			/* a procedure of ours, or it comes to the gate */
-			return tcs_utility_reads(statement) ||
-				tcs_expression_reads((Node *) ((CallStmt *) statement)->funcexpr);
-		case T_ExplainStmt:
-			/* one that only plans has seen nothing with it */
-			return !explains_only(statement);
-		default:
-			return true;
-	}
-}
-
-/*
  * Before a utility statement runs.  Returns the statement to run: if the gate
  * let invalidations in, names that were looked up before may have come to mean
  * other objects.  In "armed": its redirect, if its query is to run elsewhere.
@@ -207,7 +126,9 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 			   QueryEnvironment *query_env, TcsArmed **armed)
 {
 	Node	   *statement = pstmt->utilityStmt;
-	bool		reads = tcs_utility_reads(statement);
+	bool		explain_only = tcs_utility_explains_only(statement);
+	/* EXPLAIN without ANALYZE comes to tell whether it would be redirected */
+	bool		reads = tcs_utility_reads(statement) || (explain_only && tcs_server_exists());
 	bool		reads_nothing = false;
 
 	tcs_client_statement.started = NULL;
@@ -230,8 +151,8 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 			.kind = TCS_SITE_UTILITY,.utility = statement,.plan = pstmt,
 				.source = source,.params = params
 		};
-		site->holding = utility_holds_locks(statement);
-		site->explain_only = explains_only(statement);
+		site->holding = tcs_utility_holds_locks(statement);
+		site->explain_only = explain_only;
 		site->holding |= tcs_choice_of_utility(pstmt, source, &read.hint, &read.choice);
 		tcs_arrive(&read);
 		reads_nothing = site->reads_nothing;
@@ -239,7 +160,7 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 		if (unlikely(site->locks_released ||
 					 (known != SharedInvalidMessageCounter &&
 					  TransactionStartedDuringRecovery())) &&
-			(utility_holds_locks(statement) || IsA(statement, CallStmt)))
+			(tcs_utility_holds_locks(statement) || IsA(statement, CallStmt)))
 			pstmt = tcs_swap_reanalyze_utility(pstmt, source, params, query_env);
 	}
 	else
@@ -249,7 +170,7 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 			tcs_session_report_pending();
 	}
 	if (IsolationUsesXactSnapshot() && ActiveSnapshotSet() &&
-		!reads_nothing && utility_uses_snapshot(statement))
+		!reads_nothing && tcs_utility_uses_snapshot(statement))
 		tcs_transaction_note_snapshot_use();
 	if (!reads)
 		tcs_client_statement.generation = tcs_settings_generation;

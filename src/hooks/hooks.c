@@ -102,6 +102,7 @@ tcs_hooks_install(void)
 	tcs_hook_utility_install();
 	tcs_hook_planner_install();
 	tcs_hook_functions_install();
+	tcs_hook_log_install();
 	prev_post_parse_analyze = post_parse_analyze_hook;
 	post_parse_analyze_hook = tcs_post_parse_analyze;
 	RegisterXactCallback(tcs_xact_callback, NULL);

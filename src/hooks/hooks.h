@@ -8,13 +8,11 @@
 #ifndef TCS_HOOKS_H
 #define TCS_HOOKS_H
 
-#include "nodes/nodes.h"
-
 extern void tcs_hooks_install(void);
 extern void tcs_hook_executor_install(void);
 extern void tcs_hook_utility_install(void);
 extern void tcs_hook_planner_install(void);
 extern void tcs_hook_functions_install(void);
-extern bool tcs_utility_reads(Node *statement);
+extern void tcs_hook_log_install(void);
 
 #endif							/* TCS_HOOKS_H */

@@ -31,9 +31,9 @@
 #include "choice/choice.h"
 #include "choice/standing_default.h"
 #include "gate/gate.h"
-#include "hooks/hooks.h"
 #include "sqlfuncs/rows.h"
 #include "statement/exempt.h"
+#include "statement/utility_kind.h"
 #include "write/write_level.h"
 
 PG_FUNCTION_INFO_V1(tcs_explain_level);

@@ -22,7 +22,7 @@
  *	  all settings that begin with its name to itself.
  *
  *	  What comes is not trusted (see base/wire.c).  A server that sends more than an
- *	  answer, or something else, is left; standby/worker.c waits longer each time
+ *	  answer, or something else, is left; standby/worker_link.c waits longer each time
  *	  before it connects again.
  *
  *	  Either may name several hosts, and a name can have several addresses.  libpq
