@@ -18,9 +18,11 @@ use Test::More;
 use TcsReadIndex;
 use TcsTest;
 
+# No restartpoint is tried for the amount of WAL: it would be tried again 15 s later, and
+# a restart would then begin on the new timeline.
 my ($deposed, $successor, $told, $restarted, $diverged) = new_cluster(
 	standbys => 4,
-	conf => "tcs.probe_interval = '200ms'\ntcs.max_staleness = '1s'\nbgwriter_lru_maxpages = 0\n");
+	conf => "tcs.probe_interval = '200ms'\ntcs.max_staleness = '1s'\nbgwriter_lru_maxpages = 0\nmax_wal_size = '4GB'\n");
 my @levels = qw(strong bounded);
 my $read = 'SELECT v FROM t WHERE id = 1';
 
