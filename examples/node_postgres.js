@@ -3,22 +3,31 @@
 //     PRIMARY_URL=... STANDBY_URL=... node node_postgres.js
 //
 // The token comes with the write, as ParameterStatus.  node-postgres keeps no
-// ParameterStatus, but its connection has an event for it.
-const { Client } = require('pg');
+// ParameterStatus, but the connection of each client has an event for it.
+const { Client, Pool } = require('pg');
+
+// For a client of your own, call this before connect().
+function keepToken(client) {
+  client.connection.on('parameterStatus', (message) => {
+    if (message.parameterName === 'tcs.session_token') client.token = message.parameterValue;
+  });
+}
 
 async function main() {
-  const primary = new Client({ connectionString: process.env.PRIMARY_URL });
+  const pool = new Pool({ connectionString: process.env.PRIMARY_URL });
   const standby = new Client({ connectionString: process.env.STANDBY_URL });
 
-  let token = '';
-  primary.connection.on('parameterStatus', (message) => {
-    if (message.parameterName === 'tcs.session_token') token = message.parameterValue;
-  });
-  await Promise.all([primary.connect(), standby.connect()]);
+  pool.on('connect', keepToken);
+  await standby.connect();
 
+  // Take a client for the whole request: pool.query() does not tell which client
+  // has written.
+  const primary = await pool.connect();
   const written = await primary.query(
     'INSERT INTO notes (body) VALUES ($1) RETURNING id', ['hello from node-postgres']);
   const { id } = written.rows[0];
+  const token = primary.token;
+  primary.release();
   console.log('token:', token);
 
   // Without parameters both statements travel in one message, which is one
@@ -28,8 +37,8 @@ async function main() {
      SELECT body FROM notes WHERE id = ${standby.escapeLiteral(id)}`);
   console.log('standby:', read.rows.length ? read.rows[0].body : 'no such row');
 
-  await Promise.all([primary.end(), standby.end()]);
-  return token !== '' && read.rows.length === 1;
+  await Promise.all([pool.end(), standby.end()]);
+  return Boolean(token) && read.rows.length === 1;
 }
 
 main().then(
