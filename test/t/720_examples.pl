@@ -7,7 +7,8 @@
 # The same program at "eventual" must say that the row is missing: otherwise its
 # own check would prove nothing.  A driver that is not installed is skipped by
 # name, with the package to install (see examples/install).  Then the check that
-# HAProxy runs, and the queries of the exporter, as roles without any rights.
+# HAProxy runs, as a role without any rights, and the queries of the exporter, as a member
+# of pg_monitor.
 
 use strict;
 use warnings;
@@ -299,7 +300,7 @@ foreach (@drivers)
 ## Load balancing and monitoring
 ##
 
-$primary->safe_psql('postgres', 'CREATE ROLE haproxy LOGIN; CREATE ROLE exporter LOGIN');
+$primary->safe_psql('postgres', 'CREATE ROLE haproxy LOGIN; CREATE ROLE exporter LOGIN IN ROLE pg_monitor');
 wait_for_replay($primary, $standby);
 
 # As HAProxy calls it: addresses of the proxy and of the server, and the name of
