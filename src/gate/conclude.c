@@ -107,7 +107,7 @@ tcs_read_pass(TcsRead *read)
 		site->kind != TCS_SITE_NESTED)
 		tcs_proof_note_acknowledged(facts->req.token_at);
 	/* while nobody has used it, the transaction's snapshot is yet to be taken */
-	if (IsolationUsesXactSnapshot() && tcs_transaction.lxid == tcs_my_lxid_compat() &&
+	if (IsolationUsesXactSnapshot() && tcs_transaction.lxid == tcs_xact_id() &&
 		tcs_transaction.used_in != tcs_transaction.lxid)
 		tcs_transaction.acknowledged = tcs_proven.acknowledged;
 	facts->reason = TCS_REASON_NONE;
