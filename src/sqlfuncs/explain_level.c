@@ -5,7 +5,8 @@
  *
  * NOTES
  *	  The statement is analysed as it would be, and not run.  What chooses is
- *	  what chooses for statements that run: choice/choice.c.
+ *	  what chooses for statements that run: choice/choice.c.  Who may not run it
+ *	  is told nothing, see sqlfuncs/explain_privileges.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,6 +32,7 @@
 #include "choice/choice.h"
 #include "choice/standing_default.h"
 #include "gate/gate.h"
+#include "sqlfuncs/explain_privileges.h"
 #include "sqlfuncs/rows.h"
 #include "statement/exempt.h"
 #include "statement/utility_kind.h"
@@ -91,6 +93,7 @@ analyse_one(const char *text)
 {
 	List	   *raw = pg_parse_query(text);
 	List	   *queries;
+	ListCell   *lc;
 	Oid		   *types = NULL;
 	int			ntypes = 0;
 
@@ -104,6 +107,8 @@ analyse_one(const char *text)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("the statement is rewritten to nothing")));
+	foreach(lc, queries)
+		tcs_explain_require_privileges(lfirst_node(Query, lc));
 	return linitial_node(Query, queries);
 }
 

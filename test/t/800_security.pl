@@ -512,4 +512,58 @@ ALTER DATABASE lies SET tcs.read_level = linearizable;
 	  or diag $standby->safe_psql('postgres', 'SELECT link_state, link_detail FROM tcs.status');
 }
 
+
+##
+## What the manual revokes, and what explain_level() tells
+##
+
+{
+	my $old = new_primary('revoked');
+	my ($revoke) = slurp_file("$FindBin::RealBin/../../docs/security.md") =~ /^## What to revoke\n.*?^```sql[^\n]*\n(.*?)^```/ms;
+	my $as = sub { return psql_err($old, $_[0], user => 'mallory') };
+	my $explain = sub { return "SELECT level_detail FROM tcs.explain_level(\$q\$$_[0]\$q\$)" };
+	my $told = sub { return read_at($old, $explain->($_[0]), user => 'mallory') };
+
+	$old->safe_psql('postgres', q{
+CREATE ROLE mallory LOGIN;
+CREATE TABLE secret (a int, b int);
+CREATE TABLE shown (a int);
+CREATE VIEW seen AS SELECT a FROM secret;
+GRANT SELECT ON seen, shown, tcs.rules TO mallory;
+CREATE FUNCTION hidden() RETURNS int LANGUAGE sql AS 'SELECT 1';
+REVOKE EXECUTE ON FUNCTION hidden() FROM PUBLIC;
+SELECT tcs.set_rule(r::regclass, 'strong', reason => 'of ' || r) FROM unnest('{secret,shown}'::text[]) r;
+SELECT tcs.set_rule(function => 'hidden()', level => 'strong', reason => 'of hidden');
+});
+	foreach my $sql (
+		'SELECT 1 FROM secret', 'SELECT b FROM secret', 'SELECT (SELECT a FROM secret)', 'SELECT 1 FROM shown WHERE a IN (SELECT a FROM secret)',
+		'WITH x AS (SELECT a FROM secret) SELECT * FROM x', 'DELETE FROM secret', 'INSERT INTO secret VALUES (1)', 'UPDATE secret SET a = 1',
+		'INSERT INTO shown SELECT a FROM secret', 'COPY secret TO STDOUT', 'COPY (SELECT a FROM secret) TO STDOUT', 'COPY secret FROM STDIN',
+		'EXPLAIN SELECT a FROM secret', 'DECLARE c CURSOR FOR SELECT a FROM secret', 'CREATE TABLE c AS SELECT a FROM secret',
+		'SELECT hidden()', 'SELECT a FROM shown ORDER BY hidden()')
+	{
+		my ($state, $stderr) = $as->($explain->($sql));
+
+		is($state, '42501', "explain_level() without the privilege: $sql");
+		unlike($stderr, qr/rule|of (secret|hidden)/, '... tells nothing of the rule');
+	}
+	is(scalar $as->('PREPARE p AS SELECT a FROM secret; ' . $explain->('EXECUTE p')), '42501', '... nor of a prepared statement');
+	like($told->($_), qr/rule [0-9]+: of (secret|shown)$/, "with the privilege: $_")
+	  foreach ('SELECT a FROM seen', 'SELECT a FROM shown', 'COPY shown TO STDOUT', 'TABLE shown');
+
+	like($revoke, qr/REVOKE .*REVOKE /s, 'what the manual says is to be revoked');
+	$old->safe_psql('postgres', "$revoke; REVOKE SELECT ON tcs.rules FROM mallory");
+	is( $old->safe_psql('postgres', q{
+			SELECT string_agg(oid::regclass::text, ' ') FROM pg_class
+			 WHERE relnamespace = 'tcs'::regnamespace AND relkind IN ('r', 'v') AND relname <> 'last_read' AND has_any_column_privilege('mallory', oid, 'SELECT')}),
+		'', '... leaves nothing but the session\'s own last read in tables and views');
+	is( $old->safe_psql('postgres', q{
+			SELECT string_agg(DISTINCT d.refobjid::regprocedure::text, ' ')
+			  FROM pg_depend d JOIN pg_rewrite w ON d.objid = w.oid JOIN pg_class c ON c.oid = w.ev_class
+			 WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_proc'::regclass AND d.refobjid >= 16384 AND
+				   c.relnamespace = 'tcs'::regnamespace AND c.relname <> 'last_read' AND has_function_privilege('mallory', d.refobjid, 'EXECUTE')}),
+		'', '... nor by the functions that views read');
+	like($told->('SELECT a FROM shown'), qr/rule [0-9]+$/, '... and the reason of a rule is not told');
+}
+
 done_testing();
