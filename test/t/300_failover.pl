@@ -336,7 +336,7 @@ shared_preload_libraries = 'tcs'
 	$copy->start;
 	$copy->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
 
-	my $timeline_id = $copy->safe_psql('postgres', 'SELECT timeline_id FROM tcs.status');
+	my $timeline = $copy->safe_psql('postgres', 'SELECT timeline_id FROM tcs.status');
 
 	is($timeline, '3', 'restored: a timeline of its own, with a number that exists');
 	kept_on('the commit it was restored to', $on_2, $copy);
