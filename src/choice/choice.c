@@ -44,6 +44,7 @@
 #include "base/compat.h"
 #include "base/xact.h"
 #include "choice/choice.h"
+#include "choice/hint_origin.h"
 
 /* Kind of the words in a plan; before 19 the id of a cache, see TCS_WORD_OF_EXEMPT. */
 #define TCS_WORD_OF_CHOICE		(-7464)
@@ -303,6 +304,14 @@ find_hint(const char *source, int location, int len, TcsHint *hint)
 	hint->set = 0;
 	if (tcs_hints == TCS_HINTS_OFF || !tcs_hint_is_possible(source, location, len))
 		return false;
+	/* a rule has made the statement: the hint is before the one that it was */
+	if (unlikely(location < 0) && !tcs_hint_find_origin(source, &location, &len))
+	{
+		tcs_hint_refuse_all(source,
+							"A rule has made the statement, and the text has several statements that the hint could be for.",
+							"Write PREPARE as the only statement of its message, or use SET.");
+		return false;
+	}
 	if (last_message == GetCurrentStatementStartTimestamp() &&
 		last_location == location && last_source == source &&
 		source == debug_query_string)

@@ -77,6 +77,22 @@ tcs_hint_refuse(const char *source, int location, int len, const char *detail,
 		tcs_hint_report_misplaced(source, place.hint, end, detail, advice);
 }
 
+/* Nobody knows which statement of this text runs: no hint in it can be for it. */
+void
+tcs_hint_refuse_all(const char *source, const char *detail, const char *advice)
+{
+	int			end = strlen(source);
+
+	for (int at = 0; at < end; at++)
+	{
+		if (tcs_hint_begin(source, at, end) >= 0)
+		{
+			tcs_hint_report_misplaced(source, at, end, detail, advice);
+			return;
+		}
+	}
+}
+
 /*
  * Is a hint beside the statement that belongs to none?  Says so, once while the same
  * message is worked on.

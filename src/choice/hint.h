@@ -37,6 +37,8 @@ extern bool tcs_hint_look_inside(const char *source, const char *at,
 extern int	tcs_hint_astray(const char *source, int location, int len);
 extern void tcs_hint_refuse(const char *source, int location, int len,
 							const char *detail, const char *advice);
+extern void tcs_hint_refuse_all(const char *source, const char *detail,
+								const char *advice);
 extern bool tcs_hint_find(const char *source, int location, int len,
 						  TcsHint *hint);
 

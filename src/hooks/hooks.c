@@ -19,6 +19,7 @@
 
 #include "base/compat.h"
 #include "base/settings.h"
+#include "choice/hint_origin.h"
 #include "hooks/hooks.h"
 #include "redirect/names.h"
 #include "redirect/remote_xact.h"
@@ -29,13 +30,17 @@
 
 static post_parse_analyze_hook_type prev_post_parse_analyze = NULL;
 
-/* A redirected statement has been analysed here. */
+/*
+ * A statement has been analysed: a rule may replace it, or a standby have sent it.
+ */
 static void
 tcs_post_parse_analyze(ParseState *pstate, Query *query, TCS_JUMBLE_STATE *jstate)
 {
 	if (prev_post_parse_analyze)
 		prev_post_parse_analyze(pstate, query, jstate);
-	if (unlikely(tcs_guc_redirected() != NULL))
+	if (query->commandType != CMD_SELECT)
+		tcs_hint_note_origin(pstate->p_sourcetext, query);
+	else if (unlikely(tcs_guc_redirected() != NULL))
 		tcs_names_require(pstate->p_sourcetext, query);
 }
 

@@ -272,12 +272,12 @@ tcs_write_by_hint(TcsWriteLevel level, bool alone)
 {
 	if (!levels_count_here() || RecoveryInProgress())
 		return;
+
+	/* a floor: a function or trigger of the statement must not take it back */
+	tcs_write_require(level, 0);
 	if (!alone)
-	{
-		tcs_write_require(level, 0);
 		return;
-	}
-	require_available(level, 0);
+	/* it can also be lower than what the session has SET */
 	(void) set_config_option("tcs.write_level", tcs_write_level_name(level),
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
 							 true, 0, false);

@@ -36,6 +36,18 @@ ALTER ROLE careless SET synchronous_commit = remote_apply;
 GRANT ALL ON t TO careful, careless;
 CREATE FUNCTION adds(v int) RETURNS void LANGUAGE sql AS 'INSERT INTO t VALUES (v)';
 CREATE PROCEDURE adds_by_call(v int) LANGUAGE sql AS 'INSERT INTO t VALUES (v)';
+CREATE FUNCTION lowers() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	SET LOCAL tcs.write_level = eventual;
+	RETURN NEW;
+END $$;
+CREATE TABLE lowered (v int);
+CREATE TRIGGER lowers BEFORE INSERT ON lowered FOR EACH ROW EXECUTE FUNCTION lowers();
+CREATE FUNCTION adds_low(v int) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('tcs.write_level', 'eventual', false);
+	INSERT INTO t VALUES (v);
+END $$;
 CREATE PROCEDURE commits(v int) LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO t VALUES (v);
@@ -211,6 +223,8 @@ foreach (
 	[ '... above the setting', undef, 'eventual', '/* tcs(write_level=strong) */ ' . next_insert() ],
 	[ '... of a function', undef, 'default', '/* tcs(write_level=strong) */ SELECT adds(1004)' ],
 	[ '... of CALL', undef, 'default', '/* tcs(write_level=strong) */ CALL adds_by_call(1005)' ],
+	[ '... that a trigger does not lower', undef, 'default', '/* tcs(write_level=strong) */ INSERT INTO lowered VALUES (1)' ],
+	[ '... nor a function', undef, 'default', '/* tcs(write_level=strong) */ SELECT adds_low(1007)' ],
 	[ '... of COPY', undef, 'default', "/* tcs(write_level=strong) */ COPY t FROM PROGRAM 'echo 1006'" ],
 	[ '... of EXPLAIN', undef, 'default', 'EXPLAIN ANALYZE /* tcs(write_level=strong) */ ' . next_insert() ],
 	[ '... of a prepared statement', undef, 'default',
@@ -451,6 +465,34 @@ set_names('');
 $writer->ok_query('SET tcs.write_level = strong');
 is(state_after($writer, next_insert()), '55000', 'refused');
 is(state_after($watch, '/* tcs(write_level=quorum) */ ' . next_insert()), '55000', '... likewise by a hint');
+
+# What a rule makes of a statement has no place in the message; its hint has.
+$watch->ok_query($_)
+  foreach (
+	'CREATE TABLE log (v int)', 'CREATE TABLE also (v int)',
+	'CREATE VIEW by_insert AS SELECT 1 AS v', 'CREATE VIEW by_select AS SELECT 1 AS v', 'CREATE VIEW by_two AS SELECT 1 AS v',
+	'CREATE RULE r AS ON INSERT TO by_insert DO INSTEAD INSERT INTO t VALUES (NEW.v)',
+	'CREATE RULE r AS ON INSERT TO by_select DO INSTEAD SELECT adds(NEW.v)',
+	'CREATE RULE r AS ON INSERT TO by_two DO INSTEAD (INSERT INTO log VALUES (NEW.v); INSERT INTO t VALUES (NEW.v))',
+	'CREATE RULE r AS ON INSERT TO also DO ALSO INSERT INTO log VALUES (NEW.v)');
+foreach my $target ('by_insert', 'by_select', 'by_two', 'also')
+{
+	my $hint = '/* tcs(write_level=quorum) */';
+	my $insert = "INSERT INTO $target VALUES (-1)";
+
+	is(state_after($watch, $_), '55000', "a rule, and a hint: $_")
+	  foreach ("$hint $insert", "SELECT 1; $hint $insert", "SELECT 1; SELECT 2; $hint $insert; SELECT 3",
+		"/* tcs(eventual) */ SELECT 1; $hint $insert");
+	is(state_after($watch, "BEGIN; $hint $insert; COMMIT"), '55000', '... in a block');
+	$watch->ok_query('ROLLBACK');
+	is(state_after($watch, "$hint SELECT 1; $insert"), '00000', '... of another statement');
+	is(state_after($watch, "SELECT 1; /* tcs(nonsense) */ $insert"), '22023', '... that is malformed');
+	is(state_after($watch, "SELECT 1; $insert; /* tcs(write_level=session) */ $insert"), '00000', '... that can be met');
+	is(state_after($watch, "SELECT 1; PREPARE p AS $hint $insert; EXECUTE p"), '55000', '... of a prepared statement');
+	is(state_after($watch, 'EXECUTE p'), '55000', '... that runs again');
+	$watch->ok_query('DEALLOCATE p');
+}
+is($watch->ok_query('SELECT count(*) FROM log WHERE v = -1'), '6', 'nothing else was written');
 $watch->ok_query('ALTER SYSTEM SET tcs.enabled = off');
 $primary->reload;
 $watch->poll(q{SELECT current_setting('tcs.enabled') = 'off'}) or die 'not switched off';
