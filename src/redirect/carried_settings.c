@@ -33,7 +33,7 @@
 
 /* Carried wherever their value comes from. */
 static const char *const always_carried[] = {
-	"bytea_output", "DateStyle", "default_text_search_config",
+	"array_nulls", "bytea_output", "DateStyle", "default_text_search_config",
 	"extra_float_digits", "IntervalStyle", "lc_monetary", "lc_numeric",
 	"lc_time", "row_security", "search_path", "TimeZone", "xmlbinary",
 	"xmloption",

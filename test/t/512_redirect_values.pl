@@ -227,6 +227,35 @@ $nodes->same('statement_timeout', 'SELECT pg_sleep(60) FROM one');
 $nodes->both('RESET statement_timeout');
 $nodes->same('after statement_timeout', 'SELECT v FROM t WHERE id = 1');
 
+# What the two configurations do not agree on: the session has what its node says.
+foreach my $node ($primary, $standby)
+{
+	foreach my $setting ([ 'quote_all_identifiers', 'on' ], [ 'array_nulls', 'off' ])
+	{
+		my ($name, $to) = @$setting;
+		my $admin = TcsWire->new($node, options => '-c tcs.read_level=eventual');
+		my $was = $admin->ok_query("SHOW $name");
+
+		$node->append_conf('postgresql.conf', "$name = $to");
+		$node->reload;
+		$admin->poll("SELECT current_setting('$name') = '$to'") or die "$name did not change";
+
+		my $client = TcsWire->new($standby);
+
+		$client->ok_query("SET tcs.session_token = '$token'; SET tcs.redirect_after = 0");
+		my $nulls = $client->ok_query('SHOW array_nulls') eq 'on' ? 't' : 'f';
+		my $before = $nodes->redirected;
+		my ($result) = $client->query(q{SELECT ('{a,NULL}'::text[])[2] IS NULL FROM t WHERE id = 1});
+
+		is($result->{state}, '00000', "$name = $to of " . $node->name);
+		is($result->{rows}[0][0], $nulls, '... what the session was told');
+		is($nodes->redirected - $before, 1, '... redirected');
+		$node->append_conf('postgresql.conf', "$name = $was");
+		$node->reload;
+		$admin->poll("SELECT current_setting('$name') = '$was'") or die "$name did not change";
+	}
+}
+
 # What was in force at the start of the session.
 {
 	my @options = (options => q{-c DateStyle=German -c app.x=ann -c extra_float_digits=-3 -c search_path=other,public});
