@@ -381,6 +381,9 @@ tcs_gate_pass_slowly(TcsRead *read)
 void
 tcs_gate_void_plan(void)
 {
+	/* what planning still runs asks for what is there now */
+	if (tcs_client_statement.planned_in != GetCurrentStatementStartTimestamp())
+		tcs_client_statement.planning_arrival = tcs_now();
 	tcs_client_statement.planned_in = GetCurrentStatementStartTimestamp();
 	tcs_client_statement.plan_is_void = true;
 	tcs_proof_unsettle();

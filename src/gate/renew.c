@@ -425,8 +425,8 @@ refuse_unmet(TcsRead *read)
 }
 
 /*
- * What was proved before the snapshot was taken holds for it and for all later
- * ones; in REPEATABLE READ, for the transaction's.
+ * What was proved before the snapshot was taken holds for it; in REPEATABLE READ,
+ * for the transaction's.
  */
 static void
 note_renewed(TcsRead *read)
@@ -436,7 +436,6 @@ note_renewed(TcsRead *read)
 		tcs_transaction_note(read->context.arrival);
 		tcs_transaction.by_level = true;
 	}
-	tcs_proof_raise(&tcs_proven.proof, &read->facts.proof);
 	if (tcs_transaction.lxid == tcs_xact_id())
 		tcs_transaction.proof = read->facts.proof;
 }
@@ -477,6 +476,9 @@ tcs_renew_snapshot(TcsRead *read)
 	if (site->locks_released && !site->redirected && site->kind == TCS_SITE_QUERY)
 		tcs_swap_retake_locks(site);
 
+	/* holds for all snapshots from now on, also for the one that a new plan goes by */
+	if (read->result != TCS_WAIT_REDIRECTED)
+		tcs_proof_raise(&tcs_proven.proof, &facts->proof);
 	tcs_swap_take_snapshot(site);
 
 	if (read->result != TCS_WAIT_REDIRECTED)

@@ -41,6 +41,19 @@ require_one_snapshot(void)
 				 errhint("Use SET TRANSACTION ISOLATION LEVEL REPEATABLE READ in the procedure, or another read level.")));
 }
 
+/*
+ * Planning runs a statement of a function: can the plan be made anew?  It cannot if
+ * its statement writes, or goes by a fixed snapshot.  When it is made anew, a portal
+ * is there, and what planning reads then counts.
+ */
+static bool
+can_plan_again(void)
+{
+	return ActivePortal == NULL && !IsolationUsesXactSnapshot() &&
+		tcs_frames_begin_with(TCS_FRAME_PLANNER) &&
+		!tcs_frames_begin_with(TCS_FRAME_WRITES);
+}
+
 /* A statement below another: compare only, and only if settings changed. */
 static void
 check_nested(QueryDesc *query_desc)
@@ -76,6 +89,12 @@ check_nested(QueryDesc *query_desc)
 	if (chosen)
 		tcs_choice_join(&client->choice, &read.choice);
 	tcs_arrive_leave_out_workers(&read.choice, query_desc);
+	/* planning comes too early, or only guesses; its statement is still to come */
+	if (can_plan_again() && !tcs_gate_is_satisfied(&read.choice))
+	{
+		tcs_gate_void_plan();
+		return;
+	}
 	tcs_arrive_nested(&read, query_desc);
 	/* settings that a function changed are what its next statements go by */
 	if (!same_settings && !chosen)

@@ -124,6 +124,31 @@ is(psql_err($primary, q{SELECT tcs.set_group('h', 'other')}), '23505', 'a member
 like((psql_err($primary, q{SELECT tcs.set_group('h', 'other')}))[1], qr/"other" is in group "g" already/, '... which is named');
 everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule, tcs.rule_group');
 
+# What planning reads, or guesses with, is no reason to refuse what can be waited for.
+everywhere([ $primary, $standby ], q{
+SELECT tcs.set_rule('free', 'session');
+CREATE FUNCTION reads_free() RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN (SELECT count(*) FROM free); END';
+});
+my @planned = (
+	'SELECT count(*) FROM free WHERE v <= ff()', 'SELECT count(*) FROM other WHERE v <= ff()',
+	'SELECT count(*) FROM free WHERE v <= reads_free()', 'SELECT count(*) FROM free TABLESAMPLE BERNOULLI (ff())', 'SELECT reads_free()');
+pause_replay($standby);
+$token = write_token($primary, 'INSERT INTO free VALUES (1)');
+foreach my $level ('session', 'snapshot')
+{
+	is(psql_err($standby, $_, level => $level, token => $token, max_wait => 0), 'TC001', "behind at $level: $_") foreach (@planned);
+}
+{
+	my $reader = TcsWire->new($standby);
+
+	$reader->ok_query("SET tcs.max_wait = 0; SET tcs.session_token = '$token'; SET tcs.max_wait = '60s'");
+	$reader->simple($planned[0])->flush;
+	wait_for_waiters($standby);
+	resume_replay($standby);
+	is(($reader->results)[0]{state}, '00000', 'the statement waits, and what it was planned with is read again');
+}
+everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
+
 
 ##
 ## The floor of a function
