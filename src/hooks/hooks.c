@@ -40,7 +40,7 @@ tcs_post_parse_analyze(ParseState *pstate, Query *query, TCS_JUMBLE_STATE *jstat
 		prev_post_parse_analyze(pstate, query, jstate);
 	if (query->commandType != CMD_SELECT)
 		tcs_hint_note_origin(pstate->p_sourcetext, query);
-	else if (unlikely(tcs_guc_redirected() != NULL))
+	if (unlikely(tcs_guc_redirected() != NULL))
 		tcs_names_require(pstate->p_sourcetext, query);
 }
 
