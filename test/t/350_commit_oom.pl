@@ -228,7 +228,7 @@ is( $watch->ok_query('SELECT late_token_reports > 0 FROM tcs.status'),
 # A token that came late covers its commit.
 $client->ok_query('UPDATE t SET v = -1 WHERE id = 1');
 is($client->ok_query(
-		q{SELECT reached_here AND written <= pg_current_wal_insert_lsn()
+		q{SELECT reached_here AND written_lsn <= pg_current_wal_insert_lsn()
 		  FROM tcs.token_info(current_setting('tcs.session_token'))}),
 	't', 'the token is a good one');
 $primary->stop;
