@@ -51,7 +51,9 @@
 
 #include "access/xact.h"
 #include "storage/sinval.h"
+#include "utils/inval.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "base/xact.h"
@@ -105,7 +107,8 @@ choice_is_met(const TcsChoice *choice)
 bool
 tcs_gate_pass_choice_at_once(const TcsChoice *choice)
 {
-	if (!choice_is_met(choice))
+	/* what a void plan was made with is met by nothing */
+	if (!choice_is_met(choice) || unlikely(tcs_read_has_void_plan()))
 		return false;
 	tcs_last.proof = tcs_proven.proof;
 	tcs_last.at = 0;
@@ -387,6 +390,29 @@ tcs_gate_void_plan(void)
 	tcs_client_statement.planned_in = GetCurrentStatementStartTimestamp();
 	tcs_client_statement.plan_is_void = true;
 	tcs_proof_unsettle();
+}
+
+/*
+ * Planning runs a function before what that reads was waited for.  Its result can
+ * become a constant in a plan that is kept: that of the statement, or that of an
+ * expression of a function which calls it.
+ */
+void
+tcs_gate_note_early_run(void)
+{
+	tcs_client_statement.ran_too_early = true;
+	tcs_proof_unsettle();
+}
+
+/*
+ * Such plans are not to be used again.  Called when planning has ended, and by the
+ * next statement, since an error can have ended planning.
+ */
+void
+tcs_gate_forget_early_runs(void)
+{
+	tcs_client_statement.ran_too_early = false;
+	CallSyscacheCallbacks(PROCOID, 0);
 }
 
 /*

@@ -20,6 +20,8 @@
 
 extern void tcs_gate_pass_slowly(TcsRead *read);
 extern void tcs_gate_void_plan(void);
+extern void tcs_gate_note_early_run(void);
+extern void tcs_gate_forget_early_runs(void);
 extern bool tcs_gate_is_satisfied(const TcsChoice *choice);
 extern bool tcs_gate_pass_choice_at_once(const TcsChoice *choice);
 extern void tcs_gate_pass_in_worker(QueryDesc *query_desc);

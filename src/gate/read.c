@@ -55,6 +55,13 @@ arrival_of(const TcsRead *read)
 	return read->context.arrival;
 }
 
+/* Is the plan of the statement that comes to the gate to be made anew? */
+bool
+tcs_read_has_void_plan(void)
+{
+	return tcs_client_statement.plan_is_void && planning_came_here(&tcs_client_statement);
+}
+
 /* Note that planning comes here, for what it runs and for the statement to come. */
 static void
 note_planning(TcsClientStatement *client, int64 arrival)
@@ -198,7 +205,6 @@ tcs_read_weigh(TcsRead *read)
 {
 	TcsSite    *site = &read->site;
 	TcsUnmet   *facts = &read->facts;
-	TcsClientStatement *client = read->client;
 
 	if (facts->fixed)
 	{
@@ -209,8 +215,7 @@ tcs_read_weigh(TcsRead *read)
 		facts->proof = tcs_proven.proof;
 	read->met = tcs_requirement_is_empty(&facts->req) ||
 		tcs_requirement_met(&facts->req, &facts->proof);
-	if (site->kind == TCS_SITE_QUERY && !facts->fixed &&
-		client->plan_is_void && planning_came_here(client))
+	if (site->kind == TCS_SITE_QUERY && !facts->fixed && tcs_read_has_void_plan())
 	{
 		/* it can have what was read meanwhile in it, as constants */
 		read->met = false;

@@ -77,6 +77,7 @@ typedef struct TcsClientStatement
 	bool		confirmed;		/* a quorum has confirmed what it shows */
 	bool		relaxed;		/* served at less, as this node is relaxed */
 	bool		plan_is_void;	/* and the plan has to be made anew */
+	bool		ran_too_early;	/* planning has run what should have waited */
 	int64		at_once_at;		/* for a bound */
 	int64		arrival;		/* 0: not known */
 
@@ -147,6 +148,7 @@ tcs_reason_is_lost(TcsReason reason)
 /* read.c */
 extern void tcs_read_begin(TcsRead *read);
 extern void tcs_read_weigh(TcsRead *read);
+extern bool tcs_read_has_void_plan(void);
 extern void tcs_read_renew_context(TcsRead *read);
 extern bool tcs_read_drop_lost_token(TcsRead *read);
 extern bool tcs_read_ask_for_less(TcsRead *read);

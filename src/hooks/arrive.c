@@ -96,6 +96,8 @@ tcs_arrive(TcsRead *read)
 {
 	if (tcs_session_report_is_pending)
 		tcs_session_report_pending();
+	if (unlikely(tcs_client_statement.ran_too_early))
+		tcs_gate_forget_early_runs();
 	if (unlikely(tcs_remote_is_begun()) ||
 		!(read->choice.plain ? tcs_gate_pass_at_once() : tcs_gate_pass_choice_at_once(&read->choice)))
 		tcs_gate_pass_slowly(read);

@@ -92,7 +92,8 @@ check_nested(QueryDesc *query_desc)
 	/* planning comes too early, or only guesses; its statement is still to come */
 	if (can_plan_again() && !tcs_gate_is_satisfied(&read.choice))
 	{
-		tcs_gate_void_plan();
+		tcs_gate_note_early_run();
+		tcs_frames_note_function(InvalidOid);
 		return;
 	}
 	tcs_arrive_nested(&read, query_desc);

@@ -113,6 +113,7 @@ check_function(Oid function)
 	 */
 	if (tcs_frames_begin_with(TCS_FRAME_PLANNER) && !tcs_frames_begin_with(TCS_FRAME_WRITES))
 	{
+		tcs_gate_note_early_run();
 		tcs_frames_note_function(function);
 		return;
 	}

@@ -98,6 +98,8 @@ before_planning(Query **parse, const char *source, bool plain)
 	tcs_client_statement.planned_in = 0;
 	if (!met)
 	{
+		if (unlikely(tcs_client_statement.ran_too_early))
+			tcs_gate_forget_early_runs();
 		if (tcs_exempt_query(query) || (!plain && tcs_exempt_administration(query)))
 		{
 			if (!plain)
@@ -151,10 +153,14 @@ tcs_planner(TCS_PLANNER_ARGS)
 		tcs_told_planned(&callback);
 	tcs_frame_pop(&frame);
 
-	if (unlikely(frame.ran != NIL) && marked)
+	if (unlikely(frame.ran != NIL))
 	{
-		functions = list_concat_unique_oid(functions, frame.ran);
-		tcs_gate_void_plan();
+		if (marked)
+		{
+			functions = list_concat_unique_oid(functions, list_delete_oid(frame.ran, InvalidOid));
+			tcs_gate_void_plan();
+		}
+		tcs_gate_forget_early_runs();
 	}
 	if (exempt)
 		tcs_exempt_mark(plan);

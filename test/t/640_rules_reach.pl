@@ -149,6 +149,69 @@ foreach my $level ('session', 'snapshot')
 }
 everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
 
+# What planning has run too early is kept in no plan: not in that of the statement,
+# and not in that of an expression of a function.
+everywhere([ $primary, $standby ], q{
+CREATE FUNCTION inner_count() RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN (SELECT count(*) FROM free); END';
+CREATE FUNCTION kept() RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN inner_count(); END';
+CREATE FUNCTION kept_ff() RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN ff(); END';
+});
+
+# A reader that has seen nothing yet, behind what it has to see; and what that is.
+sub reader_behind
+{
+	my $reader = TcsWire->new($standby);
+
+	pause_replay($standby);
+	$token = write_token($primary, 'INSERT INTO free VALUES (1)');
+	$reader->ok_query("SET plan_cache_mode = force_generic_plan; SET tcs.session_token = '$token';"
+		  . ' SET tcs.max_wait = 0; SET tcs.fallback = error; SET tcs.hints = \'all\'; SET tcs.read_level = eventual');
+	return ($reader, $primary->safe_psql('postgres', 'SELECT count(*) FROM free'));
+}
+
+sub run_prepared
+{
+	my ($reader, $name) = @_;
+
+	return $reader->bind('', $name, 1)->execute('')->sync;
+}
+
+everywhere([ $primary, $standby ], q{
+SELECT tcs.set_rule(function => f, level => 'session', floor => 'session') FROM unnest('{ff(),inner_count()}'::regprocedure[]) AS f});
+foreach my $function ('kept', 'kept_ff')
+{
+	my ($reader, $count) = reader_behind();
+
+	$reader->ok_query("SET tcs.max_wait = '60s'");
+	$reader->parse('p', "SELECT $function() WHERE \$1::int > 0")->sync->results;
+	run_prepared($reader, 'p')->flush;
+	wait_for_waiters($standby);
+	resume_replay($standby);
+	is(TcsWire::rows_text(($reader->results)[0]), $count, "$function(): waited for");
+	is(TcsWire::rows_text((run_prepared($reader, 'p')->results)[0]), $count, '... and not as it was before, later') foreach (1 .. 2);
+}
+{
+	my ($reader, $count) = reader_behind();
+
+	is(($reader->query('SELECT kept(), 1/0'))[0]{state}, '22012', 'planning fails behind it');
+	resume_replay($standby);
+	$reader->ok_query("SET tcs.max_wait = '60s'");
+	is($reader->ok_query('SELECT kept()'), $count, '... and leaves nothing behind');
+}
+everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
+
+everywhere([ $primary, $standby ], q{SELECT tcs.set_rule('free', 'session', floor => 'session')});
+foreach my $sql ('SELECT kept()', '/* tcs(eventual) */ SELECT kept()', '/* tcs(eventual) */ SELECT kept_ff() FROM other')
+{
+	my ($reader, $count) = reader_behind();
+
+	is(($reader->query($sql))[0]{state}, '55000', "not below the floor of a table: $sql") foreach (1 .. 2);
+	resume_replay($standby);
+	$reader->ok_query("SET tcs.max_wait = '60s'; BEGIN; COMMIT");
+	is($reader->ok_query('SELECT kept()'), $count, '... and served when it is there');
+}
+everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
+
 
 ##
 ## The floor of a function
