@@ -125,7 +125,7 @@ tcs_read_pass(TcsRead *read)
 	{
 		count_read(read, facts->req.level);
 		tcs_last_read_note(read, waited ? TCS_OUTCOME_WAITED : TCS_OUTCOME_AT_ONCE,
-				  facts->req.level);
+						   facts->req.level);
 	}
 }
 

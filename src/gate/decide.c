@@ -56,7 +56,10 @@ needs_only_confirmation(const TcsRead *read)
 {
 	const TcsUnmet *facts = &read->facts;
 
-	/* on a primary, a snapshot from before a commit was waited for is no proof */
+	/*
+	 * on a primary, a snapshot from before a commit was waited for is no
+	 * proof
+	 */
 	return read->met && facts->req.confirm &&
 		(facts->in_recovery || facts->req.needed.lsn == InvalidXLogRecPtr ||
 		 facts->fixed || read->site.kind == TCS_SITE_NESTED);

@@ -434,7 +434,10 @@ tcs_gate_pass_in_worker(QueryDesc *query_desc)
 		return;
 	/* in an empty context, weaker levels ask for nothing more */
 	memset(&read, 0, sizeof(read));
-	read.site = (TcsSite) {.kind = TCS_SITE_NESTED,.query_desc = query_desc};
+	read.site = (TcsSite)
+	{
+		.kind = TCS_SITE_NESTED,.query_desc = query_desc
+	};
 	read.client = &tcs_client_statement;
 	tcs_choice_by_settings(&read.choice);
 	facts->nested = true;

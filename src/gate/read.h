@@ -69,8 +69,8 @@ typedef enum TcsFailing
 typedef struct TcsClientStatement
 {
 	/*
-	 * If it took the fast path, its level, and what is needed to tell what it was
-	 * served on; else -1, and then arrival, confirmed and relaxed count.
+	 * If it took the fast path, its level, and what is needed to tell what it
+	 * was served on; else -1, and then arrival, confirmed and relaxed count.
 	 */
 	int			at_once_level;
 	bool		at_once_proof_kept; /* in tcs_last, as it was renewed */
@@ -82,8 +82,8 @@ typedef struct TcsClientStatement
 	int64		arrival;		/* 0: not known */
 
 	/*
-	 * Settings that it was checked against; 0 if a hint or a rule had a say, and
-	 * then that choice, and the settings it was made with.
+	 * Settings that it was checked against; 0 if a hint or a rule had a say,
+	 * and then that choice, and the settings it was made with.
 	 */
 	uint64		generation;
 	uint64		choice_generation;
@@ -92,14 +92,15 @@ typedef struct TcsClientStatement
 
 	/*
 	 * The plan that was started last, if that was seen; only compared.  When
-	 * another one goes on, as the portal of a cursor does, its snapshot may be
-	 * older than what was proved last, and what it calls must not go by that.
+	 * another one goes on, as the portal of a cursor does, its snapshot may
+	 * be older than what was proved last, and what it calls must not go by
+	 * that.
 	 */
 	const QueryDesc *started;
 
 	/*
-	 * The planning of it, if that had to come to the gate; else planned_in is 0,
-	 * or the start of an earlier message of the client.
+	 * The planning of it, if that had to come to the gate; else planned_in is
+	 * 0, or the start of an earlier message of the client.
 	 */
 	TimestampTz planned_in;
 	int64		planning_arrival;

@@ -381,7 +381,11 @@ give_back(TcsRead *read)
 	bool		holding;
 
 	tcs_swap_drop_snapshot(site);
-	/* what may run elsewhere is analysed here, so it keeps its locks until then */
+
+	/*
+	 * what may run elsewhere is analysed here, so it keeps its locks until
+	 * then
+	 */
 	holding = (site->holding && (read->can_redirect || !gives_back_locks(read))) ||
 		HaveRegisteredOrActiveSnapshot() ||
 		(site->kind != TCS_SITE_BARE && !tcs_xact_statement_is_sole());
@@ -476,7 +480,10 @@ tcs_renew_snapshot(TcsRead *read)
 	if (site->locks_released && !site->redirected && site->kind == TCS_SITE_QUERY)
 		tcs_swap_retake_locks(site);
 
-	/* holds for all snapshots from now on, also for the one that a new plan goes by */
+	/*
+	 * holds for all snapshots from now on, also for the one that a new plan
+	 * goes by
+	 */
 	if (read->result != TCS_WAIT_REDIRECTED)
 		tcs_proof_raise(&tcs_proven.proof, &facts->proof);
 	tcs_swap_take_snapshot(site);

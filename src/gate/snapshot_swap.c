@@ -412,7 +412,7 @@ tcs_swap_reanalyze_utility(const PlannedStmt *old, const char *source,
 	Oid		   *types = tcs_statement_param_types(params, &ntypes);
 	List	   *queries = analyze_anew(old, &source, types, ntypes, query_env);
 	Node	   *statement = list_length(queries) == 1 ?
-	linitial_node(Query, queries)->utilityStmt : NULL;
+		linitial_node(Query, queries)->utilityStmt : NULL;
 	TupleDesc	promised = ActivePortal ? ActivePortal->tupDesc : NULL;
 	TupleDesc	desc;
 	PlannedStmt *result;

@@ -114,7 +114,10 @@ tcs_arrive_nested(TcsRead *read, QueryDesc *query_desc)
 
 	if (!resumed && tcs_gate_is_satisfied(&read->choice))
 		return;
-	read->site = (TcsSite) {.kind = TCS_SITE_NESTED,.query_desc = query_desc};
+	read->site = (TcsSite)
+	{
+		.kind = TCS_SITE_NESTED,.query_desc = query_desc
+	};
 	read->site.resumed = resumed;
 	read->site.rules_changed = tcs_client_statement.rules_changes != tcs_rules_changes;
 	tcs_gate_pass_slowly(read);

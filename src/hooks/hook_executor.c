@@ -80,16 +80,23 @@ check_nested(QueryDesc *query_desc)
 	}
 
 	/*
-	 * The gate is still to come, and waits for what this finds out.  The plan is
-	 * thrown away, so what its functions read goes nowhere.
+	 * The gate is still to come, and waits for what this finds out.  The plan
+	 * is thrown away, and so are others that have a result of this in them.
 	 */
 	if (tcs_frames_include(TCS_FRAME_AHEAD))
+	{
+		tcs_gate_note_early_run();
 		return;
+	}
 	tcs_choice_of_plan(query_desc->plannedstmt, &read.hint, &read.choice);
 	if (chosen)
 		tcs_choice_join(&client->choice, &read.choice);
 	tcs_arrive_leave_out_workers(&read.choice, query_desc);
-	/* planning comes too early, or only guesses; its statement is still to come */
+
+	/*
+	 * planning comes too early, or only guesses; its statement is still to
+	 * come
+	 */
 	if (can_plan_again() && !tcs_gate_is_satisfied(&read.choice))
 	{
 		tcs_gate_note_early_run();
@@ -145,7 +152,11 @@ before_executor(QueryDesc *query_desc, int eflags)
 		return;
 	}
 	tcs_client_statement.started = query_desc;
-	/* what is exempt has shown nothing of the snapshot, but may show the token */
+
+	/*
+	 * what is exempt has shown nothing of the snapshot, but may show the
+	 * token
+	 */
 	if (tcs_exempt_plan(query_desc->plannedstmt))
 	{
 		if (tcs_session_report_is_pending)
@@ -153,7 +164,10 @@ before_executor(QueryDesc *query_desc, int eflags)
 		tcs_arrive_forget();
 		return;
 	}
-	read.site = (TcsSite) {.kind = TCS_SITE_QUERY,.query_desc = query_desc,.eflags = eflags};
+	read.site = (TcsSite)
+	{
+		.kind = TCS_SITE_QUERY,.query_desc = query_desc,.eflags = eflags
+	};
 	tcs_choice_of_plan(query_desc->plannedstmt, &read.hint, &read.choice);
 	tcs_arrive(&read);
 	tcs_arrive_leave_out_workers(&read.choice, query_desc);

@@ -74,7 +74,10 @@ before_call(Oid function)
 	{
 		TcsRead		read;
 
-		read.site = (TcsSite) {.kind = TCS_SITE_CALL,.function = function};
+		read.site = (TcsSite)
+		{
+			.kind = TCS_SITE_CALL,.function = function
+		};
 		tcs_choice_of_function(function, &read.choice);
 		tcs_arrive(&read);
 		if (IsolationUsesXactSnapshot())
@@ -108,8 +111,9 @@ check_function(Oid function)
 		return;
 
 	/*
-	 * What planning runs is chosen for when the statement comes to the gate, and
-	 * its plan is made anew there.  A statement that writes is planned once.
+	 * What planning runs is chosen for when the statement comes to the gate,
+	 * and its plan is made anew there.  A statement that writes is planned
+	 * once.
 	 */
 	if (tcs_frames_begin_with(TCS_FRAME_PLANNER) && !tcs_frames_begin_with(TCS_FRAME_WRITES))
 	{

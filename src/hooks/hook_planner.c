@@ -56,7 +56,10 @@ wait_before_planning(Query *query, const char *source)
 		/* what is refused anyway must not read anything before */
 		tcs_refused_check_query(query);
 		/* locks of parse analysis are held */
-		read.site = (TcsSite) {.kind = TCS_SITE_PLANNER,.holding = true};
+		read.site = (TcsSite)
+		{
+			.kind = TCS_SITE_PLANNER,.holding = true
+		};
 		read.site.reanalyzable = tcs_swap_can_reanalyze_query(query, source);
 		tcs_gate_pass_slowly(&read);
 		if (read.site.locks_released ||
@@ -125,6 +128,7 @@ static PlannedStmt *
 tcs_planner(TCS_PLANNER_ARGS)
 {
 	TcsFrame   *outer = tcs_frame_innermost();
+
 	/* settings alone decide: there is neither a hint nor a rule */
 	const bool	plain = likely(tcs_rules_idle) &&
 		(outer != NULL ||

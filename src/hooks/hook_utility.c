@@ -53,7 +53,8 @@ typedef enum TcsAfterwards
 	TCS_AFTER_CHAIN,
 	TCS_AFTER_SET,
 	TCS_AFTER_SNAPSHOT_IMPORT,
-	TCS_AFTER_CREATION,			/* of a relation or schema, or a change of its owner */
+	TCS_AFTER_CREATION,			/* of a relation or schema, or a change of its
+								 * owner */
 	TCS_AFTER_ROUTINE,			/* the same of a function */
 	TCS_AFTER_ALTERED_RULES,	/* a change of the tables of rules themselves */
 	TCS_AFTER_RENAME
@@ -127,6 +128,7 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 {
 	Node	   *statement = pstmt->utilityStmt;
 	bool		explain_only = tcs_utility_explains_only(statement);
+
 	/* EXPLAIN without ANALYZE comes to tell whether it would be redirected */
 	bool		reads = tcs_utility_reads(statement) || (explain_only && tcs_server_exists());
 	bool		reads_nothing = false;
@@ -224,7 +226,10 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable,
 		tcs_transaction_fix_isolation();
 	}
 
-	read.site = (TcsSite) {.kind = TCS_SITE_BARE};
+	read.site = (TcsSite)
+	{
+		.kind = TCS_SITE_BARE
+	};
 	switch (afterwards)
 	{
 		case TCS_AFTER_NOTHING:
