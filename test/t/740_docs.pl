@@ -59,6 +59,9 @@ sub try_page
 
 	$primary->safe_psql('postgres', "CREATE DATABASE $dbname");
 
+	# A page may begin on the standby.
+	wait_for_replay($primary, $standby);
+
 	my @results = run_page($text, %where, dbname => $dbname);
 
 	$primary->safe_psql('postgres',
