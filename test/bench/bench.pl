@@ -1007,9 +1007,11 @@ sub cpu_time
 	return $sum;
 }
 
-# One commit, of so much WAL that it passes a position a little ahead.
-my $release = "SELECT pg_logical_emit_message(true, 'bench', repeat('x', 20000))";
-my $ahead = 8192;
+# One commit, of so much WAL that it passes a position a little ahead.  Reads of
+# the primary's catalogs prune pages, and each logs a whole page: what is ahead
+# has room for some of those.
+my $release = "SELECT pg_logical_emit_message(true, 'bench', repeat('x', 500000))";
+my $ahead = 200000;
 
 sub foreground
 {
