@@ -131,6 +131,46 @@ typedef struct TcsRead
 	int64		deadline;		/* of what it waits for */
 } TcsRead;
 
+/* What can be done to have the requirement of a read met; see renew_decide.c. */
+typedef enum TcsRenewStep
+{
+	TCS_RENEW_WAIT_BRIEFLY,		/* and no longer than it is known not to be in vain */
+	TCS_RENEW_REDIRECT,
+	TCS_RENEW_RELEASE_LOCKS,	/* those of its own analysis */
+	TCS_RENEW_WAIT,
+	TCS_RENEW_DROP_TOKEN,		/* go on without it */
+	TCS_RENEW_NOTE_REASON,		/* why it was not met */
+	TCS_RENEW_REFUSE,
+	TCS_RENEW_END				/* with the result of the step before */
+} TcsRenewStep;
+
+/* The steps that were taken; bits. */
+#define TCS_RENEWED_WAIT_BRIEFLY	(1 << TCS_RENEW_WAIT_BRIEFLY)
+#define TCS_RENEWED_REDIRECT		(1 << TCS_RENEW_REDIRECT)
+#define TCS_RENEWED_RELEASE_LOCKS	(1 << TCS_RENEW_RELEASE_LOCKS)
+#define TCS_RENEWED_WAIT			(1 << TCS_RENEW_WAIT)
+#define TCS_RENEWED_DROP_TOKEN		(1 << TCS_RENEW_DROP_TOKEN)
+#define TCS_RENEWED_REASON			(1 << TCS_RENEW_NOTE_REASON)
+
+/* TCS_ACTION_RENEW on its way: what its next step goes by. */
+typedef struct TcsRenewal
+{
+	bool		can_redirect;
+	bool		may_come_late;	/* another statement, which can be redirected,
+								 * comes after this wait */
+	bool		unmeetable;		/* no wait can meet the requirement */
+	bool		token_is_lost;	/* and may be dropped */
+	bool		can_release;	/* locks that replay may wait for */
+	bool		redirect_is_next;	/* by the fallback, for this reason */
+	bool		refuse_is_next; /* and nothing later would notice */
+	int			tried;			/* TCS_RENEWED_* */
+	TcsWaitResult result;		/* of the last step */
+
+	/* for the steps themselves */
+	bool		holding;		/* something that replay may wait for */
+	int64		deadline;
+} TcsRenewal;
+
 /* Is this a statement that reads, as far as counters are concerned? */
 static inline bool
 tcs_site_is_read(const TcsSite *site)
@@ -157,6 +197,11 @@ extern bool tcs_read_waits_briefly(const TcsRead *read);
 
 /* decide.c: pure */
 extern TcsAction tcs_gate_decide(const TcsRead *read, TcsFailing *failing);
+
+/* renew_decide.c: pure */
+extern TcsRenewStep tcs_renew_decide(const TcsRenewal *renewal);
+extern int	tcs_renew_tried(int tried, TcsRenewStep step);
+extern bool tcs_renewal_is_unmet(const TcsRenewal *renewal);
 
 /* renew.c */
 extern void tcs_renew_snapshot(TcsRead *read);

@@ -9,6 +9,8 @@
  *	  snapshot is taken.  Position first, snapshot second: what is replayed in
  *	  between is in the snapshot as well.
  *
+ *	  The order of the steps is that of renew_decide.c.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -285,76 +287,6 @@ try_redirect(TcsRead *read)
 	return true;
 }
 
-/*
- * Wait until the requirement is met, or redirect the statement.
- *
- * Where it can be redirected, the wait is shorter, and given up when it is known
- * to be in vain.  If it then turns out that it cannot be redirected after all,
- * the rest of the time is waited for.
- */
-static TcsWaitResult
-wait_or_redirect(TcsRead *read, bool holding, int64 deadline)
-{
-	TcsSite    *site = &read->site;
-	TcsUnmet   *facts = &read->facts;
-	int64		redirect_at = tcs_deadline_after(read->context.redirect_after);
-	TcsWaitResult result;
-	TcsLevel	served_at;
-
-	if (!read->can_redirect)
-	{
-		const bool	briefly = tcs_read_waits_briefly(read);
-
-		/* the server that was looked up may not hold replay back */
-		InvalidateCatalogSnapshot();
-		if (!briefly)
-			return tcs_renew_wait(read, holding, deadline, false);
-		result = tcs_renew_wait(read, holding, Min(deadline, redirect_at), true);
-		return result == TCS_WAIT_HOPELESS ? TCS_WAIT_TIMEOUT : result;
-	}
-
-	result = tcs_renew_wait(read, holding, Min(deadline, redirect_at), true);
-	if (result != TCS_WAIT_TIMEOUT && result != TCS_WAIT_HOPELESS &&
-		result != TCS_WAIT_BLOCKING)
-		return result;
-	facts->reason = tcs_renew_reason(facts, result);
-	if (tcs_fallback_decide(read->choice.fallback, &read->context, facts, true, &served_at) ==
-		TCS_VERDICT_REDIRECT)
-	{
-		/* while it runs there, replay must not wait for its locks here */
-		if (!holding && !site->locks_released)
-		{
-			tcs_swap_release_locks(site);
-			site->locks_released = true;
-		}
-		if (try_redirect(read))
-			return TCS_WAIT_REDIRECTED;
-	}
-	if (gives_back_locks(read))
-	{
-		tcs_swap_release_locks(site);
-		site->locks_released = true;
-		holding = false;
-	}
-	else if (result == TCS_WAIT_BLOCKING)
-		return result;
-	/* it is refused, for a reason that the primary may have told */
-	if (facts->req.reason != TCS_REASON_NONE)
-		return TCS_WAIT_TIMEOUT;
-	/* nothing that we have looked up may hold replay back */
-	InvalidateCatalogSnapshot();
-	tcs_swap_leave_conflicts();
-	return tcs_renew_wait(read, holding, deadline, false);
-}
-
-/* Did it end without meeting the requirement, on this node? */
-static bool
-ended_unmet(TcsWaitResult result)
-{
-	return result == TCS_WAIT_TIMEOUT || result == TCS_WAIT_BLOCKING ||
-		result == TCS_WAIT_NO_QUORUM;
-}
-
 /* Whatever can be said of the quorum, for a message. */
 static void
 note_quorum(TcsUnmet *facts)
@@ -406,26 +338,146 @@ give_back(TcsRead *read)
 	return holding;
 }
 
-/*
- * The wait has not met the requirement.  Refuse before locks are taken again, or
- * the statement is analysed anew: replay may have stopped while it holds one of
- * them.
- */
+/* Wait, as a read does that may be redirected when it has waited for a moment. */
 static void
-refuse_unmet(TcsRead *read)
+wait_briefly(TcsRead *read, TcsRenewal *renewal)
+{
+	int64		redirect_at = tcs_deadline_after(read->context.redirect_after);
+
+	/* the server that was looked up may not hold replay back */
+	if (!renewal->can_redirect)
+		InvalidateCatalogSnapshot();
+	renewal->result = tcs_renew_wait(read, renewal->holding,
+									 Min(renewal->deadline, redirect_at), true);
+}
+
+/* Wait as long as it may. */
+static void
+wait_long(TcsRead *read, TcsRenewal *renewal)
+{
+	/* nothing that we have looked up may hold replay back */
+	InvalidateCatalogSnapshot();
+	if (renewal->can_redirect)
+		tcs_swap_leave_conflicts();
+	renewal->result = tcs_renew_wait(read, renewal->holding, renewal->deadline, false);
+}
+
+static void
+redirect_read(TcsRead *read, TcsRenewal *renewal)
+{
+	TcsSite    *site = &read->site;
+
+	/* while it runs there, replay must not wait for its locks here */
+	if (!renewal->holding && !site->locks_released)
+	{
+		tcs_swap_release_locks(site);
+		site->locks_released = true;
+	}
+	if (try_redirect(read))
+		renewal->result = TCS_WAIT_REDIRECTED;
+}
+
+static void
+release_locks(TcsRead *read, TcsRenewal *renewal)
+{
+	tcs_swap_release_locks(&read->site);
+	read->site.locks_released = true;
+	renewal->holding = false;
+}
+
+/* The token can be lost during the wait, and the primary can have said so. */
+static void
+drop_token(TcsRead *read, TcsRenewal *renewal)
+{
+	(void) tcs_read_drop_lost_token(read);
+	renewal->holding = renewal->holding && !read->site.locks_released;
+	renewal->deadline = tcs_deadline_after(read->choice.max_wait);
+}
+
+/* Note why the wait has not met the requirement. */
+static void
+note_reason(TcsRead *read, TcsRenewal *renewal)
+{
+	TcsUnmet   *facts = &read->facts;
+
+	facts->reason = read->gave_up && tcs_gave_up.reason == TCS_REASON_BLOCKING ?
+		TCS_REASON_BLOCKING : tcs_renew_reason(facts, renewal->result);
+	note_quorum(facts);
+}
+
+/* What the next step goes by, as it is now. */
+static void
+look_again(TcsRead *read, TcsRenewal *renewal)
 {
 	const TcsSite *site = &read->site;
 	TcsUnmet   *facts = &read->facts;
 	TcsLevel	served_at;
 
-	facts->reason = read->gave_up && tcs_gave_up.reason == TCS_REASON_BLOCKING ?
-		TCS_REASON_BLOCKING : tcs_renew_reason(facts, read->result);
-	note_quorum(facts);
-	if ((tcs_site_is_read(site) || (site->kind == TCS_SITE_PLANNER && site->locks_released)) &&
-		!site->explain_only &&
-		tcs_fallback_decide(read->choice.fallback, &read->context, facts, false,
-							&served_at) == TCS_VERDICT_REFUSE)
-		tcs_read_refuse(read);
+	renewal->unmeetable = facts->req.reason != TCS_REASON_NONE;
+	renewal->token_is_lost = read->may_drop_token && tcs_reason_is_lost(facts->req.reason);
+	renewal->redirect_is_next = renewal->refuse_is_next = false;
+	if (!tcs_renewal_is_unmet(renewal))
+		return;
+	renewal->can_release = gives_back_locks(read);
+	if (renewal->tried & TCS_RENEWED_REASON)
+		renewal->refuse_is_next = (tcs_site_is_read(site) ||
+								   (site->kind == TCS_SITE_PLANNER && site->locks_released)) &&
+			!site->explain_only &&
+			tcs_fallback_decide(read->choice.fallback, &read->context, facts, false,
+								&served_at) == TCS_VERDICT_REFUSE;
+	else if (renewal->can_redirect && !(renewal->tried & TCS_RENEWED_REDIRECT))
+	{
+		facts->reason = tcs_renew_reason(facts, renewal->result);
+		renewal->redirect_is_next =
+			tcs_fallback_decide(read->choice.fallback, &read->context, facts, true,
+								&served_at) == TCS_VERDICT_REDIRECT;
+	}
+}
+
+/* Take the steps of renew_decide.c, until there is a result. */
+static TcsWaitResult
+take_steps(TcsRead *read, bool holding)
+{
+	TcsRenewal	renewal = {
+		.can_redirect = read->can_redirect,
+		.may_come_late = tcs_read_waits_briefly(read),
+		.holding = holding,
+		.deadline = read->deadline
+	};
+
+	for (;;)
+	{
+		TcsRenewStep step = tcs_renew_decide(&renewal);
+
+		switch (step)
+		{
+			case TCS_RENEW_END:
+				return renewal.result;
+			case TCS_RENEW_WAIT_BRIEFLY:
+				wait_briefly(read, &renewal);
+				break;
+			case TCS_RENEW_REDIRECT:
+				redirect_read(read, &renewal);
+				break;
+			case TCS_RENEW_RELEASE_LOCKS:
+				release_locks(read, &renewal);
+				break;
+			case TCS_RENEW_WAIT:
+				wait_long(read, &renewal);
+				break;
+			case TCS_RENEW_DROP_TOKEN:
+				drop_token(read, &renewal);
+				break;
+			case TCS_RENEW_NOTE_REASON:
+				note_reason(read, &renewal);
+				break;
+			case TCS_RENEW_REFUSE:
+				tcs_read_refuse(read);
+				break;
+		}
+		renewal.tried = tcs_renew_tried(renewal.tried, step);
+		look_again(read, &renewal);
+	}
 }
 
 /*
@@ -468,14 +520,8 @@ tcs_renew_snapshot(TcsRead *read)
 		read->deadline = 0;
 
 	holding = give_back(read);
-	read->result = wait_or_redirect(read, holding, read->deadline);
-	/* the token can be lost during the wait, and the primary can have said so */
-	if (ended_unmet(read->result) && tcs_read_drop_lost_token(read))
-		read->result = wait_or_redirect(read, holding && !site->locks_released,
-										tcs_deadline_after(read->choice.max_wait));
-	if (ended_unmet(read->result))
-		refuse_unmet(read);
-	else if (read->result == TCS_WAIT_MET)
+	read->result = take_steps(read, holding);
+	if (read->result == TCS_WAIT_MET)
 		facts->reason = TCS_REASON_NONE;
 	if (site->locks_released && !site->redirected && site->kind == TCS_SITE_QUERY)
 		tcs_swap_retake_locks(site);

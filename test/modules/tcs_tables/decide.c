@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * decide.c
- *	  Drives gate/decide by rows; see decide.table.
+ *	  Drives gate/decide and gate/renew_decide by rows; see decide.table and
+ *	  renew.table.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,6 +15,7 @@
 #include "gate/read.h"
 
 PG_FUNCTION_INFO_V1(tcs_table_decide);
+PG_FUNCTION_INFO_V1(tcs_table_renew);
 
 static const char *const sites[] = {
 	[TCS_SITE_QUERY] = "query",
@@ -56,6 +58,17 @@ static const char *const actions[] = {
 	[TCS_ACTION_FAIL] = "fail"
 };
 
+static const char *const renewals[] = {
+	[TCS_RENEW_WAIT_BRIEFLY] = "wait briefly",
+	[TCS_RENEW_REDIRECT] = "redirect",
+	[TCS_RENEW_RELEASE_LOCKS] = "release locks",
+	[TCS_RENEW_WAIT] = "wait",
+	[TCS_RENEW_DROP_TOKEN] = "drop token",
+	[TCS_RENEW_NOTE_REASON] = "note reason",
+	[TCS_RENEW_REFUSE] = "refuse",
+	[TCS_RENEW_END] = "end"
+};
+
 static const char *const failings[] = {
 	[TCS_FAILING_NOT] = "",
 	[TCS_FAILING_MISPLACED] = ": misplaced",
@@ -65,43 +78,29 @@ static const char *const failings[] = {
 	[TCS_FAILING_AFTER_WAIT] = ": after the wait"
 };
 
-/* What was done already, as "write+excuse". */
-static int
-fact_tried(Facts *facts)
-{
-	static const struct
-	{
-		const char *name;
-		int			bit;
-	}			bits[] = {
-		{"drop", TCS_TRIED_DROP},
-		{"write", TCS_TRIED_WRITE},
-		{"excuse", TCS_TRIED_EXCUSE},
-		{"relax", TCS_TRIED_RELAX},
-		{"survey", TCS_TRIED_SURVEY},
-		{"ask", TCS_TRIED_ASK},
-		{"renew", TCS_TRIED_RENEW},
-		{"confirm", TCS_TRIED_CONFIRM},
-		{"promoted", TCS_TRIED_PROMOTED}
-	};
-	char	   *rest = pstrdup(fact_text(facts, "tried", ""));
-	char	   *word;
-	int			tried = 0;
+/* What was done already with a read. */
+static const FactBit gate_steps[] = {
+	{"drop", TCS_TRIED_DROP},
+	{"write", TCS_TRIED_WRITE},
+	{"excuse", TCS_TRIED_EXCUSE},
+	{"relax", TCS_TRIED_RELAX},
+	{"survey", TCS_TRIED_SURVEY},
+	{"ask", TCS_TRIED_ASK},
+	{"renew", TCS_TRIED_RENEW},
+	{"confirm", TCS_TRIED_CONFIRM},
+	{"promoted", TCS_TRIED_PROMOTED},
+	{NULL}
+};
 
-	while ((word = strsep(&rest, "+")) != NULL)
-	{
-		int			i = 0;
-
-		if (*word == '\0')
-			continue;
-		while (i < lengthof(bits) && strcmp(bits[i].name, word) != 0)
-			i++;
-		if (i == lengthof(bits))
-			elog(ERROR, "nothing is called \"%s\" that can be tried", word);
-		tried |= bits[i].bit;
-	}
-	return tried;
-}
+static const FactBit renew_steps[] = {
+	{"briefly", TCS_RENEWED_WAIT_BRIEFLY},
+	{"redirect", TCS_RENEWED_REDIRECT},
+	{"release", TCS_RENEWED_RELEASE_LOCKS},
+	{"wait", TCS_RENEWED_WAIT},
+	{"drop", TCS_RENEWED_DROP_TOKEN},
+	{"reason", TCS_RENEWED_REASON},
+	{NULL}
+};
 
 /* The next step with a read. */
 Datum
@@ -124,7 +123,7 @@ tcs_table_decide(PG_FUNCTION_ARGS)
 	read.facts.req.reason = fact_reason(facts, "refused");
 	read.facts.req.confirm = fact_flag(facts, "confirm");
 	read.facts.req.needed = fact_position(facts, "needs", usual);
-	read.tried = fact_tried(facts);
+	read.tried = fact_bits(facts, "tried", gate_steps);
 	read.follows = fact_flag(facts, "follows");
 	read.may_drop_token = fact_flag(facts, "may_drop_token");
 	read.met = fact_flag(facts, "met");
@@ -142,4 +141,25 @@ tcs_table_decide(PG_FUNCTION_ARGS)
 	if ((action == TCS_ACTION_FAIL) != (failing != TCS_FAILING_NOT))
 		elog(ERROR, "a failure without a reason, or a reason without one");
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%s%s", actions[action], failings[failing])));
+}
+
+/* The next step with a read that has to wait, or be redirected. */
+Datum
+tcs_table_renew(PG_FUNCTION_ARGS)
+{
+	Facts	   *facts = facts_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	TcsRenewal	renewal = {0};
+
+	renewal.can_redirect = fact_flag(facts, "can_redirect");
+	renewal.may_come_late = fact_flag(facts, "may_come_late");
+	renewal.unmeetable = fact_flag(facts, "unmeetable");
+	renewal.token_is_lost = fact_flag(facts, "lost");
+	renewal.can_release = fact_flag(facts, "locks");
+	renewal.redirect_is_next = fact_flag(facts, "redirect");
+	renewal.refuse_is_next = fact_flag(facts, "refuse");
+	renewal.tried = fact_bits(facts, "tried", renew_steps);
+	renewal.result = (TcsWaitResult) fact_one_of(facts, "result", results, TCS_WAIT_MET);
+	facts_check_all_used(facts);
+
+	PG_RETURN_TEXT_P(cstring_to_text(renewals[tcs_renew_decide(&renewal)]));
 }

@@ -172,6 +172,29 @@ fact_one_of(Facts *facts, const char *name, const char *const *words, int otherw
 	return otherwise;
 }
 
+/* Words as "write+excuse", of a list that ends with NULL; without the fact, none. */
+int
+fact_bits(Facts *facts, const char *name, const FactBit *words)
+{
+	char	   *rest = pstrdup(fact_text(facts, name, ""));
+	char	   *word;
+	int			bits = 0;
+
+	while ((word = strsep(&rest, "+")) != NULL)
+	{
+		int			i = 0;
+
+		if (*word == '\0')
+			continue;
+		while (words[i].name != NULL && strcmp(words[i].name, word) != 0)
+			i++;
+		if (words[i].name == NULL)
+			elog(ERROR, "\"%s\" cannot be %s", name, word);
+		bits |= words[i].bit;
+	}
+	return bits;
+}
+
 /* As in tcs.fallback; without the fact, "error". */
 void
 fact_fallback(Facts *facts, const char *name, TcsFallback *fallback)

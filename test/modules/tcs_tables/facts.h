@@ -15,6 +15,13 @@
 
 typedef struct Facts Facts;
 
+/* A word, and the bit that it stands for. */
+typedef struct FactBit
+{
+	const char *name;
+	int			bit;
+} FactBit;
+
 extern Facts *facts_parse(const char *text);
 extern void facts_check_all_used(const Facts *facts);
 
@@ -26,6 +33,7 @@ extern TcsLevel fact_level(Facts *facts, const char *name, TcsLevel otherwise);
 extern TcsPosition fact_position(Facts *facts, const char *name, TcsPosition otherwise);
 extern int	fact_one_of(Facts *facts, const char *name, const char *const *words,
 						int otherwise);
+extern int	fact_bits(Facts *facts, const char *name, const FactBit *words);
 extern void fact_fallback(Facts *facts, const char *name, TcsFallback *fallback);
 
 /* in requirement.c */
