@@ -236,8 +236,8 @@ sub written_since
 {
 	my ($token, $position) = @_;
 
-	return $direct->ok_query("SELECT written > '$position'"
-		  . ' AND written <= pg_current_wal_insert_lsn()'
+	return $direct->ok_query("SELECT written_lsn > '$position'"
+		  . ' AND written_lsn <= pg_current_wal_insert_lsn()'
 		  . " FROM tcs.token_info('$token')") eq 't';
 }
 
