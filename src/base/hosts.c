@@ -36,8 +36,8 @@
 #include "nodes/pg_list.h"
 #include "port/atomics.h"
 
-#include "base/tcs.h"
 #include "base/hosts.h"
+#include "base/tcs.h"
 
 /* How many lists of hosts are remembered. */
 #define TCS_HOST_LISTS	64
@@ -98,7 +98,7 @@ tcs_hosts_shmem_init(void *ptr, LWLock *lock, bool found)
 
 /* The elements of a list of libpq's; NULL if there is none. */
 static char **
-split(const char *list, int *n)
+split_list(const char *list, int *n)
 {
 	char	  **elements;
 
@@ -120,7 +120,7 @@ split(const char *list, int *n)
 }
 
 static uint64
-digest(uint64 seed, const char *text)
+add_to_digest(uint64 seed, const char *text)
 {
 	return text ? hash_bytes_extended((const unsigned char *) text, strlen(text) + 1, seed) : seed;
 }
@@ -154,9 +154,9 @@ tcs_hosts_begin(const TcsHostLists *lists)
 	int			nports;
 	TcsKnownPrimary *slot;
 
-	walk->names = split(lists->host, &nnames);
-	walk->addresses = split(lists->hostaddr, &naddresses);
-	walk->ports = split(lists->port, &nports);
+	walk->names = split_list(lists->host, &nnames);
+	walk->addresses = split_list(lists->hostaddr, &naddresses);
+	walk->ports = split_list(lists->port, &nports);
 	walk->nhosts = Max(Max(nnames, naddresses), 1);
 	if ((nnames > 0 && naddresses > 0 && nnames != naddresses) ||
 		(nports > 1 && nports != walk->nhosts))
@@ -174,7 +174,7 @@ tcs_hosts_begin(const TcsHostLists *lists)
 			walk->ports[i] = port;
 	}
 
-	walk->list = digest(digest(digest(1, lists->host), lists->hostaddr), lists->port);
+	walk->list = add_to_digest(add_to_digest(add_to_digest(1, lists->host), lists->hostaddr), lists->port);
 	slot = slot_of(walk);
 	if (pg_atomic_read_u64(&slot->list) == walk->list)
 	{

@@ -34,7 +34,7 @@ tcs_interval_us(const Interval *interval)
 	return (int64) us;
 }
 
-/* An interval of so many us, as hours, minutes and seconds. */
+/* An interval of microseconds, as hours, minutes and seconds. */
 Interval *
 tcs_interval_of_us(int64 us)
 {

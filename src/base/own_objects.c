@@ -4,7 +4,7 @@
  *	  Which objects of this database belong to the extension.
  *
  * NOTES
- *	  A name proves nothing: whoever may create a schema can make a table
+ *	  A name proves nothing: anyone who may create a schema can make a table
  *	  tcs.rule.  An object is the extension's if pg_depend says that it is a
  *	  member.  Only the owner of the extension can make it one, and the owner is
  *	  a superuser.

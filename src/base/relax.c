@@ -32,7 +32,7 @@ typedef struct TcsRelaxShared
 {
 	/*
 	 * End, on the clock of tcs_now(); 0: not in force.  Set under the lock,
-	 * put to 0 by whoever first sees that it is past; read without it.
+	 * put to 0 by anyone who first sees that it is past; read without it.
 	 */
 	pg_atomic_uint64 until;
 	pg_atomic_uint64 since;		/* beginning; likewise */

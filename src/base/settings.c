@@ -160,7 +160,7 @@ tcs_guc_set_for_now(const char *name, const char *value)
 								 GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* Keep the source of a setting, for whoever asks who has said it. */
+/* Keep the source of a setting, for anyone who asks who has said it. */
 static bool
 check_sourced(int *newval, void **extra, GucSource source)
 {

@@ -5,7 +5,7 @@
  *
  * NOTES
  *	  TCS_BUILD is what git says of the sources; a release has none.  The Makefile
- *	  compiles this file anew when that has changed.
+ *	  compiles this file again when that has changed.
  *
  *-------------------------------------------------------------------------
  */

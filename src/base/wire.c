@@ -66,7 +66,7 @@
  * It is looked at only around calls of libpq.
  */
 static Size
-allocated(void)
+allocated_bytes(void)
 {
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
 	struct mallinfo2 info = mallinfo2();
@@ -81,14 +81,14 @@ allocated(void)
 static int64
 allocated_outside(void)
 {
-	return (int64) allocated() - (int64) MemoryContextMemAllocated(TopMemoryContext, true);
+	return (int64) allocated_bytes() - (int64) MemoryContextMemAllocated(TopMemoryContext, true);
 }
 
 /* A connection has been made. */
 void
 tcs_growth_begin(TcsGrowth *growth, int64 limit)
 {
-	growth->allocated = allocated();
+	growth->allocated = allocated_bytes();
 	growth->outside = allocated_outside();
 	growth->limit = limit;
 }
@@ -97,7 +97,7 @@ tcs_growth_begin(TcsGrowth *growth, int64 limit)
 bool
 tcs_growth_is_over(TcsGrowth *growth)
 {
-	int64		total = allocated();
+	int64		total = allocated_bytes();
 	int64		outside;
 
 	/* contexts are many: look at them only if there is something to be found */
@@ -119,7 +119,7 @@ tcs_intake_begin(TcsIntake *intake, int64 limit)
 {
 	intake->bytes = 0;
 	intake->limit = limit;
-	intake->allocated = limit <= TCS_INTAKE_ANSWER ? allocated() : 0;
+	intake->allocated = limit <= TCS_INTAKE_ANSWER ? allocated_bytes() : 0;
 	intake->slow = false;
 	intake->iterations = 0;
 }
@@ -137,7 +137,7 @@ tcs_intake_is_over(const TcsIntake *intake)
 {
 	return intake->bytes > intake->limit ||
 		(intake->allocated != 0 &&
-		 allocated() > intake->allocated + TCS_ROOM_FACTOR * intake->limit);
+		 allocated_bytes() > intake->allocated + TCS_ROOM_FACTOR * intake->limit);
 }
 
 /* Count what waits in the socket. */

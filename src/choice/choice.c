@@ -61,7 +61,7 @@
 
 /* With the number of a set of rules, or 0. */
 static void
-choose(const TcsHint *hint, int set, TcsChoice *choice)
+choose_by_set(const TcsHint *hint, int set, TcsChoice *choice)
 {
 	static struct
 	{
@@ -109,7 +109,7 @@ session_set(void)
 void
 tcs_choice_by_settings(TcsChoice *choice)
 {
-	choose(NULL, session_set(), choice);
+	choose_by_set(NULL, session_set(), choice);
 }
 
 /* ---- the mark of a plan ---- */
@@ -244,7 +244,7 @@ tcs_choice_of_plan(const PlannedStmt *plan, TcsHint *hint, TcsChoice *choice)
 	hint->set = 0;
 	if (!tcs_plan_may_have_words_compat(plan) || !read_mark(plan, &first, &set, hint))
 		set = session_set();
-	choose(hint->set != 0 ? hint : NULL, set, choice);
+	choose_by_set(hint->set != 0 ? hint : NULL, set, choice);
 }
 
 /* Keep the choice of a statement for those that run within it. */
@@ -373,7 +373,7 @@ tcs_choice_of_query(Query *query, const char *source, TcsHint *hint, TcsChoice *
 		tcs_rules_collect_query(query, &items);
 		set = tcs_rules_intern(&items);
 	}
-	choose(has_hint ? hint : NULL, set, choice);
+	choose_by_set(has_hint ? hint : NULL, set, choice);
 }
 
 /*
@@ -388,7 +388,7 @@ tcs_choice_of_simple_query(const Query *query, const char *source, TcsChoice *ch
 	if (tcs_hint_is_possible(source, query->stmt_location, query->stmt_len) || !tcs_rules_exist() ||
 		!tcs_rules_collect_simple(query, &items))
 		return false;
-	choose(NULL, tcs_rules_intern(&items), choice);
+	choose_by_set(NULL, tcs_rules_intern(&items), choice);
 	return true;
 }
 
@@ -404,7 +404,7 @@ tcs_choice_of_function(Oid function, TcsChoice *choice)
 		tcs_rules_collect_function(function, &items);
 		set = tcs_rules_intern(&items);
 	}
-	choose(NULL, set, choice);
+	choose_by_set(NULL, set, choice);
 }
 
 /* The statement within a utility statement, or NULL. */
@@ -519,7 +519,7 @@ tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source, TcsHint *hin
 
 	if (tcs_rules_exist())
 		set = tcs_rules_intern(&items);
-	choose(has_hint ? hint : NULL, set, choice);
+	choose_by_set(has_hint ? hint : NULL, set, choice);
 	return locks;
 }
 

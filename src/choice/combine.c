@@ -61,7 +61,7 @@ apply_bound(const TcsRuleVerdict *rules, bool smaller_only, TcsChoice *choice)
 /*
  * The rules' level, if the client has not said another.
  *
- * Whoever may grant a role makes its members.  So a rule for a role that this one is
+ * Anyone who may grant a role makes its members.  So a rule for a role that this one is
  * only a member of can raise what this role has from ALTER ROLE, and cannot lower it:
  * neither level nor bound nor fallback.
  */

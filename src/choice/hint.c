@@ -14,7 +14,7 @@
  *	  word, among other comments and white space, or in the gap before the query
  *	  of EXPLAIN, DECLARE, PREPARE, CREATE TABLE AS and COPY.
  *
- *	  Whoever writes a hint asks for something, and must not silently get less.
+ *	  Anyone who writes a hint asks for something, and must not silently get less.
  *	  So what is wrong with one, a second one, and one where none counts are
  *	  errors, or with tcs.hint_errors = warning are told by one WARNING for each
  *	  call.  A session token is there to see a certain write, and is never left

@@ -34,7 +34,7 @@ typedef struct HintReader
 
 /* Text for a message, cut if it is long. */
 static const char *
-shortened(const char *text, int len)
+shortened_text(const char *text, int len)
 {
 	if (len <= TCS_HINT_SHOWN)
 		return pnstrdup(text, len);
@@ -121,7 +121,7 @@ set_level(HintReader *reader, int at, const char *name)
 {
 	if (!tcs_level_by_name(name, &reader->hint->level))
 		return note_mistake(reader, at,
-							psprintf("Invalid read level: \"%s\".", shortened(name, strlen(name))),
+							psprintf("Invalid read level: \"%s\".", shortened_text(name, strlen(name))),
 							"Valid levels: eventual, consistent_prefix, bounded, read_your_writes, monotonic_reads, session, sequential, causal, strong, linearizable.");
 	if (reader->hint->level == TCS_LEVEL_SNAPSHOT)
 		return note_mistake(reader, at,
@@ -139,7 +139,7 @@ set_time(HintReader *reader, int at, const char *name, const char *value,
 	if (!parse_int(value, result, GUC_UNIT_MS, &units))
 		return note_mistake(reader, at,
 							psprintf("\"%s\" is not a value for \"%s\".",
-									 shortened(value, strlen(value)), name),
+									 shortened_text(value, strlen(value)), name),
 							units);
 	if (*result < least)
 		return note_mistake(reader, at,
@@ -162,7 +162,7 @@ set_fallback(HintReader *reader, int at, const char *value)
 						fallback->nsteps >= TCS_MAX_FALLBACK_STEPS - 1 ?
 						psprintf("The fallback has more than %d steps.", TCS_MAX_FALLBACK_STEPS - 1) :
 						len == 0 ? "A step of the fallback is empty." :
-						psprintf("\"%s\" is not a step of a fallback.", shortened(step, len)),
+						psprintf("\"%s\" is not a step of a fallback.", shortened_text(step, len)),
 						psprintf("Valid steps: redirect, error, %s.", tcs_level_names_hint()));
 }
 
@@ -187,7 +187,7 @@ set_write_level(HintReader *reader, int at, const char *value)
 
 	if (!tcs_write_level_by_name(value, level) || *level == TCS_WRITE_DEFAULT)
 		return note_mistake(reader, at,
-							psprintf("\"%s\" is not a write level.", shortened(value, strlen(value))),
+							psprintf("\"%s\" is not a write level.", shortened_text(value, strlen(value))),
 							"Valid write levels: eventual, session, quorum, strong.");
 	return true;
 }
@@ -231,7 +231,7 @@ read_item(HintReader *reader, bool first)
 		if (!first)
 			return note_mistake(reader, at,
 								psprintf("\"%s\" has no value, and a level has to be the first item.",
-										 shortened(name, strlen(name))), NULL);
+										 shortened_text(name, strlen(name))), NULL);
 		reader->hint->set |= TCS_HINT_LEVEL;
 		return set_level(reader, at, name);
 	}
@@ -243,7 +243,7 @@ read_item(HintReader *reader, bool first)
 	}
 	if (flag == 0)
 		return note_mistake(reader, at,
-							psprintf("\"%s\" cannot be set in a hint.", shortened(name, strlen(name))), NULL);
+							psprintf("\"%s\" cannot be set in a hint.", shortened_text(name, strlen(name))), NULL);
 	if (reader->hint->set & flag)
 		return note_mistake(reader, at, psprintf("\"%s\" is set twice.", name), NULL);
 	reader->hint->set |= flag;

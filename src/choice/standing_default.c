@@ -84,7 +84,7 @@ said_level(const TcsChoice *choice)
 
 /* Choose what is left. */
 static void
-excuse(TcsChoice *choice, TcsLevel level)
+excuse_choice(TcsChoice *choice, TcsLevel level)
 {
 	choice->level = level;
 	choice->by = TCS_BY_EXEMPT;
@@ -214,9 +214,9 @@ tcs_standing_excuses(TcsSite *site, TcsChoice *choice)
 	reads = site_reads(site);
 	site->reads_nothing = reads == TCS_READS_NOTHING;
 	if (site->reads_nothing)
-		excuse(choice, TCS_LEVEL_EVENTUAL);
+		excuse_choice(choice, TCS_LEVEL_EVENTUAL);
 	else if (reads == TCS_READS_CATALOGS && standing)
-		excuse(choice, said_level(choice));
+		excuse_choice(choice, said_level(choice));
 	else
 		return false;
 	return true;
@@ -231,6 +231,6 @@ tcs_standing_excuses_query(Query *query, TcsChoice *choice)
 	if (!is_standing(choice) || tcs_level_rank(choice->level) <= tcs_level_rank(TCS_LEVEL_SESSION) ||
 		tcs_exempt_query_reads(query) == TCS_READS_DATA || has_rule(query))
 		return false;
-	excuse(choice, level);
+	excuse_choice(choice, level);
 	return true;
 }

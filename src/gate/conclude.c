@@ -35,11 +35,11 @@ count_read(const TcsRead *read, TcsLevel level)
 
 /*
  * The requirement in force is met: for good, or as long as the proof is young
- * enough.  "strong" asks anew each time, and so does a bound of zero or one in
+ * enough.  "strong" asks again each time, and so does a bound of zero or one in
  * bytes, which moves with each answer.
  */
 static void
-settle(const TcsRead *read)
+settle_proof(const TcsRead *read)
 {
 	const TcsRequirement *req = &read->facts.req;
 
@@ -100,7 +100,7 @@ tcs_read_pass(TcsRead *read)
 
 	/* a nested check says something of the outer statement's snapshot only */
 	if (!site->token_only && site->kind != TCS_SITE_NESTED)
-		settle(read);
+		settle_proof(read);
 
 	/* on a primary, what is acknowledged is in all snapshots to come */
 	if (!facts->in_recovery && facts->req.token_at.lsn != InvalidXLogRecPtr &&

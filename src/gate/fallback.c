@@ -77,20 +77,19 @@ describe_redirect(const TcsUnmet *unmet)
 					describe_missing_token(unmet), unmet->redirect_failure);
 }
 
-/*
- * What a hint says last: a level below the one asked for, which may be the given
- * one or any, would be served.  tcs.fallback does not go below a floor.
- */
+/* What a hint says last: a level below the one asked for would be served. */
 static const char *
-advise_level(const TcsUnmet *unmet, const char *level)
+advise_level(const TcsUnmet *unmet, const char *sentence)
 {
-	bool		allowed = !unmet->has_floor ||
-		tcs_level_rank(unmet->floor) < tcs_requirement_rank(&unmet->req);
-
-	if (!allowed)
-		return "have the floor in tcs.rules lowered, or use tcs.relax() in an emergency";
-	return psprintf("allow %s in tcs.fallback", level);
+	/* tcs.fallback does not go below a floor */
+	if (unmet->has_floor &&
+		tcs_level_rank(unmet->floor) >= tcs_requirement_rank(&unmet->req))
+		return "A floor in tcs.rules forbids a weaker level; tcs.relax() is for an emergency.";
+	return sentence;
 }
+
+static const char *const allow_weaker = "A weaker level can be allowed in tcs.fallback.";
+static const char *const allow_strong = "Level \"strong\" can be allowed in tcs.fallback.";
 
 /* What is behind: the token's position, or the primary's answer. */
 static TcsPosition
@@ -147,8 +146,8 @@ report_behind(const TcsUnmet *unmet)
 				  describe_staleness(unmet), waited,
 				  describe_progress(needed.lsn, unmet->proof.at.lsn),
 				  describe_redirect(unmet));
-	return errhint("Retry, ask another node, raise tcs.max_wait, or %s.",
-				   advise_level(unmet, "a weaker level"));
+	return errhint("Retry, ask another node, or raise tcs.max_wait. %s",
+				   advise_level(unmet, allow_weaker));
 }
 
 static int
@@ -184,8 +183,8 @@ report_unknown(const TcsUnmet *unmet)
 		errdetail("No usable answer of the primary within %.0f ms: %s.%s",
 				  unmet->waited_us / 1000.0, tcs_fresh_link_reason(&link),
 				  describe_redirect(unmet));
-	return errhint("See tcs.status for the link to the primary; ask another node meanwhile, or %s.",
-				   advise_level(unmet, "a weaker level"));
+	return errhint("See tcs.status for the link to the primary; ask another node meanwhile. %s",
+				   advise_level(unmet, allow_weaker));
 }
 
 static int
@@ -301,8 +300,8 @@ report_unconfirmed(const TcsUnmet *unmet)
 	else
 		errdetail("Its quorum of synchronous standbys has not confirmed that after %.0f ms.%s",
 				  unmet->waited_us / 1000.0, describe_redirect(unmet));
-	return errhint("See pg_stat_replication on the primary for its synchronous standbys; ask another node, raise tcs.max_wait, or %s.",
-				   advise_level(unmet, "level \"strong\""));
+	return errhint("See pg_stat_replication on the primary for its synchronous standbys; ask another node, or raise tcs.max_wait. %s",
+				   advise_level(unmet, allow_strong));
 }
 
 /* SQLSTATE of a reason. */
@@ -366,8 +365,8 @@ report_reason(const TcsUnmet *unmet)
 			errdetail("%s", tcs_quorum_problem(unmet->quorum));
 			if (unmet->quorum == TCS_QUORUM_RELOADING)
 				return errhint("Retry the statement.");
-			return errhint("On each server that may be primary, name more than half of the cluster in synchronous_standby_names, without the server itself (\"ANY 1 (b, c)\" on a), or %s.",
-						   advise_level(unmet, "level \"strong\""));
+			return errhint("On each server that may be primary, name more than half of the cluster in synchronous_standby_names, without the server itself (\"ANY 1 (b, c)\" on a). %s",
+						   advise_level(unmet, allow_strong));
 		case TCS_REASON_UNCONFIRMED:
 			return report_unconfirmed(unmet);
 		case TCS_REASON_NO_TOKEN:

@@ -37,7 +37,7 @@ tcs_fallback_verdict(const TcsFallback *fallback, const TcsContext *context,
 					 const TcsUnmet *unmet, bool can_redirect, bool one_snapshot,
 					 TcsLevel *served_at)
 {
-	/* whoever wants an error for it wants nothing else */
+	/* who asked for an error here wants nothing else */
 	if (unmet->reason == TCS_REASON_NO_TOKEN)
 		return TCS_VERDICT_REFUSE;
 	for (int i = 0; i < fallback->nsteps; i++)

@@ -61,7 +61,7 @@
 #include "gate/context.h"
 #include "gate/gate.h"
 #include "gate/read.h"
-#include "gate/redirect.h"
+#include "gate/redirect_attempt.h"
 #include "gate/snapshot_swap.h"
 #include "gate/transaction.h"
 #include "primary/commits_in_flight.h"
@@ -204,7 +204,7 @@ begin_weaker(TcsRead *read)
 
 /* What can be done about the snapshot? */
 static void
-survey(TcsRead *read)
+survey_snapshot(TcsRead *read)
 {
 	read->can_swap = tcs_swap_is_possible(&read->site);
 	read->can_redirect = !read->facts.fixed && read->can_swap && tcs_renew_can_redirect(read);
@@ -213,7 +213,7 @@ survey(TcsRead *read)
 
 /* Wait for a new snapshot, or redirect. */
 static void
-renew(TcsRead *read)
+renew_read(TcsRead *read)
 {
 	const uint64 catalogs = SharedInvalidMessageCounter;
 
@@ -273,7 +273,7 @@ fail_for(TcsRead *read, TcsFailing failing)
 
 /* Take one step that does not end the read's way, and note what it has changed. */
 static void
-act(TcsRead *read, TcsAction action)
+take_action(TcsRead *read, TcsAction action)
 {
 	switch (action)
 	{
@@ -300,7 +300,7 @@ act(TcsRead *read, TcsAction action)
 			break;
 		case TCS_ACTION_SURVEY:
 			read->tried |= TCS_TRIED_SURVEY;
-			survey(read);
+			survey_snapshot(read);
 			break;
 		case TCS_ACTION_ASK:
 			read->tried |= TCS_TRIED_ASK;
@@ -309,7 +309,7 @@ act(TcsRead *read, TcsAction action)
 			break;
 		case TCS_ACTION_RENEW:
 			read->tried |= TCS_TRIED_RENEW;
-			renew(read);
+			renew_read(read);
 			break;
 		case TCS_ACTION_JUDGE_PROMOTED:
 			read->tried |= TCS_TRIED_PROMOTED;
@@ -333,7 +333,7 @@ act(TcsRead *read, TcsAction action)
 
 /* It runs where its transaction runs, on the primary. */
 static void
-follow(TcsRead *read)
+follow_transaction(TcsRead *read)
 {
 	tcs_refused_check(&read->site);
 	tcs_redirect_in_whole(&read->site);
@@ -358,7 +358,7 @@ tcs_gate_pass_slowly(TcsRead *read)
 		switch (action)
 		{
 			case TCS_ACTION_FOLLOW:
-				follow(read);
+				follow_transaction(read);
 				return;
 			case TCS_ACTION_SERVE:
 				tcs_read_pass(read);
@@ -372,13 +372,13 @@ tcs_gate_pass_slowly(TcsRead *read)
 				fail_for(read, failing);
 				return;
 			default:
-				act(read, action);
+				take_action(read, action);
 		}
 	}
 }
 
 /*
- * The plan that was made last is to be made anew when its statement comes to the
+ * The plan that was made last is to be made again when its statement comes to the
  * gate, which it has to, unless its snapshot is fixed: then it is the plan's.
  */
 void

@@ -55,7 +55,7 @@ arrival_of(const TcsRead *read)
 	return read->context.arrival;
 }
 
-/* Is the plan of the statement that comes to the gate to be made anew? */
+/* Is the plan of the statement that comes to the gate to be made again? */
 bool
 tcs_read_has_void_plan(void)
 {

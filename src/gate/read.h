@@ -10,7 +10,7 @@
  *
  *	  What has to stay while the client's statement runs is TcsClientStatement:
  *	  what functions read within it is compared with that.  There is one, since a
- *	  client has one statement at a time.  It begins anew when the next statement
+ *	  client has one statement at a time.  It begins again when the next statement
  *	  of the client comes to the gate, whatever became of the last one.
  *
  *-------------------------------------------------------------------------
@@ -76,7 +76,7 @@ typedef struct TcsClientStatement
 	bool		at_once_proof_kept; /* in tcs_last, as it was renewed */
 	bool		confirmed;		/* a quorum has confirmed what it shows */
 	bool		relaxed;		/* served at less, as this node is relaxed */
-	bool		plan_is_void;	/* and the plan has to be made anew */
+	bool		plan_is_void;	/* and the plan has to be made again */
 	bool		ran_too_early;	/* planning has run what should have waited */
 	int64		at_once_at;		/* for a bound */
 	int64		arrival;		/* 0: not known */
@@ -134,7 +134,7 @@ typedef struct TcsRead
 /* What can be done to have the requirement of a read met; see renew_decide.c. */
 typedef enum TcsRenewStep
 {
-	TCS_RENEW_WAIT_BRIEFLY,		/* and no longer than it is known not to be in vain */
+	TCS_RENEW_WAIT_BRIEFLY,		/* and no longer than it is known not to be hopeless */
 	TCS_RENEW_REDIRECT,
 	TCS_RENEW_RELEASE_LOCKS,	/* those of its own analysis */
 	TCS_RENEW_WAIT,

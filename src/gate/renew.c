@@ -23,7 +23,7 @@
 #include "base/xact.h"
 #include "gate/gate.h"
 #include "gate/read.h"
-#include "gate/redirect.h"
+#include "gate/redirect_attempt.h"
 #include "gate/snapshot_swap.h"
 #include "gate/transaction.h"
 #include "primary/commits_in_flight.h"
@@ -126,7 +126,7 @@ require_former_primary(TcsUnmet *facts, const TcsContext *context,
  * Wait, wherever replay goes.
  *
  * A position lies on the history of a node or it does not, and that can change
- * when the node follows another timeline: the requirement is made anew then.
+ * when the node follows another timeline: the requirement is made again then.
  * If it cannot be met on the new history, the result is a timeout, and
  * facts->req.reason says why.  "impatient": end as soon as it is known to be in
  * vain.
@@ -220,7 +220,7 @@ tcs_renew_can_redirect(const TcsRead *read)
 
 /*
  * Is it a statement that holds nothing but the locks of its own analysis, and can
- * give them back?  It is analysed anew then.
+ * give them back?  It is analysed again then.
  *
  * Planning keeps them if its statement may be redirected after a short wait.
  * Analysis would wait for a lock that replay may hold for long.

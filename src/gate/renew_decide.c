@@ -10,7 +10,7 @@
  *	  decided when.
  *
  *	  Where a read can be redirected, its first wait is short, and given up when it
- *	  is known to be in vain.  If it then turns out that it cannot be redirected
+ *	  is known to be hopeless.  If it then turns out that it cannot be redirected
  *	  after all, the rest of the time is waited for.
  *
  *-------------------------------------------------------------------------
@@ -23,7 +23,7 @@
 int
 tcs_renew_tried(int tried, TcsRenewStep step)
 {
-	/* without the token all begins anew */
+	/* without the token all begins again */
 	if (step == TCS_RENEW_DROP_TOKEN)
 		tried = 0;
 	return tried | (1 << step);
@@ -82,7 +82,7 @@ tcs_renew_decide(const TcsRenewal *renewal)
 	}
 
 	/*
-	 * Before locks are taken again, or the statement is analysed anew: replay may
+	 * Before locks are taken again, or the statement is analysed again: replay may
 	 * have stopped while it holds one of them.
 	 */
 	return renewal->refuse_is_next ? TCS_RENEW_REFUSE : TCS_RENEW_END;

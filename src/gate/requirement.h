@@ -8,8 +8,8 @@
 #ifndef TCS_REQUIREMENT_H
 #define TCS_REQUIREMENT_H
 
+#include "base/history.h"
 #include "base/settings.h"
-#include "base/timeline.h"
 #include "token/token.h"
 
 /* What a requirement depends on, besides the level; read once by the gate. */

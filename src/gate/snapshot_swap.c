@@ -17,12 +17,12 @@
  *	  sent before the position of replay moves past the commit, so they are in
  *	  the queue when the requirement is met.  We count them while the plan is
  *	  made, and from before the old snapshot goes until the new one is taken;
- *	  if there were any, we plan anew from the statement's text, and fail with
+ *	  if there were any, we plan again from the statement's text, and fail with
  *	  40001 where that would give other columns than the client was promised.
  *	  Any at all, because names may have come to mean other objects: a table
  *	  that was created in an earlier schema of search_path has nothing to do
  *	  with the plan.  On a primary, where a wait is for commits that are in
- *	  the catalogs already and a statement that writes cannot be planned anew,
+ *	  the catalogs already and a statement that writes cannot be planned again,
  *	  only what the plan depends on counts.  Utility statements are planned
  *	  after the gate.
  *
@@ -119,7 +119,7 @@ watch_plan(const PlannedStmt *plan)
 	AcceptInvalidationMessages();
 }
 
-/* The statement that comes to the gate is to be planned anew. */
+/* The statement that comes to the gate is to be planned again. */
 void
 tcs_swap_distrust_plan(void)
 {
@@ -263,7 +263,7 @@ new_snapshot(const TcsSite *site)
 }
 
 /*
- * Analyse a statement anew from its text: the queries that it is rewritten to,
+ * Analyse a statement again from its text: the queries that it is rewritten to,
  * NIL if the text is not one statement.
  */
 static List *
@@ -289,13 +289,13 @@ refuse_changed_schema(void)
 }
 
 /*
- * Plan a query anew.
+ * Plan a query again.
  *
  * Right for a plain SELECT that came from the client; anything else (an
  * INSERT turned into a SELECT by a rule, say) is left to a retry.
  */
 static PlannedStmt *
-replan(const TcsSite *site)
+replan_statement(const TcsSite *site)
 {
 	QueryDesc  *query_desc = site->query_desc;
 	const PlannedStmt *old = query_desc->plannedstmt;
@@ -361,7 +361,7 @@ param_types_walker(Node *node, ParamTypes *found)
 }
 
 /*
- * Can a query that is about to be planned be analysed anew?  It can if it is a
+ * Can a query that is about to be planned be analysed again?  It can if it is a
  * plain SELECT of the client.  The text that comes with what a function runs does
  * not tell what its parameters are, and what else there is does not run on a
  * standby.
@@ -374,7 +374,7 @@ tcs_swap_can_reanalyze_query(const Query *query, const char *source)
 }
 
 /*
- * Analyse a query anew that is about to be planned, as planning has waited.  What
+ * Analyse a query again that is about to be planned, as planning has waited.  What
  * it uses besides tables may be gone, or be something else by now, and the planner
  * would fail with an internal error.
  */
@@ -401,7 +401,7 @@ tcs_swap_reanalyze_query(Query *old, const char *source)
 }
 
 /*
- * Analyse a utility statement anew, whose query or arguments were analysed
+ * Analyse a utility statement again, whose query or arguments were analysed
  * before the wait (DECLARE, EXPLAIN, CALL).
  */
 PlannedStmt *
@@ -469,7 +469,7 @@ tcs_swap_take_snapshot(TcsSite *site)
 				watched_from != SharedInvalidMessageCounter)
 				plan_is_stale = true;
 			if (plan_is_stale && !site->redirected)
-				site->query_desc->plannedstmt = replan(site);
+				site->query_desc->plannedstmt = replan_statement(site);
 			PushCopiedSnapshot(retake_hold_snapshot(site, new_snapshot(site)));
 			if (site->redirected && site->locks_released)
 				hide_snapshot(GetActiveSnapshot());

@@ -29,7 +29,7 @@ typedef struct TcsTransaction
 } TcsTransaction;
 
 /*
- * A wait at BEGIN or SET that ended in vain: the statement to come refuses
+ * A wait at BEGIN or SET that has failed: the statement to come refuses
  * without waiting again, unless something else is asked for by then.
  */
 typedef struct TcsGaveUp

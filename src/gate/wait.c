@@ -342,7 +342,7 @@ sleep_for_requirement(TcsRequirement *req, const TcsProof *proof, TcsConfirmVerd
  * deadline is an instant of tcs_now(); PG_INT64_MAX: none.  A wait for an answer may
  * be given up before, see deadline_for_answer().  On return *proof
  * is what can be proved of any snapshot taken from now on, however the wait
- * ended.  With "hopeless" it also ends as soon as it is known to be in vain, and
+ * ended.  With "hopeless" it also ends as soon as it is known to be hopeless, and
  * *hopeless is why.  The proof is read before it is compared and the caller takes its
  * snapshot after, so nothing slips in between.
  */

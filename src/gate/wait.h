@@ -19,8 +19,8 @@ typedef enum TcsWaitResult
 	TCS_WAIT_REDIRECTED,		/* not waited for any more: it runs elsewhere */
 	TCS_WAIT_BLOCKING,			/* replay waits for what this session holds */
 	TCS_WAIT_OTHER_TIMELINE,	/* replay has followed to another one: the
-								 * requirement is to be made anew */
-	TCS_WAIT_NOT_IN_RECOVERY,	/* promoted: decide anew */
+								 * requirement is to be made again */
+	TCS_WAIT_NOT_IN_RECOVERY,	/* promoted: decide again */
 	TCS_WAIT_DISABLED,			/* tcs was switched off */
 	TCS_WAIT_RELAXED,			/* the emergency valve was opened */
 	TCS_WAIT_NO_QUORUM			/* fresh enough, but nobody can confirm that */

@@ -45,7 +45,7 @@ tcs_arrive_leave_out_workers(const TcsChoice *choice, QueryDesc *query_desc)
  *
  * This is seen to when the plan is made, and when it starts: the rules may be newer
  * than the plan.  From 19 on a plan that has no words of ours is not looked at when it
- * starts, but a change of the rules has all plans made anew.
+ * starts, but a change of the rules has all plans made again.
  */
 void
 tcs_arrive_keep_functions_from_workers(PlannedStmt *plan)

@@ -16,7 +16,7 @@
 #include "base/compat.h"
 #include "choice/choice.h"
 #include "gate/gate.h"
-#include "gate/redirect.h"
+#include "gate/redirect_attempt.h"
 #include "gate/transaction.h"
 #include "hooks/arrive.h"
 #include "hooks/hooks.h"
@@ -42,8 +42,8 @@ require_one_snapshot(void)
 }
 
 /*
- * Planning runs a statement of a function: can the plan be made anew?  It cannot if
- * its statement writes, or goes by a fixed snapshot.  When it is made anew, a portal
+ * Planning runs a statement of a function: can the plan be made again?  It cannot if
+ * its statement writes, or goes by a fixed snapshot.  When it is made again, a portal
  * is there, and what planning reads then counts.
  */
 static bool

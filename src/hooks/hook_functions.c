@@ -112,7 +112,7 @@ check_function(Oid function)
 
 	/*
 	 * What planning runs is chosen for when the statement comes to the gate,
-	 * and its plan is made anew there.  A statement that writes is planned
+	 * and its plan is made again there.  A statement that writes is planned
 	 * once.
 	 */
 	if (tcs_frames_begin_with(TCS_FRAME_PLANNER) && !tcs_frames_begin_with(TCS_FRAME_WRITES))

@@ -15,7 +15,7 @@
 #include "base/compat.h"
 #include "choice/choice.h"
 #include "gate/gate.h"
-#include "gate/redirect.h"
+#include "gate/redirect_attempt.h"
 #include "gate/snapshot_swap.h"
 #include "hooks/arrive.h"
 #include "hooks/hooks.h"

@@ -22,7 +22,7 @@
 #include "base/xact.h"
 #include "choice/choice.h"
 #include "gate/gate.h"
-#include "gate/redirect.h"
+#include "gate/redirect_attempt.h"
 #include "gate/snapshot_swap.h"
 #include "gate/transaction.h"
 #include "hooks/arrive.h"
@@ -42,7 +42,7 @@
 
 static ProcessUtility_hook_type prev_ProcessUtility = NULL;
 
-/* The transaction that was given a weaker isolation level in so many words. */
+/* The transaction that was given a weaker isolation level explicitly. */
 static LocalTransactionId weak_isolation_in = InvalidLocalTransactionId;
 
 /* What is to be done after a utility statement has run. */
@@ -209,7 +209,7 @@ decide_afterwards(Node *statement)
  *
  * After BEGIN, or SET in a REPEATABLE READ block: a chance to wait while there
  * is no snapshot.  BEGIN in READ COMMITTED waits for the token only: what else
- * is asked for is asked of each statement anew.
+ * is asked for is asked of each statement again.
  */
 static void
 after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable,

@@ -16,7 +16,7 @@
  *		afterwards (ReadIndex of Ongaro's Raft, section 6.4, where the
  *		heartbeat is a WAL record);
  *
- *		everything up to I is on a quorum, so whoever is promoted by taking the
+ *		everything up to I is on a quorum, so anyone who is promoted by taking the
  *		most advanced of any majority has it.
  *
  *	  A record that says nothing (XLOG_NOOP) is written where nobody else
@@ -380,8 +380,8 @@ tcs_quorum_note_confirmed(XLogRecPtr flushed)
  * Write a record for a quorum to confirm.  Returns a position that was the end
  * of WAL before; the confirmation is that more than this is flushed.
  *
- * It does not count as activity, lest an idle server begin to checkpoint; nor as
- * something that the transaction has written, lest its end be told to standbys as
+ * It does not count as activity, or an idle server would begin to checkpoint; nor as
+ * something that the transaction has written, or its end would be told to standbys as
  * acknowledged, and be waited for there.
  */
 XLogRecPtr
@@ -426,7 +426,7 @@ start_round_if_none(XLogRecPtr flushed)
 	return started;
 }
 
-/* Sleep so many us.  A latch knows milliseconds only, which is long here. */
+/* Sleep for some us.  A latch knows milliseconds only, which is long here. */
 static void
 look_again_after(int64 us, uint32 wait_event)
 {

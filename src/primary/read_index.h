@@ -11,7 +11,7 @@
 #include "datatype/timestamp.h"
 #include "storage/lwlock.h"
 
-#include "base/timeline.h"
+#include "base/history.h"
 #include "primary/quorum.h"
 
 #define TCS_ANSWER_VERSION		1

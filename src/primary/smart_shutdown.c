@@ -9,7 +9,7 @@
  *	  itself.  Nor does a connection for redirects over which statements keep
  *	  coming.  (A worker that asks by primary_conninfo is a walsender, and those are
  *	  not waited for.)  So the process that serves one of these ends itself at the
- *	  next question or redirected transaction.  The other side connects anew, and
+ *	  next question or redirected transaction.  The other side connects again, and
  *	  is refused as everybody is.
  *
  *	  What the postmaster is about is in its own memory alone.  But it writes it into
@@ -35,7 +35,7 @@ postmaster_is_stopping(void)
 	char		line[MAXPGPATH + 2];
 	bool		stopping = false;
 
-	/* whoever cannot tell goes on */
+	/* if it cannot be told, go on */
 	if (file == NULL)
 		return false;
 	for (int n = 1; n <= LOCK_FILE_LINE_PM_STATUS && fgets(line, sizeof(line), file); n++)

@@ -425,7 +425,7 @@ tcs_peer_skip(void)
 	clear_result();
 	for (int i = 0; i < TCS_SKIP_RESULTS && tcs_peer.syncs > 0; i++)
 	{
-		/* no more than is needed, lest libpq makes room for all there is */
+		/* no more than is needed: libpq would make room for all there is */
 		if (PQisBusy(tcs_peer.conn) && (!read_more() || PQisBusy(tcs_peer.conn)))
 			break;
 		tcs_peer.result = PQgetResult(tcs_peer.conn);
@@ -533,7 +533,7 @@ tcs_peer_raise(void)
 		!tcs_wire_sqlstate(tcs_peer.error, &sqlstate))
 		raise_loss();
 
-	/* success is no error, whoever says so */
+	/* success is no error, whichever way it is told */
 	if (ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_SUCCESSFUL_COMPLETION ||
 		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_WARNING ||
 		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_NO_DATA)

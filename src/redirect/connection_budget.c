@@ -16,7 +16,7 @@
  *
  *	  The count is exact: it changes under the lock only.  The state of a slot
  *	  is written by its owner alone, without the lock; a stale look at it costs
- *	  a request in vain, or a wait that its deadline ends.
+ *	  a useless request, or a wait that its deadline ends.
  *
  *-------------------------------------------------------------------------
  */

@@ -227,7 +227,7 @@ tcs_leftover_require_none(bool may_hold)
 	int			held;
 	int			left = 0;
 
-	/* whoever else calls this keeps what is his */
+	/* another caller keeps what is its own */
 	if (!tcs_leftover_is_watched)
 		return;
 	held = find_new_locks(NULL, 0);

@@ -39,7 +39,7 @@
 /* Outages that are known at a time; a further one takes the place of the oldest. */
 #define TCS_OUTAGES		64
 
-/* How often each is told of in so many us. */
+/* How often each is told of, in us. */
 #define TCS_OUTAGE_LINES	5
 #define TCS_OUTAGE_WINDOW	60000000
 
@@ -207,7 +207,7 @@ key_of(const char *server, Oid role)
 
 /* Find an outage by its key, under the lock; NULL if it is not known. */
 static TcsOutage *
-find(uint64 key)
+find_outage(uint64 key)
 {
 	for (int i = 0; i < TCS_OUTAGES; i++)
 	{
@@ -263,7 +263,7 @@ tcs_outage_note_failure(const char *server, const TcsFailure *failure)
 		failure->cause == TCS_CAUSE_TOKEN_LOST)
 		return;
 	LWLockAcquire(outage_lock, LW_EXCLUSIVE);
-	outage = find(key);
+	outage = find_outage(key);
 	if (outage == NULL)
 		outage = replace_oldest(key);
 	outage->failed_at = now;
@@ -293,7 +293,7 @@ is_lasting(uint64 key)
 	bool		lasts;
 
 	LWLockAcquire(outage_lock, LW_SHARED);
-	outage = find(key);
+	outage = find_outage(key);
 	lasts = outage && outage->lasts;
 	LWLockRelease(outage_lock);
 	return lasts;
@@ -309,7 +309,7 @@ end_outage(uint64 key)
 	if (!is_lasting(key))
 		return false;
 	LWLockAcquire(outage_lock, LW_EXCLUSIVE);
-	outage = find(key);
+	outage = find_outage(key);
 	if (outage && outage->lasts)
 	{
 		outage->lasts = false;

@@ -249,7 +249,7 @@ tcs_portable_is_name(Oid type)
 
 /* The weaker of two ways. */
 static TcsTransfer
-worse(TcsTransfer a, TcsTransfer b)
+worse_transfer(TcsTransfer a, TcsTransfer b)
 {
 	return a > b ? a : b;
 }
@@ -267,7 +267,7 @@ transfer_of_attributes(Oid relid)
 		Form_pg_attribute attribute = TupleDescAttr(relation->rd_att, i);
 
 		if (!attribute->attisdropped)
-			result = worse(result, transfer_of(attribute->atttypid));
+			result = worse_transfer(result, transfer_of(attribute->atttypid));
 	}
 	relation_close(relation, AccessShareLock);
 	return result;

@@ -90,7 +90,7 @@ static Node *create_scan_state(CustomScan *scan);
 static void begin_scan(CustomScanState *css, EState *estate, int eflags);
 static TupleTableSlot *exec_scan(CustomScanState *css);
 static void end_scan(CustomScanState *css);
-static void rescan(CustomScanState *css);
+static void rescan_plan(CustomScanState *css);
 static void explain_scan(CustomScanState *css, List *ancestors, ExplainState *es);
 
 static const CustomScanMethods scan_methods = {
@@ -103,7 +103,7 @@ static const CustomExecMethods exec_methods = {
 	.BeginCustomScan = begin_scan,
 	.ExecCustomScan = exec_scan,
 	.EndCustomScan = end_scan,
-	.ReScanCustomScan = rescan,
+	.ReScanCustomScan = rescan_plan,
 	.ExplainCustomScan = explain_scan,
 };
 
@@ -159,7 +159,7 @@ make_target_lists(CustomScan *scan, List *promised)
 
 /* Let rows that have been passed on be had again. */
 static Plan *
-buffer(Plan *plan)
+buffer_plan(Plan *plan)
 {
 	Material   *material = makeNode(Material);
 
@@ -210,7 +210,7 @@ tcs_scan_make_plan(const PlannedStmt *local, const TcsStatement *statement,
 	plan->canSetTag = local->canSetTag;
 	plan->stmt_location = local->stmt_location;
 	plan->stmt_len = local->stmt_len;
-	plan->planTree = buffered ? buffer(&scan->scan.plan) : &scan->scan.plan;
+	plan->planTree = buffered ? buffer_plan(&scan->scan.plan) : &scan->scan.plan;
 	return plan;
 }
 
@@ -244,7 +244,7 @@ private_int(List *private, int n)
 
 /* The state may go away in any way: the connection must not keep it. */
 static void
-detach(void *arg)
+detach_scan(void *arg)
 {
 	tcs_remote_detach(&((TcsScan *) arg)->reader);
 }
@@ -309,7 +309,7 @@ begin_scan(CustomScanState *css, EState *estate, int eflags)
 	if (!private_int(private, PRIVATE_SENT))
 		tcs_remote_send(&state->statement, estate->es_param_list_info);
 	state->reader.sql = state->statement.sql;
-	state->detach.func = detach;
+	state->detach.func = detach_scan;
 	state->detach.arg = state;
 	MemoryContextRegisterResetCallback(estate->es_query_cxt, &state->detach);
 	tcs_remote_attach(&state->reader);
@@ -459,7 +459,7 @@ add_context_of_cursor(void *arg)
  * Another statement needs the connection: keep the rest of the rows here.
  *
  * If that is interrupted, or there is no room, the rows are lost to the reader.
- * If the primary stops with an error, it is for whoever comes to that row, not
+ * If the primary stops with an error, it is for anyone who comes to that row, not
  * for the statement that needs the connection; but a transaction that runs there
  * as a whole has failed with it.  Such an error has just been raised by our own
  * code, which holds nothing, so that it can be caught.
@@ -550,7 +550,7 @@ access_next(TcsScan *state)
 }
 
 static bool
-recheck(TcsScan *state, TupleTableSlot *slot)
+recheck_row(TcsScan *state, TupleTableSlot *slot)
 {
 	return true;
 }
@@ -559,7 +559,7 @@ static TupleTableSlot *
 exec_scan(CustomScanState *css)
 {
 	return ExecScan(&css->ss, (ExecScanAccessMtd) access_next,
-					(ExecScanRecheckMtd) recheck);
+					(ExecScanRecheckMtd) recheck_row);
 }
 
 static void
@@ -578,7 +578,7 @@ end_scan(CustomScanState *css)
 
 /* Portals may start over before they have fetched anything. */
 static void
-rescan(CustomScanState *css)
+rescan_plan(CustomScanState *css)
 {
 	if (((TcsScan *) css)->fetched)
 		elog(ERROR, "a redirected statement cannot be scanned again");

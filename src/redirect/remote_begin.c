@@ -25,8 +25,8 @@
 #include "miscadmin.h"
 
 #include "base/compat.h"
+#include "base/history.h"
 #include "base/settings.h"
-#include "base/timeline.h"
 #include "redirect/connection_budget.h"
 #include "redirect/remote_state.h"
 #include "session/redirected_for.h"

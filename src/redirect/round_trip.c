@@ -123,7 +123,7 @@ strip_names(Node *node, void *context)
 
 /* ((a AND b) AND c) is (a AND b AND c). */
 static void
-flatten(BoolExpr *expr)
+flatten_bool(BoolExpr *expr)
 {
 	List	   *args = NIL;
 	ListCell   *lc;
@@ -228,7 +228,7 @@ normal_mutator(Node *node, void *context)
 			((TargetEntry *) node)->resname = NULL;
 			return node;
 		case T_BoolExpr:
-			flatten((BoolExpr *) node);
+			flatten_bool((BoolExpr *) node);
 			return node;
 		case T_JoinExpr:
 			((JoinExpr *) node)->isNatural = false;
@@ -301,7 +301,7 @@ find_params(Node *node, void *context)
 
 /* Analyse a parsed text, without the hooks of other modules. */
 static Query *
-analyze(RawStmt *raw, const char *text, const Query *like)
+analyze_text(RawStmt *raw, const char *text, const Query *like)
 {
 	ParseState *pstate = make_parsestate(NULL);
 	TextParams	params = {0};
@@ -349,7 +349,7 @@ try_text(void *arg)
 		IsA(linitial_node(RawStmt, parsetrees)->stmt, SelectStmt);
 	if (trial->parses)
 	{
-		Query	   *read = analyze(linitial(parsetrees), trial->text, trial->query);
+		Query	   *read = analyze_text(linitial(parsetrees), trial->text, trial->query);
 
 		trial->names = tcs_names_digest(read);
 		trial->same = is_same(trial->query, read);
@@ -357,7 +357,7 @@ try_text(void *arg)
 	MemoryContextSwitchTo(old);
 }
 
-/* Try a text; its log is for whoever looks into why it will not do. */
+/* Try a text; its log is for anyone who looks into why it will not do. */
 static bool
 try_safely(Trial *trial, List **told)
 {
@@ -413,7 +413,7 @@ typedef struct TextTokens
 
 /* Take a text apart. */
 static void
-tokenize(void *arg)
+tokenize_text(void *arg)
 {
 	TextTokens *result = arg;
 	core_yy_extra_type extra;
@@ -477,7 +477,7 @@ join_tokens(const TextToken *tokens, int from, int to)
 
 /* The end of what a parenthesis begins. */
 static int
-closing(const TextToken *tokens, int from, int ntokens)
+closing_parenthesis(const TextToken *tokens, int from, int ntokens)
 {
 	for (int i = from + 1; i < ntokens; i++)
 	{
@@ -498,11 +498,11 @@ tcs_roundtrip_source(const Query *query, const char *source, uint64 *names,
 	TextTokens	all = {.source = source};
 	int			tried = 0;
 
-	if (tcs_quietly_do(tokenize, &all, false, told) != NULL)
+	if (tcs_quietly_do(tokenize_text, &all, false, told) != NULL)
 		return NULL;
 	for (int i = 0; i < all.n && tried < TCS_MAX_BEGINS; i++)
 	{
-		const int	ends[] = {all.n, closing(all.tokens, i, all.n)};
+		const int	ends[] = {all.n, closing_parenthesis(all.tokens, i, all.n)};
 		const int	nends = strcmp(all.tokens[i].text, "(") == 0 ? 2 : 1;
 
 		if (!begins_query(&all.tokens[i]))

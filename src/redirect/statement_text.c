@@ -120,7 +120,7 @@ write_query(Query *query)
 
 /* Let the primary send those columns as text that cannot travel otherwise. */
 static char *
-wrap(const char *sql, const TcsStatement *statement)
+wrap_columns(const char *sql, const TcsStatement *statement)
 {
 	StringInfoData buf;
 
@@ -227,7 +227,7 @@ prepare_query(Query *query, const char *source, TcsStatement *statement)
 	if (statement->why_not == NULL)
 		find_text(query, source, statement, any_text);
 	if (statement->why_not == NULL && any_text)
-		statement->sql = wrap(statement->sql, statement);
+		statement->sql = wrap_columns(statement->sql, statement);
 }
 
 /* Is what was kept still what the statement means? */
@@ -285,7 +285,7 @@ find_kept(const char *name)
 
 /* Keep what was found out about a prepared statement. */
 static TcsStatement *
-keep(const PreparedStatement *prepared, const TcsStatement *statement)
+keep_statement(const PreparedStatement *prepared, const TcsStatement *statement)
 {
 	const CachedPlanSource *source = prepared->plansource;
 	KeptStatement *entry = find_kept(prepared->stmt_name);
@@ -338,7 +338,7 @@ of_prepared(const char *name)
 	/* what was told meanwhile may have come too late for a name looked up */
 	if (statement->why_not == NULL && known == SharedInvalidMessageCounter &&
 		!statement->is_source)
-		return keep(prepared, statement);
+		return keep_statement(prepared, statement);
 	return statement;
 }
 

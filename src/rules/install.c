@@ -4,13 +4,13 @@
  *	  What the SQL script cannot say: CREATE EXTENSION trusts nobody.
  *
  * NOTES
- *	  CREATE EXTENSION goes into a schema tcs that is there already, whoever made
+ *	  CREATE EXTENSION goes into a schema tcs that is there already, no matter who made
  *	  it and whatever is in it.  And it obeys default privileges: with ALTER DEFAULT
  *	  PRIVILEGES GRANT ALL ON TABLES, somebody would have TRIGGER on the table of
  *	  rules from its first moment on.
  *
  *	  Privileges on a schema that others have seen are another matter.  What is
- *	  revoked here stays with them until the transaction commits, and whoever has
+ *	  revoked here stays with them until the transaction commits, and anyone who has
  *	  once been let in may create something much later.  CREATE FUNCTION checks the
  *	  privilege first, and can then be made to wait for a lock.  So nobody else may
  *	  have CREATE when we look, and transactions from before are waited for, as CREATE
@@ -97,7 +97,7 @@ dependents_of(Oid class, Oid object, char deptype, Snapshot snapshot)
 }
 
 static void
-run(const char *statement)
+run_statement(const char *statement)
 {
 	if (SPI_execute(statement, false, 0) < 0)
 		elog(ERROR, "could not run \"%s\"", statement);
@@ -118,7 +118,7 @@ revoke_from_others(const char *object, Datum acl, Oid owner, bool also_from_publ
 			list_member_oid(done, grantee))
 			continue;
 		done = lappend_oid(done, grantee);
-		run(psprintf("REVOKE ALL ON %s FROM %s CASCADE", object,
+		run_statement(psprintf("REVOKE ALL ON %s FROM %s CASCADE", object,
 					 grantee == ACL_ID_PUBLIC ? "PUBLIC" :
 					 quote_identifier(GetUserNameFromId(grantee, false))));
 	}

@@ -8,7 +8,7 @@
  *	  replicated and kept by pg_dump.  Each process keeps a copy.  A trigger on
  *	  the tables sends a relcache invalidation for tcs.rule with the commit,
  *	  which replay repeats on standbys: there the copy is read again, and all
- *	  cached plans are made anew, since each carries the number of a set of
+ *	  cached plans are made again, since each carries the number of a set of
  *	  rules (see choice/choice.c).  A statement that goes on with a plan looks at no
  *	  catalog for its rules.
  *
@@ -219,7 +219,7 @@ tcs_function_by_signature(const char *signature)
 /*
  * The function and the schema of a rule; false if they are gone.
  *
- * The numbers count if they are of this database.  The names can be late: whoever
+ * The numbers count if they are of this database.  The names can be late: anyone who
  * renames something does not see a rule that is not committed yet.
  */
 static bool

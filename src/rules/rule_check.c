@@ -8,7 +8,7 @@
  *	  a restored dump and an INSERT by hand are checked as well.  A dump has names of
  *	  objects in columns of their own, and those may be missing; see
  *	  rules/rule_resolve.c.  A name in another column has to mean something.  The trigger
- *	  functions may be attached to any table by whoever is allowed to call them;
+ *	  functions may be attached to any table by each role that may call them;
  *	  so they look first whether the table is the extension's.
  *
  *	  Rules are for the objects and roles of one database.  A publication FOR ALL

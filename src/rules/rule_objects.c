@@ -46,7 +46,7 @@ static int	looking_up = 0;		/* depth of tcs_rules_look_up() */
 /*
  * Relations that others inherit from, of all that were looked up.  When one of
  * them changes, its place among its own parents may have, and with it the rules of
- * those others, whose plans core has no reason to make anew.  (Below a partitioned
+ * those others, whose plans core has no reason to make again.  (Below a partitioned
  * table it has.)
  */
 static HTAB *inherited_from = NULL;
@@ -309,7 +309,7 @@ prepare_known(void)
 
 /* Find out all about a relation. */
 static void
-complete(TcsKnownRelation *relation)
+complete_relation(TcsKnownRelation *relation)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(known_context);
 	char		kind = get_rel_relkind(relation->relid);
@@ -344,7 +344,7 @@ tcs_rules_look_up(Oid relid)
 	looking_up++;
 	PG_TRY();
 	{
-		complete(relation);
+		complete_relation(relation);
 	}
 	PG_FINALLY();
 	{
@@ -461,7 +461,7 @@ collect_sole_entry(const List *rtable, TcsRuleItems *items)
 
 /*
  * Add the functions that a plan calls, and those that were inlined into it, by
- * what core notes to make it anew when one of them changes.
+ * what core notes to make it again when one of them changes.
  */
 static void
 collect_planned_functions(const PlannedStmt *plan, TcsRuleItems *items)

@@ -10,7 +10,7 @@
  *
  *	  Anybody may rename what is his, and leave the transaction open.  So a row is
  *	  written, and thereby locked, only if the name in it is not that of its object any
- *	  more.  Whoever owns a type can still lock the rules of functions that take
+ *	  more.  Anyone who owns a type can still lock the rules of functions that take
  *	  it as an argument: those do get another name.
  *
  *	  Numbers of another database or cluster mean nothing.  They stay in a row as they
@@ -47,7 +47,7 @@ typedef struct NamedRow
 
 /*
  * The extension is not relocatable: clients call its functions by the name of its
- * schema.  Under another name, whoever may create a schema could offer his own.
+ * schema.  Under another name, anyone who may create a schema could offer his own.
  */
 static void
 refuse_other_schema(const Node *statement)

@@ -15,7 +15,7 @@
  *	  Until then the row is unresolved, and no rule.  Its column "unresolved" has its
  *	  id, so that it can stand beside a rule with the same criteria.
  *
- *	  A name proves nothing.  Whoever may create something in a schema could wait for
+ *	  A name proves nothing.  Anyone who may create something in a schema could wait for
  *	  a row there and have it bound to an object of his; and by the name of a schema
  *	  he can rename what is in it.  So an object gets its rules by itself only from
  *	  the transaction that makes or changes it, if its owner and the present user
@@ -24,8 +24,8 @@
  *	  the table, too.
  *
  *	  COPY and the creation of an object can run at the same time (pg_restore -j).
- *	  Neither sees the other before it is committed.  So whoever creates something
- *	  takes a lock, and whoever keeps an unresolved row takes one that conflicts and
+ *	  Neither sees the other before it is committed.  So anyone who creates something
+ *	  takes a lock, and anyone who keeps an unresolved row takes one that conflicts and
  *	  looks again.  Only those take it whose objects can get rules by themselves: who
  *	  may write the tables, and creates no temporary relation.  Otherwise everybody
  *	  could hold up a restore, and a restore everybody.
@@ -314,12 +314,12 @@ warn_owner(Relation rel, HeapTuple tuple, const Kind *kind, const char *name)
 					row_in_words(rel, tuple), kind->what, name),
 			 errdetail("It was made when there was no such %s, and role \"%s\" may not make rules.",
 					   kind->what, GetUserNameFromId(GetUserId(), true)),
-			 errhint("Whoever may write the tables of rules can call tcs.resolve_rules().")));
+			 errhint("Anyone who may write the tables of rules can call tcs.resolve_rules().")));
 }
 
 /*
  * May an object that has a name of a row be given to that row?  A role has no owner:
- * it is given only if whoever creates it may write the table.
+ * it is given only if the role that creates it may write the table.
  */
 static bool
 is_fit(Relation rel, HeapTuple tuple, const Kind *kind, const char *name, Oid object,
@@ -435,7 +435,7 @@ place_is_taken(Relation rel, HeapTuple tuple)
 
 /* A row of rules says whether it is resolved, by its id or nothing. */
 static HeapTuple
-marked(Relation rel, HeapTuple tuple, bool unresolved)
+marked_tuple(Relation rel, HeapTuple tuple, bool unresolved)
 {
 	if (is_of_groups(rel) || (!unresolved && is_null(rel, tuple, Anum_rule_unresolved)))
 		return tuple;
@@ -461,11 +461,11 @@ resolve_row(Relation rel, HeapTuple tuple, const Search *search)
 					 errmsg("%s is not in force: another row is for the same", row_in_words(rel, tuple)),
 					 errdetail("It is kept, and shown as unresolved."),
 					 errhint("Drop one of them.")));
-		return marked(rel, tuple, true);
+		return marked_tuple(rel, tuple, true);
 	}
 	if (!missing && search->occasion == DEMANDED)
 		ereport(NOTICE, (errmsg("%s is in force", row_in_words(rel, tuple))));
-	return marked(rel, found, missing);
+	return marked_tuple(rel, found, missing);
 }
 
 
@@ -500,7 +500,7 @@ tcs_rule_resolve_new(Relation rel, HeapTuple tuple)
 /* ---- rows that are there ---- */
 
 /*
- * Was an object found for a row, or is it to be marked?  Whoever only creates
+ * Was an object found for a row, or is it to be marked?  Anyone who only creates
  * something changes, and thereby locks, no row but those that it was found for.
  */
 static bool
@@ -605,7 +605,7 @@ tcs_rules_creates_temporary(const Node *statement)
 
 /*
  * A statement has created something, or given it another name, schema or owner.
- * Whoever ran it need not see the rules.
+ * Anyone who ran it need not see the rules.
  */
 void
 tcs_rules_after_creation(bool functions)

@@ -10,7 +10,7 @@
  *
  *	  Rows are changed as core changes its catalogs, and not by SQL.  So no
  *	  trigger, rule, policy or constraint that somebody else has put on a table
- *	  runs with the rights of whoever caused the change: often a superuser who
+ *	  runs with the rights of the role that caused the change: often a superuser who
  *	  only dropped a table or a role.
  *
  *	  Rows that come from a dump have names alone; see rules/rule_resolve.c.
@@ -339,7 +339,7 @@ tcs_rule_table_insert(Relation rel, HeapTuple tuple)
 	CommandCounterIncrement();
 }
 
-/* Lock a row that is to be changed, and wait for whoever is changing it. */
+/* Lock a row that is to be changed, and wait for anyone who is changing it. */
 static TM_Result
 lock_row(Relation rel, HeapTuple tuple)
 {
@@ -570,7 +570,7 @@ tcs_rules_object_dropped(Oid class, Oid object, int column, int flags)
 
 /*
  * A trigger has been made.  On a table of the extension only the owner of the table
- * may make one.  The privilege TRIGGER, which GRANT ALL includes, would make whoever
+ * may make one.  The privilege TRIGGER, which GRANT ALL includes, would make anyone who
  * has it the author of what runs when a superuser writes to the table by hand.  So
  * would REFERENCES, by the triggers of a foreign key.
  */

@@ -100,7 +100,7 @@ extern void tcs_rules_role_created(Oid role);
  * so nobody gets one but by what is written here.
  */
 #define TCS_LOCK_CREATION	1	/* see rules/rule_resolve.c */
-#define TCS_LOCK_CHANGE		2	/* whoever calls set_rule() and its kin */
+#define TCS_LOCK_CHANGE		2	/* held by set_rule() and its kin */
 
 extern bool tcs_rules_creates_temporary(const Node *statement);
 extern bool tcs_rules_alters_table(const Node *statement);

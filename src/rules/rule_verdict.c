@@ -225,7 +225,7 @@ is_preferred(const TcsRule *rule, int weight, const Best *best)
 
 /* Take in the floor of a rule that applies; its level only if it is the best. */
 static void
-consider(const TcsRule *rule, int object_weight, TcsRuleVerdict *verdict, Best *best)
+consider_rule(const TcsRule *rule, int object_weight, TcsRuleVerdict *verdict, Best *best)
 {
 	int			weight = weight_of(rule, object_weight);
 
@@ -249,7 +249,7 @@ best_session_rule(TcsRuleVerdict *verdict)
 	for (int i = 0; i < tcs_rules.n && tcs_rules.have_session; i++)
 	{
 		if (tcs_rule_is_by_session(&tcs_rules.rule[i]))
-			consider(&tcs_rules.rule[i], 0, verdict, &best);
+			consider_rule(&tcs_rules.rule[i], 0, verdict, &best);
 	}
 	return best.rule;
 }
@@ -265,7 +265,7 @@ judge_relation(const TcsKnownRelation *relation, const TcsRule *by_session,
 	{
 		const TcsRuleCandidate *candidate = &relation->candidates[i];
 
-		consider(&tcs_rules.rule[candidate->rule], candidate->weight, verdict, &best);
+		consider_rule(&tcs_rules.rule[candidate->rule], candidate->weight, verdict, &best);
 	}
 	if (best.rule == NULL)
 		best.rule = by_session;
@@ -284,7 +284,7 @@ judge_function(Oid function, TcsRuleVerdict *verdict)
 	for (int i = 0; i < tcs_rules.n; i++)
 	{
 		if (tcs_rules.rule[i].function == function)
-			consider(&tcs_rules.rule[i], 0, verdict, &best);
+			consider_rule(&tcs_rules.rule[i], 0, verdict, &best);
 	}
 	if (best.rule != NULL)
 		raise_level(verdict, best.rule);
@@ -481,7 +481,7 @@ tcs_rules_note_function(Oid function)
 		tcs_write_require(level, id);
 }
 
-/* Why a rule was made, as whoever made it said; or NULL. */
+/* Why a rule was made, as its maker said; or NULL. */
 const char *
 tcs_rules_reason(int id)
 {

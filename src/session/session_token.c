@@ -43,9 +43,9 @@
 #include "tcop/pquery.h"
 #include "utils/snapmgr.h"
 
+#include "base/history.h"
 #include "base/settings.h"
 #include "base/stats.h"
-#include "base/timeline.h"
 #include "base/xact.h"
 #include "primary/commits_in_flight.h"
 #include "primary/read_index.h"
@@ -324,7 +324,7 @@ make_pending(void)
  * A statement of this session runs on the primary, and may see this much; the
  * session's next reads must not fall back behind it.
  *
- * The token has it before the first row goes out, so that whoever asks for the
+ * The token has it before the first row goes out, so that anyone who asks for the
  * token after that row gets it.  The gate is unsettled first: this asks for more
  * than what was proved here.
  *
@@ -493,7 +493,7 @@ report_commit(void)
 
 /* After the commit record: nothing here may throw. */
 static void
-committed(void)
+note_committed(void)
 {
 	tcs_commits_leave();
 	/* also without an xid: the commit of a prepared one may be in it */
@@ -545,7 +545,7 @@ tcs_session_at_xact_event(XactEvent event)
 		case XACT_EVENT_COMMIT:
 			if (tcs_session_is_ending)
 			{
-				committed();
+				note_committed();
 				forget_transaction();
 			}
 			break;

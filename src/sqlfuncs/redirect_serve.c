@@ -21,7 +21,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
-#include "base/timeline.h"
+#include "base/history.h"
 #include "gate/gate.h"
 #include "primary/smart_shutdown.h"
 #include "redirect/carried_settings.h"

@@ -110,7 +110,7 @@ tcs_relax_end(PG_FUNCTION_ARGS)
 
 /*
  * A text that may come from a database of another encoding, in that of this one.
- * What cannot be said here becomes a question mark: whoever looks for the reason
+ * What cannot be said here becomes a question mark: anyone who looks for the reason
  * must not get an error.
  */
 static char *

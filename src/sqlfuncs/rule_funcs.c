@@ -95,7 +95,7 @@ open_to_change(TcsRuleTable table, AclMode privileges, const char *function)
 	/*
 	 * One caller at a time; who drops something, or writes by hand, does not wait.
 	 * No mode of lock on the table itself will do, since ANALYZE takes it, too, and
-	 * whoever owns the database may run that.
+	 * anyone who owns the database may run that.
 	 */
 	LockDatabaseObject(RelationRelationId, relid, TCS_LOCK_CHANGE, ExclusiveLock);
 	rel = tcs_rule_table_open(table, RowExclusiveLock);
@@ -115,7 +115,7 @@ open_to_change(TcsRuleTable table, AclMode privileges, const char *function)
 
 /* An interval in ms, as settings have it. */
 static int32
-milliseconds(const Interval *interval)
+interval_ms(const Interval *interval)
 {
 	double		ms = tcs_interval_us(interval) / 1000.0;
 
@@ -285,13 +285,13 @@ row_of_arguments(FunctionCallInfo fcinfo, Relation rel)
 	if (!PG_ARGISNULL(ARG_MAX_STALENESS))
 	{
 		values[Anum_rule_max_staleness - 1] =
-			Int32GetDatum(milliseconds(PG_GETARG_INTERVAL_P(ARG_MAX_STALENESS)));
+			Int32GetDatum(interval_ms(PG_GETARG_INTERVAL_P(ARG_MAX_STALENESS)));
 		nulls[Anum_rule_max_staleness - 1] = false;
 	}
 	if (!PG_ARGISNULL(ARG_MAX_WAIT))
 	{
 		values[Anum_rule_max_wait - 1] =
-			Int32GetDatum(milliseconds(PG_GETARG_INTERVAL_P(ARG_MAX_WAIT)));
+			Int32GetDatum(interval_ms(PG_GETARG_INTERVAL_P(ARG_MAX_WAIT)));
 		nulls[Anum_rule_max_wait - 1] = false;
 	}
 	if (!PG_ARGISNULL(ARG_FUNCTION))

@@ -31,10 +31,10 @@
 /* The bound is "near" from this part of it on. */
 #define TCS_NEAR_BOUND		0.8
 
-/* WAL that came so many us ago, and is not replayed: replay stands still. */
+/* WAL is not replayed this long after it came, in us: replay stands still. */
 #define TCS_STANDS_STILL_AFTER	3000000
 
-/* Without an answer for so many us, the primary is silent, whatever the probe interval. */
+/* The primary is silent without an answer for this long, in us, whatever the probe interval. */
 #define TCS_SILENT_AFTER	1000000
 
 PG_FUNCTION_INFO_V1(tcs_status);

@@ -21,9 +21,9 @@
 
 #include "base/compat.h"
 #include "base/errcodes.h"
+#include "base/history.h"
 #include "base/interval.h"
 #include "base/settings.h"
-#include "base/timeline.h"
 #include "gate/context.h"
 #include "gate/gate.h"
 #include "session/session_token.h"

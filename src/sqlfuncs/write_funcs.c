@@ -6,9 +6,9 @@
  * NOTES
  *	  tcs.quorum counts this primary and the standbys that
  *	  synchronous_standby_names lists.  If k standbys have to confirm, k + 1
- *	  servers have a commit on disk when it is acknowledged.  A read on so many
- *	  servers that these and those that show it are more than all includes the
- *	  commit for certain: one of them is among those who have it.
+ *	  servers have a commit on disk when it is acknowledged.  If a read is on r
+ *	  servers, and k + 1 + r is more than there are, then one of the r has the
+ *	  commit for certain.
  *
  *	  Of FIRST k the same is said as of ANY k: which standbys confirmed depends on
  *	  who was connected then, and that may be any k of the list.

@@ -10,7 +10,7 @@
  *
  *	  The worker finds the startup process's PGPROC once, and publishes its
  *	  number.  It stays the same as long as the server runs: if the startup
- *	  process dies, shared memory is set up anew.
+ *	  process dies, shared memory is set up again.
  *
  *-------------------------------------------------------------------------
  */

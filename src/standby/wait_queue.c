@@ -39,8 +39,8 @@
 #include "storage/proc.h"
 
 #include "base/compat.h"
+#include "base/history.h"
 #include "base/relax.h"
-#include "base/timeline.h"
 #include "standby/freshness.h"
 #include "standby/wait_queue.h"
 
@@ -106,7 +106,7 @@ typedef struct TcsQueue
 	int			nwaiting;
 	int			nholding;
 	int			nunasked;		/* askers that came after the last question */
-	int			wake_at;		/* wake the worker when they are so many */
+	int			wake_at;		/* number of them that wakes the worker */
 	uint64		asked;			/* number of the last question asked */
 	Latch	   *worker_latch;	/* NULL while no worker runs */
 	TcsWaiter	slots[FLEXIBLE_ARRAY_MEMBER];
@@ -297,7 +297,7 @@ is_there(const TcsSleep *sleep)
 	TcsConfirmed confirmed;
 
 	/*
-	 * Whoever opens the emergency valve says so first and looks through the
+	 * Anyone who opens the emergency valve says so first and looks through the
 	 * queue second; we do it the other way round.
 	 */
 	if (tcs_relax_began_after(sleep->since))
@@ -423,8 +423,8 @@ tcs_queue_look(TcsQueueView *view)
 }
 
 /*
- * Let the worker be woken when so many have come who want an answer to a
- * question that has not been asked.  Returns how many there are: whoever is not
+ * Let the worker be woken when a number has come that wants an answer to a
+ * question that has not been asked.  Returns how many there are: anyone who is not
  * among them will see the new number.
  */
 int
@@ -499,7 +499,7 @@ tcs_queue_distance(XLogRecPtr lsn)
 	return min_lsn == PG_UINT64_MAX || min_lsn <= lsn ? 0 : min_lsn - lsn;
 }
 
-/* Wake whoever waits for a position up to "reached". */
+/* Wake anyone who waits for a position up to "reached". */
 void
 tcs_queue_wake_reached(TcsPosition reached)
 {
@@ -528,7 +528,7 @@ tcs_queue_wake_reached(TcsPosition reached)
 }
 
 /*
- * Wake whoever has what he wants of the quorum, or will not get it.  What is
+ * Wake anyone who has what he wants of the quorum, or will not get it.  What is
  * confirmed has been published before this call.
  */
 void

@@ -43,10 +43,10 @@
 #include "utils/guc.h"
 
 #include "base/compat.h"
+#include "base/history.h"
 #include "base/settings.h"
 #include "base/stats.h"
 #include "base/switch.h"
-#include "base/timeline.h"
 #include "base/version.h"
 #include "standby/replay.h"
 #include "standby/worker.h"

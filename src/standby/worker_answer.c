@@ -9,7 +9,7 @@
 
 #include "access/xlog.h"
 
-#include "base/timeline.h"
+#include "base/history.h"
 #include "standby/worker_hosts.h"
 #include "standby/worker_parts.h"
 

@@ -16,7 +16,7 @@
  *	  tcs.primary_conninfo takes nothing from replication, and is always made; a
  *	  standby that gets its WAL from an archive alone has no other.
  *
- *	  At most one question is on its way; whoever comes meanwhile is served by
+ *	  At most one question is on its way; anyone who comes meanwhile is served by
  *	  the next one.  That is what makes one round trip serve many.  Those who
  *	  have just been served are likely to come again: for about the time of a
  *	  round trip the next question waits for as many as there were.
@@ -29,8 +29,8 @@
 #include "common/hashfn.h"
 #include "replication/walreceiver.h"
 
+#include "base/history.h"
 #include "base/settings.h"
-#include "base/timeline.h"
 #include "standby/replay.h"
 #include "standby/worker_hosts.h"
 #include "standby/worker_parts.h"
@@ -160,7 +160,7 @@ lose_connection(const char *reason)
 /*
  * May a connection be made that takes one of the primary's walsenders?
  *
- * Until the WAL receiver streams it is looked for often, as whoever waits for an
+ * Until the WAL receiver streams it is looked for often, as anyone who waits for an
  * answer waits for it.  That it has not come at once is no news.  While replay is
  * held, none is started, so there is nobody to wait for; should the primary have no
  * room for it later, the worker gives way then.

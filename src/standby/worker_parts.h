@@ -15,7 +15,7 @@
 #include "standby/worker_sleep.h"
 
 /* All in us. */
-#define TCS_GIVE_UP_AFTER		5000000 /* without an answer: connect anew */
+#define TCS_GIVE_UP_AFTER		5000000 /* without an answer: connect again */
 #define TCS_BACKOFF_MIN			100000
 #define TCS_BACKOFF_MAX			60000000
 #define TCS_BACKOFF_WANTED		1000000 /* while somebody waits for an answer */

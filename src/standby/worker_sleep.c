@@ -27,7 +27,7 @@
 static int	timer_fd = -1;
 static bool timer_armed = false;
 
-/* Let the timer go off in so many us; 0: not at all. */
+/* Let the timer go off after some us; 0: not at all. */
 static void
 set_timer(int64 us)
 {
@@ -48,7 +48,7 @@ clear_timer(void)
 }
 
 /*
- * The set of what may wake us; made anew whenever there is another socket, or
+ * The set of what may wake us; made again whenever there is another socket, or
  * something else to wait for on it.
  */
 static WaitEventSet *

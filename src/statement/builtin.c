@@ -98,7 +98,7 @@ look_up_name(const char *name)
 }
 
 static uint8
-judge(Oid function)
+judge_function(Oid function)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc proc;
@@ -144,7 +144,7 @@ look_up(Oid function)
 		CacheRegisterSyscacheCallback(PROCOID, forget_known, (Datum) 0);
 		registered = true;
 	}
-	result = judge(function) | KNOWN;
+	result = judge_function(function) | KNOWN;
 	known[function] = result;
 	any_known = true;
 	return result;

@@ -49,7 +49,7 @@ tcs_frames_include(int is)
 
 /* The outermost frame, which the client's statement has made, or NULL. */
 static TcsFrame *
-outermost(void)
+outermost_frame(void)
 {
 	TcsFrame   *found = NULL;
 
@@ -63,7 +63,7 @@ outermost(void)
 bool
 tcs_frames_begin_with(int is)
 {
-	TcsFrame   *frame = outermost();
+	TcsFrame   *frame = outermost_frame();
 
 	return frame != NULL && (frame->is & is) != 0;
 }
@@ -72,7 +72,7 @@ tcs_frames_begin_with(int is)
 void
 tcs_frames_note_function(Oid function)
 {
-	TcsFrame   *frame = outermost();
+	TcsFrame   *frame = outermost_frame();
 	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 
 	Assert(frame->is & TCS_FRAME_PLANNER);

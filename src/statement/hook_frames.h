@@ -24,7 +24,7 @@ struct TcsArmed;
 #define TCS_FRAME_AHEAD			0x20	/* PLANNER: only to see what the plan
 										 * has */
 #define TCS_FRAME_WRITES		0x40	/* PLANNER: the plan cannot be made
-										 * anew */
+										 * again */
 
 /*
  * A hook that is at work: planning, running a plan or a utility statement.  Lives

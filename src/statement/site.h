@@ -22,7 +22,7 @@ typedef enum TcsSiteKind
 	TCS_SITE_NESTED				/* below another statement */
 } TcsSiteKind;
 
-/* The redirect of a utility statement's query (gate/redirect.c). */
+/* The redirect of a utility statement's query (gate/redirect_attempt.c). */
 typedef struct TcsArmed TcsArmed;
 
 typedef struct TcsSite
@@ -38,7 +38,7 @@ typedef struct TcsSite
 	bool		explain_only;	/* UTILITY: EXPLAIN that does not run it */
 	bool		reads_nothing;	/* UTILITY: it was found to read nothing that
 								 * could be stale */
-	bool		reanalyzable;	/* PLANNER: its query can be analysed anew,
+	bool		reanalyzable;	/* PLANNER: its query can be analysed again,
 								 * which is done if its locks were given back */
 	bool		token_only;		/* BARE: check nothing but the token */
 	bool		fix_snapshot;	/* its new snapshot is to be the transaction's */

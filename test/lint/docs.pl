@@ -125,6 +125,20 @@ foreach my $file (@manual)
 	}
 }
 
+# Comments and messages of the sources: the same words.
+foreach my $file (sort glob('src/*.[ch] src/*/*.[ch]'))
+{
+	open my $in, '<', $file or die "$file: $!\n";
+	while (my $text = <$in>)
+	{
+		foreach my $word (@words)
+		{
+			found($file, $., "the word \"$word\"") if $text =~ /\b\Q$word\E\b/i;
+		}
+	}
+	close $in;
+}
+
 if (-f 'README.md')
 {
 	my $lines = () = prose('README.md');

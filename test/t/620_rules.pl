@@ -185,7 +185,7 @@ is(psql_err($s1, 'SELECT * FROM likes', token => $token, max_wait => 0), '00000'
 	'a rule lets stale reads of its relation through');
 my ($state, $err) = psql_err($s1, 'SELECT * FROM plain', token => $token, max_wait => 0);
 is($state, 'TC001', '... of that alone');
-like($err, qr/HINT:  .*allow a weaker level in tcs\.fallback\.\n.*CONTEXT:  read level required by rule \d+\n/s, '... which is named');
+like($err, qr/HINT:  .*A weaker level can be allowed in tcs\.fallback\.\n.*CONTEXT:  read level required by rule \d+\n/s, '... which is named');
 unlike((psql_err($s1, 'SELECT * FROM plain', token => $token, max_wait => 0, level => 'session'))[1],
 	qr/required by rule/, '... unless the client has asked for it');
 is( psql_err(
@@ -205,12 +205,12 @@ is( psql_err(
 	'... but not below its floor');
 ($state, $err) = psql_err($s1, 'SELECT * FROM account', token => $token, max_wait => 0, level => 'eventual');
 is($state, 'TC001', '... nor does the client');
-like($err, qr/HINT:  .*have the floor in tcs\.rules lowered.*CONTEXT:  read level required by rule \d+\n/s, '... and the hint is not to');
+like($err, qr/HINT:  .*A floor in tcs\.rules forbids a weaker level; tcs\.relax\(\) is for an emergency\.\n.*CONTEXT:  read level required by rule \d+\n/s, '... and the hint is not to');
 resume_replay($s1);
 everywhere([ $primary, @standbys ], q{CREATE TABLE fenced (v int); SELECT tcs.set_rule('fenced', 'linearizable', floor => 'linearizable')});
 ($state, $err) = psql_err($primary, 'SELECT * FROM fenced');
 is($state, '55000', 'no quorum can confirm what a rule asks for');
-like($err, qr/HINT:  .*have the floor in tcs\.rules lowered.*CONTEXT:  read level required by rule \d+\n/s, '... the rule is named');
+like($err, qr/HINT:  .*A floor in tcs\.rules forbids a weaker level; tcs\.relax\(\) is for an emergency\.\n.*CONTEXT:  read level required by rule \d+\n/s, '... the rule is named');
 everywhere([ $primary, @standbys ], 'DROP TABLE fenced');
 
 sub everywhere_but_paused

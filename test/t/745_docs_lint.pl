@@ -20,7 +20,7 @@ sub findings
 	my (%pages) = @_;
 	my $root = PostgreSQL::Test::Utils::tempdir() . '/' . ++$folders;
 
-	make_path("$root/docs");
+	make_path("$root/docs", "$root/src/a");
 	append_to_file("$root/$_", $pages{$_}) foreach (keys %pages);
 
 	my ($out, $err) = run_command([ $^X, $lint, $root ]);
@@ -42,6 +42,7 @@ foreach my $word ('whoever', 'lest', 'anew', 'in vain', 'so many')
 {
 	is(findings('docs/a.md' => "Text.\n\nIt waits $word.\n"), "docs/a.md:3: the word \"$word\"", "the word $word");
 }
+is(findings('src/a/b.c' => "x\n/* wait anew */\n"), "src/a/b.c:2: the word \"anew\"", 'in a comment of the sources');
 is(findings('CONTRIBUTING.md' => "Lest.\n"), 'CONTRIBUTING.md:1: the word "lest"', 'with a capital, in CONTRIBUTING.md');
 is(findings('docs/a.md' => "The latest lesson.\n"), '', 'not within other words');
 is(findings('docs/a.md' => "Say `SET\nx`.\n"), "docs/a.md:1: code that goes on in the next line\ndocs/a.md:2: code that goes on in the next line", 'code in two lines');

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * redirect.h
+ * redirect_attempt.h
  *	  Sending a statement to the primary in place of running it here.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_REDIRECT_H
-#define TCS_REDIRECT_H
+#ifndef TCS_REDIRECT_ATTEMPT_H
+#define TCS_REDIRECT_ATTEMPT_H
 
 #include "base/tcs.h"
 #include "statement/site.h"
@@ -36,4 +36,4 @@ extern PlannedStmt *tcs_redirect_planned(TcsArmed *armed, PlannedStmt *local,
 										 int cursor_options);
 extern void tcs_redirect_started(TcsArmed *armed, QueryDesc *query_desc, int eflags);
 
-#endif							/* TCS_REDIRECT_H */
+#endif							/* TCS_REDIRECT_ATTEMPT_H */

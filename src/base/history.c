@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * timeline.c
+ * history.c
  *	  The timeline history of this node, read once per timeline.
  *
  * NOTES
@@ -11,10 +11,10 @@
  *
  *	  Positions of tokens and answers are ends of records, so a timeline owns
  *	  begin < p <= end: a commit that ends exactly where the timeline was left
- *	  is still part of it.  (timeline.c speaks of begin <= p < end.)
+ *	  is still part of it.  (Core's timeline.c speaks of begin <= p < end.)
  *
  *	  The cache is per process and holds one history.  Reading it can throw
- *	  (file access), so whoever may not throw calls tcs_history_get() earlier.
+ *	  (file access), so anyone who may not throw calls tcs_history_get() earlier.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,7 +29,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-#include "base/timeline.h"
+#include "base/history.h"
 
 static TcsHistory history_cache;
 

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * redirect.c
+ * redirect_attempt.c
  *	  Sending a statement to the primary in place of running it here.
  *
  * NOTES
@@ -33,7 +33,7 @@
 #include "base/compat.h"
 #include "base/settings.h"
 #include "base/stats.h"
-#include "gate/redirect.h"
+#include "gate/redirect_attempt.h"
 #include "gate/snapshot_swap.h"
 #include "redirect/notices.h"
 #include "redirect/redirect_scan.h"
@@ -77,7 +77,7 @@ tcs_redirect_is_possible(const TcsSite *site)
  * is gone afterwards; and so are the locks, if its own were given back.
  */
 static TcsStatement *
-capture(const TcsSite *site)
+capture_statement(const TcsSite *site)
 {
 	TcsStatement *statement;
 
@@ -110,7 +110,7 @@ expect_notices(const TcsStatement *statement)
 
 /* Put the plan in place, or have it put there. */
 static void
-install(TcsSite *site, TcsStatement *statement, const char *why, bool sent)
+install_plan(TcsSite *site, TcsStatement *statement, const char *why, bool sent)
 {
 	if (site->kind == TCS_SITE_QUERY)
 	{
@@ -140,7 +140,7 @@ install(TcsSite *site, TcsStatement *statement, const char *why, bool sent)
 bool
 tcs_redirect_try(TcsSite *site, TcsRedirectAttempt *attempt)
 {
-	TcsStatement *statement = capture(site);
+	TcsStatement *statement = capture_statement(site);
 	TcsRemoteBegin begin = {0};
 
 	tcs_swap_stop_watching();
@@ -179,7 +179,7 @@ tcs_redirect_try(TcsSite *site, TcsRedirectAttempt *attempt)
 		attempt->shown.tli = begin.seen.tli;
 		attempt->shown.lsn = begin.seen.seen_primary;
 	}
-	install(site, statement, attempt->why, site->kind == TCS_SITE_QUERY);
+	install_plan(site, statement, attempt->why, site->kind == TCS_SITE_QUERY);
 	return true;
 }
 
@@ -195,7 +195,7 @@ tcs_redirect_in_whole(TcsSite *site)
 		return;
 	if (site->kind == TCS_SITE_QUERY || site->kind == TCS_SITE_UTILITY)
 	{
-		statement = capture(site);
+		statement = capture_statement(site);
 		why_not = statement->why_not;
 		if (why_not == NULL)
 		{
@@ -204,7 +204,7 @@ tcs_redirect_in_whole(TcsSite *site)
 				expect_notices(statement);
 				tcs_remote_send(statement, site->query_desc->params);
 			}
-			install(site, statement, "its transaction was redirected",
+			install_plan(site, statement, "its transaction was redirected",
 					site->kind == TCS_SITE_QUERY);
 			return;
 		}
