@@ -503,6 +503,28 @@ tcs_require_permissions_compat(Query *query)
 #endif
 }
 
+/* The same for all relations of a plan. */
+static inline void
+tcs_require_permissions_of_plan_compat(PlannedStmt *plan)
+{
+#if PG_VERSION_NUM >= 160000
+	(void) ExecCheckPermissions(plan->rtable, plan->permInfos, true);
+#else
+	(void) ExecCheckRTPerms(plan->rtable, true);
+#endif
+}
+
+/* May a role refresh a materialized view?  Up to 16 that is for its owner alone. */
+static inline AclResult
+tcs_may_refresh_compat(Oid relid, Oid role)
+{
+#if PG_VERSION_NUM >= 170000
+	return pg_class_aclcheck(relid, role, ACL_MAINTAIN);
+#else
+	return tcs_owns_relation_compat(relid, role) ? ACLCHECK_OK : ACLCHECK_NOT_OWNER;
+#endif
+}
+
 /* The sequence of an identity column; 17 takes the relation. */
 static inline Oid
 tcs_identity_sequence_compat(Relation rel, AttrNumber attnum)

@@ -565,6 +565,25 @@ tcs_rules_may_be_inlined(Query *query)
 	return query->commandType == CMD_SELECT && inlined_walker((Node *) query, NULL);
 }
 
+/* The plan of a query that is rewritten, which becomes useless; only to be looked at. */
+PlannedStmt *
+tcs_rules_plan_to_look(Query *query)
+{
+	PlannedStmt *plan;
+
+	PG_TRY();
+	{
+		tcs_rules_plan_ahead = true;
+		plan = tcs_plan_query_compat(query, "", CURSOR_OPT_PARALLEL_OK, NULL);
+	}
+	PG_FINALLY();
+	{
+		tcs_rules_plan_ahead = false;
+	}
+	PG_END_TRY();
+	return plan;
+}
+
 /* Add what only planning finds out, before the statement is planned. */
 static void
 collect_inlined(Query *query, TcsRuleItems *items)
@@ -578,24 +597,8 @@ collect_inlined(Query *query, TcsRuleItems *items)
 	else
 		queries = list_make1(copyObject(query));
 
-	PG_TRY();
-	{
-		foreach(lc, queries)
-		{
-			PlannedStmt *plan;
-
-			tcs_rules_plan_ahead = true;
-			plan = tcs_plan_query_compat(lfirst_node(Query, lc), "",
-										 CURSOR_OPT_PARALLEL_OK, NULL);
-
-			tcs_rules_collect_plan(plan, items);
-		}
-	}
-	PG_FINALLY();
-	{
-		tcs_rules_plan_ahead = false;
-	}
-	PG_END_TRY();
+	foreach(lc, queries)
+		tcs_rules_collect_plan(tcs_rules_plan_to_look(lfirst_node(Query, lc)), items);
 }
 
 /* Add all that an analysed query has, with its functions. */

@@ -108,7 +108,7 @@ analyse_one(const char *text)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("the statement is rewritten to nothing")));
 	foreach(lc, queries)
-		tcs_explain_require_privileges(lfirst_node(Query, lc));
+		tcs_explain_require_privileges(lfirst_node(Query, lc), text);
 	return linitial_node(Query, queries);
 }
 

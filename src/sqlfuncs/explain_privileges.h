@@ -10,6 +10,6 @@
 
 #include "nodes/parsenodes.h"
 
-extern void tcs_explain_require_privileges(Query *query);
+extern void tcs_explain_require_privileges(Query *query, const char *source);
 
 #endif							/* TCS_EXPLAIN_PRIVILEGES_H */
