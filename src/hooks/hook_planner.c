@@ -160,10 +160,10 @@ tcs_planner(TCS_PLANNER_ARGS)
 	if (unlikely(frame.ran != NIL))
 	{
 		if (marked)
-		{
 			functions = list_concat_unique_oid(functions, list_delete_oid(frame.ran, InvalidOid));
+		/* without a rule or a hint, a function can ask for more by a SET of its own */
+		if (!ahead)
 			tcs_gate_void_plan();
-		}
 		tcs_gate_forget_early_runs();
 	}
 	if (exempt)

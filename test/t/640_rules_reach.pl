@@ -212,6 +212,22 @@ foreach my $sql ('SELECT kept()', '/* tcs(eventual) */ SELECT kept()', '/* tcs(e
 }
 everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
 
+# The same without any rule, where it is the function that asks for more.
+everywhere([ $primary, $standby ], q{
+CREATE FUNCTION asks() RETURNS bigint LANGUAGE plpgsql IMMUTABLE SET tcs.read_level = 'session' AS 'BEGIN RETURN (SELECT count(*) FROM free); END';
+CREATE FUNCTION calls_asks() RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN asks(); END';
+});
+foreach my $sql ('SELECT asks()', 'SELECT calls_asks()')
+{
+	my ($reader, $count) = reader_behind();
+
+	is(($reader->query($sql))[0]{state}, '55000', "not at less than a function asks for: $sql") foreach (1 .. 3);
+	resume_replay($standby);
+	$reader->ok_query("SET tcs.max_wait = '60s'; BEGIN; COMMIT");
+	wait_for_replay($primary, $standby);
+	is($reader->ok_query($sql), $count, '... and served when it is there');
+}
+
 
 ##
 ## The floor of a function
