@@ -32,7 +32,9 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog/heap.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_inherits.h"
 #include "commands/prepare.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -580,30 +582,67 @@ tcs_choice_check_utility_hint(const PlannedStmt *pstmt, const char *source)
 }
 
 /*
+ * The tables that a TRUNCATE empties.  With CASCADE these are also all that refer to
+ * one of them, or to a table below it.
+ */
+static List *
+truncated_tables(const TruncateStmt *truncate)
+{
+	List	   *tables = NIL;
+	List	   *more = NIL;
+	ListCell   *lc;
+
+	foreach(lc, truncate->relations)
+	{
+		const RangeVar *relation = lfirst_node(RangeVar, lc);
+		Oid			relid = RangeVarGetRelid(relation, NoLock, true);
+
+		if (!OidIsValid(relid))
+			continue;
+		tables = list_append_unique_oid(tables, relid);
+		if (truncate->behavior == DROP_CASCADE && relation->inh)
+			more = list_concat(more, find_all_inheritors(relid, NoLock, NULL));
+	}
+	while (more != NIL)
+	{
+		tables = list_concat_unique_oid(tables, more);
+		more = heap_truncate_find_FKs(tables);
+	}
+	return tables;
+}
+
+/*
  * Add what COPY FROM, TRUNCATE or REFRESH writes, of which there is no plan.
  * Returns whether it is one of them.
  */
 bool
 tcs_choice_collect_utility_writes(Node *statement, TcsRuleItems *items)
 {
-	List	   *relations = NIL;
+	const RangeVar *relation = NULL;
 	ListCell   *lc;
 
 	if (IsA(statement, CopyStmt) && ((CopyStmt *) statement)->is_from &&
 		((CopyStmt *) statement)->relation != NULL)
-		relations = list_make1(((CopyStmt *) statement)->relation);
-	else if (IsA(statement, TruncateStmt))
-		relations = ((TruncateStmt *) statement)->relations;
+		relation = ((CopyStmt *) statement)->relation;
 	else if (IsA(statement, RefreshMatViewStmt))
-		relations = list_make1(((RefreshMatViewStmt *) statement)->relation);
-	foreach(lc, tcs_rules_exist() ? relations : NIL)
+		relation = ((RefreshMatViewStmt *) statement)->relation;
+	else if (!IsA(statement, TruncateStmt))
+		return false;
+	if (!tcs_rules_exist())
+		return true;
+	if (relation == NULL)
 	{
-		Oid			relid = RangeVarGetRelid(lfirst_node(RangeVar, lc), NoLock, true);
+		foreach(lc, truncated_tables((TruncateStmt *) statement))
+			tcs_rules_collect_write(lfirst_oid(lc), items);
+	}
+	else
+	{
+		Oid			relid = RangeVarGetRelid(relation, NoLock, true);
 
 		if (OidIsValid(relid))
 			tcs_rules_collect_write(relid, items);
 	}
-	return relations != NIL;
+	return true;
 }
 
 /* Such a statement is about to run; "source" is NULL below another one. */

@@ -52,8 +52,8 @@
 #include "access/xact.h"
 #include "storage/sinval.h"
 #include "utils/inval.h"
+#include "utils/plancache.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "base/xact.h"
@@ -412,7 +412,7 @@ void
 tcs_gate_forget_early_runs(void)
 {
 	tcs_client_statement.ran_too_early = false;
-	CallSyscacheCallbacks(PROCOID, 0);
+	ResetPlanCache();
 }
 
 /*

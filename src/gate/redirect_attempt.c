@@ -65,7 +65,7 @@ tcs_redirect_is_possible(const TcsSite *site)
 				site->query_desc->plannedstmt->commandType == CMD_SELECT &&
 				tcs_server_exists();
 		case TCS_SITE_UTILITY:
-			return tcs_max_redirect_connections > 0 &&
+			return tcs_max_redirect_connections > 0 && !site->explain_reads &&
 				tcs_utility_can_go(site->utility) && tcs_server_exists();
 		default:
 			return false;

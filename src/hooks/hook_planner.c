@@ -22,6 +22,7 @@
 #include "redirect/notices.h"
 #include "statement/exempt.h"
 #include "statement/hook_frames.h"
+#include "statement/planning_reads.h"
 #include "statement/read_only.h"
 #include "statement/statement_queries.h"
 
@@ -35,7 +36,7 @@ may_have_to_wait(Query *query, const char *source, TcsRead *read)
 	if (tcs_choice_of_simple_query(query, source, &read->choice) &&
 		tcs_gate_is_satisfied(&read->choice))
 		return false;
-	if (!tcs_query_may_evaluate_reads(query))
+	if (!tcs_planning_may_read(query))
 		return false;
 	tcs_choice_of_query(query, source, &read->hint, &read->choice);
 	return !tcs_gate_is_satisfied(&read->choice);

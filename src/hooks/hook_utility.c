@@ -37,6 +37,8 @@
 #include "session/session_token.h"
 #include "statement/exempt.h"
 #include "statement/hook_frames.h"
+#include "statement/planning_reads.h"
+#include "statement/statement_queries.h"
 #include "statement/utility_kind.h"
 #include "write/write_level.h"
 
@@ -117,6 +119,56 @@ refuse_weak_isolation(void)
 			 errhint("Leave out the isolation level, or choose level \"session\" for snapshots per statement.")));
 }
 
+static void
+note_reads(Query *query, void *arg)
+{
+	*(bool *) arg |= tcs_planning_reads(query);
+}
+
+/*
+ * EXPLAIN without ANALYZE: has it to wait, since planning may read?  It runs what is
+ * declared IMMUTABLE, and shows the result.  A later EXECUTE can get that plan.
+ */
+static bool
+explain_has_to_wait(const TcsRead *read)
+{
+	bool		reads = false;
+
+	return !read->site.armed && tcs_gate_is_open_here() &&
+		!tcs_gate_is_satisfied(&read->choice) &&
+		(!tcs_look_at_queries(&read->site, note_reads, &reads) || reads);
+}
+
+/*
+ * EXPLAIN without ANALYZE comes to tell whether its statement would be redirected.
+ * If that is not so, and planning may read, it is a read itself.
+ */
+static void
+explain_arrives(TcsRead *read)
+{
+	TcsSite    *site = &read->site;
+	bool		released;
+
+	site->explain_only = true;
+	if (tcs_server_exists())
+		tcs_arrive(read);
+	else
+	{
+		if (tcs_session_report_is_pending)
+			tcs_session_report_pending();
+		tcs_client_statement.generation = tcs_settings_generation;
+	}
+	released = site->locks_released;
+	if (explain_has_to_wait(read))
+	{
+		site->explain_only = false;
+		site->explain_reads = true;
+		site->holding &= !released;
+		tcs_arrive(read);
+		site->locks_released |= released;
+	}
+}
+
 /*
  * Before a utility statement runs.  Returns the statement to run: if the gate
  * let invalidations in, names that were looked up before may have come to mean
@@ -128,9 +180,7 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 {
 	Node	   *statement = pstmt->utilityStmt;
 	bool		explain_only = tcs_utility_explains_only(statement);
-
-	/* EXPLAIN without ANALYZE comes to tell whether it would be redirected */
-	bool		reads = tcs_utility_reads(statement) || (explain_only && tcs_server_exists());
+	bool		reads = explain_only || tcs_utility_reads(statement);
 	bool		reads_nothing = false;
 
 	tcs_client_statement.started = NULL;
@@ -154,9 +204,11 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 				.source = source,.params = params
 		};
 		site->holding = tcs_utility_holds_locks(statement);
-		site->explain_only = explain_only;
 		site->holding |= tcs_choice_of_utility(pstmt, source, &read.hint, &read.choice);
-		tcs_arrive(&read);
+		if (explain_only)
+			explain_arrives(&read);
+		else
+			tcs_arrive(&read);
 		reads_nothing = site->reads_nothing;
 		*armed = site->armed;
 		if (unlikely(site->locks_released ||

@@ -22,7 +22,6 @@ extern TcsReads tcs_exempt_query_reads(Query *query);
 extern bool tcs_expression_reads(Node *expr);
 extern void tcs_exempt_mark(PlannedStmt *plan);
 extern bool tcs_exempt_plan(const PlannedStmt *plan);
-extern bool tcs_query_may_evaluate_reads(Query *query);
 extern bool tcs_type_is_name(Oid type);
 
 #endif							/* TCS_EXEMPT_H */

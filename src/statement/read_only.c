@@ -237,7 +237,7 @@ check_utility(const TcsSite *site)
 void
 tcs_refused_check(const TcsSite *site)
 {
-	if (!XactReadOnly || site->explain_only)
+	if (!XactReadOnly || site->explain_only || site->explain_reads)
 		return;
 	switch (site->kind)
 	{

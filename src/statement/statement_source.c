@@ -211,7 +211,11 @@ tcs_statement_utility_query(Node *utility, const char *source)
 		query = castNode(Query, ((ExplainStmt *) utility)->query);
 	else if (IsA(utility, DeclareCursorStmt))
 		query = castNode(Query, ((DeclareCursorStmt *) utility)->query);
-	if (query != NULL && query->commandType == CMD_UTILITY)
+	if (query == NULL || query->commandType != CMD_UTILITY)
+		return query;
+	if (IsA(query->utilityStmt, CreateTableAsStmt))
+		query = castNode(Query, ((CreateTableAsStmt *) query->utilityStmt)->query);
+	if (query->commandType == CMD_UTILITY)
 		return tcs_statement_utility_query(query->utilityStmt, source);
 	return query;
 }

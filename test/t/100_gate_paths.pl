@@ -49,6 +49,11 @@ CREATE FUNCTION f_inlined() RETURNS int LANGUAGE sql STABLE
 	AS 'SELECT v FROM t';
 CREATE FUNCTION f_wrapped() RETURNS int LANGUAGE sql STABLE
 	AS 'SELECT f_immutable()';
+CREATE VIEW t_folded AS SELECT f_immutable();
+CREATE FUNCTION f_atomic() RETURNS int LANGUAGE sql STABLE
+	BEGIN ATOMIC SELECT * FROM t_folded; END;
+CREATE FUNCTION f_deep() RETURNS int LANGUAGE sql STABLE
+	AS 'SELECT f_atomic()';
 CREATE FUNCTION f_wrapped_rows() RETURNS SETOF int LANGUAGE sql STABLE
 	AS 'SELECT f_immutable()';
 CREATE TYPE mood AS ENUM ('fine');
@@ -202,8 +207,13 @@ my @exempt = (
 	'SELECT tcs.session_token() IS NULL',
 	'SHOW tcs.session_token',
 	'BEGIN; SELECT 1; COMMIT',
-	'EXPLAIN SELECT v FROM t');
+	'EXPLAIN SELECT v FROM t',
+	'EXPLAIN SELECT f_stable()',
+	'EXPLAIN SELECT f_inlined()',
+	'EXPLAIN CREATE TABLE copy AS SELECT v FROM t',
+	'EXPLAIN EXECUTE plain');
 
+$c->ok_query('PREPARE plain AS SELECT v FROM t');
 foreach my $level ('strong', 'bounded', 'session')
 {
 	# BEGIN is for the token; the levels that ask the primary do without
@@ -263,14 +273,38 @@ my @gated = (
 	q{DO 'BEGIN END'},
 	'CALL p_read(0)',
 	'EXPLAIN (ANALYZE) SELECT v FROM t',
+	# planning runs it, and the plan shows the result
+	'EXPLAIN SELECT f_immutable()',
+	'EXPLAIN SELECT f_wrapped()',
+	'EXPLAIN SELECT f_atomic()',
+	'EXPLAIN SELECT f_deep()',
+	'EXPLAIN SELECT * FROM f_wrapped_rows()',
+	'EXPLAIN SELECT * FROM t_folded',
+	'EXPLAIN UPDATE t SET v = f_immutable()',
+	'EXPLAIN CREATE TABLE copy AS SELECT f_immutable()',
+	'EXPLAIN DECLARE d CURSOR FOR SELECT f_immutable()',
+	'EXPLAIN EXECUTE folding',
 	'COPY t TO STDOUT');
 
+$c->ok_query('PREPARE folding AS SELECT f_immutable()');
 $c->ok_query(join('; ', settings('session', $token), 'SET tcs.max_wait = 0'));
 foreach my $sql (@gated)
 {
 	($result) = $c->query($sql);
 	is($result->{state}, 'TC001', "held: $sql");
 }
+
+# The plan that EXPLAIN has made is what EXECUTE runs.
+$c->ok_query('SET tcs.max_wait = -1');
+my $held;
+my ($explained, $executed) = $look->release($c, 'EXPLAIN (VERBOSE, COSTS OFF) EXECUTE folding; EXECUTE folding', \$held);
+ok($held, 'EXPLAIN waits before its planning reads');
+like(TcsWire::describe_result($explained), qr/Output: $v\n?/, '... what it shows then');
+is(TcsWire::describe_result($executed), $v, '... and EXECUTE goes on with');
+
+$look->stop_replay;
+$token = $write_next->($writer);
+$c->ok_query(join('; ', settings('session', $token), 'SET tcs.max_wait = 0'));
 
 # Some values are shown by a name that is read from a catalog, when the row is
 # sent: after all planning.

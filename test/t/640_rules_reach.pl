@@ -451,7 +451,18 @@ everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
 ## Writes
 ##
 
+$primary->safe_psql('postgres', q{
+CREATE TABLE fk_top (id int PRIMARY KEY);
+CREATE TABLE fk_middle (id int PRIMARY KEY REFERENCES fk_top);
+CREATE TABLE fk_parts (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE lower_part PARTITION OF fk_parts FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id);
+CREATE TABLE lowest_part PARTITION OF lower_part FOR VALUES FROM (0) TO (5);
+CREATE TABLE fk_low (id int REFERENCES fk_middle, part int REFERENCES fk_parts) PARTITION BY RANGE (id);
+CREATE TABLE fk_low1 PARTITION OF fk_low FOR VALUES FROM (0) TO (5);
+CREATE TABLE fk_self (id int PRIMARY KEY, up int REFERENCES fk_self);
+});
 everywhere([ $primary, $standby ], q{
+SELECT tcs.set_rule('fk_low1', 'strong', operation => 'write');
 SELECT tcs.set_rule('part2', 'strong', operation => 'write');
 SELECT tcs.set_rule('stored', 'strong', operation => 'write');
 SELECT tcs.set_rule('over', 'strong', operation => 'write');
@@ -462,14 +473,19 @@ is(psql_err($primary, $_), '55000', "refused without standbys: $_")
   foreach (
 	'INSERT INTO part2 VALUES (2)', 'INSERT INTO parted VALUES (2)', 'UPDATE parted SET v = 2 WHERE v = 1',
 	q{COPY parted FROM PROGRAM 'echo 2'}, 'REFRESH MATERIALIZED VIEW stored', 'INSERT INTO over VALUES (1)',
-	'SELECT writes()', 'CALL writes_too()', 'DO $$BEGIN PERFORM writes(); END$$');
+	'SELECT writes()', 'CALL writes_too()', 'DO $$BEGIN PERFORM writes(); END$$',
+	(map { "TRUNCATE $_ CASCADE" } 'fk_top', 'fk_middle', 'fk_parts', 'fk_low', 'fk_self, fk_top'),
+	'DO $$BEGIN TRUNCATE fk_top CASCADE; END$$');
 is(psql_err($primary, $_), '00000', "not concerned: $_")
-  foreach ('INSERT INTO part1 VALUES (1)', 'SELECT * FROM parted', 'INSERT INTO base VALUES (1)', 'SELECT * FROM over FOR UPDATE');
+  foreach ('INSERT INTO part1 VALUES (1)', 'SELECT * FROM parted', 'INSERT INTO base VALUES (1)', 'SELECT * FROM over FOR UPDATE',
+	'TRUNCATE fk_self CASCADE');
 is(explain_column($primary, 'write_level', $_->[0]), $_->[1], "tcs.explain_level('$_->[0]'): $_->[1]")
   foreach (
 	[ 'INSERT INTO parted VALUES (2)', 'strong' ],
 	[ 'WITH x AS (DELETE FROM part2 RETURNING 1) SELECT count(*) FROM x', 'strong' ],
 	[ 'TRUNCATE part2', 'strong' ],
+	[ 'TRUNCATE fk_top CASCADE', 'strong' ],
+	[ 'TRUNCATE fk_top', 'default' ],
 	[ 'COPY part2 FROM STDIN', 'strong' ],
 	[ 'EXPLAIN ANALYZE INSERT INTO part2 VALUES (2)', 'strong' ],
 	[ 'REFRESH MATERIALIZED VIEW stored', 'strong' ],
