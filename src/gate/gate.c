@@ -415,57 +415,6 @@ tcs_gate_forget_early_runs(void)
 	ResetPlanCache();
 }
 
-/*
- * In a parallel worker, a function is about to run a statement.
- *
- * The statement that calls it has passed in the leader, and settings cannot be
- * changed here.  But if the function is volatile, it has a newer snapshot, and
- * at level "linearizable" that is to be confirmed, as in the leader.
- */
-void
-tcs_gate_pass_in_worker(QueryDesc *query_desc)
-{
-	TcsRead		read;
-	TcsUnmet   *facts = &read.facts;
-	TcsConfirmed known;
-	TcsLevel	served_at;
-
-	if (tcs_read_level != TCS_LEVEL_LINEARIZABLE || IsolationUsesXactSnapshot())
-		return;
-	/* in an empty context, weaker levels ask for nothing more */
-	memset(&read, 0, sizeof(read));
-	read.site = (TcsSite)
-	{
-		.kind = TCS_SITE_NESTED,.query_desc = query_desc
-	};
-	read.client = &tcs_client_statement;
-	tcs_choice_by_settings(&read.choice);
-	facts->nested = true;
-	facts->in_recovery = RecoveryInProgress();
-	facts->now = tcs_now();
-	facts->req.level = TCS_LEVEL_LINEARIZABLE;
-	facts->req.confirm = true;
-	if (facts->in_recovery)
-	{
-		/* an old problem does not count, an old leadership does */
-		tcs_fresh_confirmed(&known);
-		facts->req.fresh_after = Max(known.best.asked_at, known.problem_at + 1);
-		facts->proof.at = tcs_fresh_position();
-	}
-	/* of the leader's statement, or the client was told that it is not */
-	read.client->confirmed = true;
-	if (tcs_confirm_snapshot(&read, tcs_deadline_after(tcs_guc_max_wait())))
-		return;
-	if (tcs_fallback_decide(read.choice.fallback, &read.context, facts, false,
-							&served_at) == TCS_VERDICT_REFUSE)
-	{
-		tcs_stats_count_error(facts->req.level);
-		tcs_fallback_error(facts);
-	}
-	tcs_stats_count_downgrade(facts->req.level, served_at, facts->reason);
-	tcs_fallback_warn(facts, served_at);
-}
-
 /* Is this a session without the token that a read at this level has to have? */
 bool
 tcs_gate_token_is_missing(TcsLevel level)

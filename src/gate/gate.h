@@ -24,6 +24,7 @@ extern void tcs_gate_note_early_run(void);
 extern void tcs_gate_forget_early_runs(void);
 extern bool tcs_gate_is_satisfied(const TcsChoice *choice);
 extern bool tcs_gate_pass_choice_at_once(const TcsChoice *choice);
+extern void tcs_gate_begin_in_worker(void);
 extern void tcs_gate_pass_in_worker(QueryDesc *query_desc);
 extern bool tcs_gate_token_is_missing(TcsLevel level);
 extern bool tcs_gate_token_is_reached(TcsLevel level);

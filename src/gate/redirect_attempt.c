@@ -51,6 +51,7 @@ struct TcsArmed
 	const char *server;
 	const char *why;
 	bool		is_cursor;
+	bool		explain_only;	/* its plan is shown, and not run */
 	bool		used;
 };
 
@@ -129,6 +130,7 @@ install_plan(TcsSite *site, TcsStatement *statement, const char *why, bool sent)
 	site->armed->server = tcs_redirect_server;
 	site->armed->why = why;
 	site->armed->is_cursor = IsA(site->utility, DeclareCursorStmt);
+	site->armed->explain_only = site->explain_only;
 	tcs_told_want();
 }
 
@@ -237,6 +239,12 @@ tcs_redirect_check_used(const TcsArmed *armed)
 static PlannedStmt *
 take_armed_plan(TcsArmed *armed, PlannedStmt *local, bool buffered)
 {
+	/*
+	 * The primary checks what it runs.  What is only shown has estimates in it, made
+	 * of statistics that tell of the rows.
+	 */
+	if (armed->explain_only)
+		tcs_require_permissions_of_plan_compat(local);
 	armed->used = true;
 	expect_notices(armed->statement);
 	return tcs_scan_make_plan(local, armed->statement, armed->server, armed->why,

@@ -131,8 +131,13 @@ before_executor(QueryDesc *query_desc, int eflags)
 		tcs_redirect_started(tcs_frame_armed(frame), query_desc, eflags);
 	if (!tcs_gate_is_open_here())
 	{
-		if (unlikely(IsParallelWorker()) && frame != NULL && tcs_enabled)
-			tcs_gate_pass_in_worker(query_desc);
+		if (unlikely(IsParallelWorker()) && tcs_enabled)
+		{
+			if (frame == NULL)
+				tcs_gate_begin_in_worker();
+			else
+				tcs_gate_pass_in_worker(query_desc);
+		}
 		return;
 	}
 	tcs_arrive_keep_functions_from_workers(query_desc->plannedstmt);

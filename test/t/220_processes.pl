@@ -136,6 +136,37 @@ like(
 is(read_at($standby, "$parallel SELECT count(*) FROM big"), '50000',
 	'... and the right answer');
 
+# What a function asks for by settings of its own cannot be checked in a worker.
+my %asking = (
+	strong => q{tcs.read_level = 'strong'},
+	bounded => q{tcs.read_level = 'bounded'},
+	without => q{tcs.without_token = 'error'},
+	token => "tcs.session_token = '" . write_token($primary, 'CREATE TABLE asked ()') . "'");
+
+$primary->safe_psql('postgres', join(';', map {
+	"CREATE FUNCTION f_$_(int) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE SET $asking{$_}
+	  AS 'BEGIN RETURN (SELECT count(*) FROM t); END'" } sort keys %asking));
+$primary->safe_psql('postgres', q{
+CREATE FUNCTION f_weaker(int) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE SET tcs.read_level = 'eventual'
+  AS 'BEGIN RETURN (SELECT count(*) FROM t); END'});
+wait_for_replay($primary, $standby);
+foreach my $isolation ('READ COMMITTED', 'REPEATABLE READ')
+{
+	foreach my $function (sort(keys %asking), 'weaker')
+	{
+		my (undef, undef, $err) = $standby->psql('postgres', qq{
+\\set VERBOSITY sqlstate
+SET default_transaction_isolation = '$isolation';
+SET tcs.read_level = 'session';
+$parallel SET parallel_leader_participation = off;
+SELECT f_$function(a) FROM big WHERE a = 7});
+		my $expected = $function eq 'weaker' ? '' :
+		  $isolation eq 'READ COMMITTED' ? '55000' : '25001';
+
+		like($err, $expected eq '' ? qr/^$/ : qr/ERROR:  $expected/, "$isolation, a worker runs a function with SET of its own: $function");
+	}
+}
+
 
 ##
 ## The primary: autovacuum, logical replication

@@ -527,6 +527,9 @@ rights('SET ROLE, its rights', 'SET ROLE reader; SELECT v FROM open_now', '42501
 rights('a function becomes a superuser', q{SELECT becomes('} . $writer->ok_query('SELECT current_user') . q{', true) FROM t WHERE id = 1}, '42501', user => 'bob');
 rights('COPY', 'COPY (SELECT hidden FROM some_columns) TO STDOUT', '42501');
 rights('a cursor', 'BEGIN; DECLARE c CURSOR FOR SELECT hidden FROM some_columns; FETCH c', '42501');
+rights('EXPLAIN', 'EXPLAIN SELECT * FROM pg_authid', '42501');
+rights('EXPLAIN, a subquery', 'EXPLAIN SELECT v FROM t WHERE id IN (SELECT oid::int FROM pg_authid)', '42501');
+rights('EXPLAIN EXECUTE', 'DEALLOCATE ALL; PREPARE secrets AS SELECT * FROM pg_authid; EXPLAIN EXECUTE secrets', '42501');
 rights('EXPLAIN ANALYZE', 'EXPLAIN (ANALYZE, COSTS off) SELECT v FROM closed_now', '42501');
 rights('EXECUTE', 'PREPARE q AS SELECT v FROM closed_now; EXECUTE q', '42501');
 
