@@ -7,12 +7,15 @@
  *	  A lagging standby must not bury its primary under connections, so their
  *	  number is limited per node, idle ones included.  Who needs one when there
  *	  is none left asks the session whose connection has been idle for longest
- *	  to close it, then the next, and in the end the first again.  That session sits in the wait for its client's next message.
- *	  It is woken by the interrupt that core has for sessions that must catch up
- *	  with invalidations: it runs an empty transaction, at whose end our callback
- *	  sees the request (tcs_budget_is_wanted()).  A session that is inside of a
- *	  transaction block does not come by, so its connection is not idle in this
- *	  sense.
+ *	  to close it, then the next, and in the end the first again.
+ *
+ *	  That session sits in the wait for its client's next message.  Core runs
+ *	  nothing of an extension there: a latch wakes it, it looks at core's own
+ *	  flags, and sleeps on.  So neither a flag nor a latch of ours would do.  One
+ *	  of core's flags has it run a transaction: the interrupt for sessions that must
+ *	  catch up with invalidations.  At the end of that our callback sees the request
+ *	  (tcs_budget_is_wanted()).  A session that is inside of a transaction block
+ *	  does not come by, so its connection is not idle in this sense.
  *
  *	  The count is exact: it changes under the lock only.  The state of a slot
  *	  is written by its owner alone, without the lock; a stale look at it costs
