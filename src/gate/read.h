@@ -134,7 +134,7 @@ typedef struct TcsRead
 /* What can be done to have the requirement of a read met; see renew_decide.c. */
 typedef enum TcsRenewStep
 {
-	TCS_RENEW_WAIT_BRIEFLY,		/* and no longer than it is known not to be hopeless */
+	TCS_RENEW_WAIT_BRIEFLY,		/* and end when it is known to be hopeless */
 	TCS_RENEW_REDIRECT,
 	TCS_RENEW_RELEASE_LOCKS,	/* those of its own analysis */
 	TCS_RENEW_WAIT,

@@ -207,7 +207,7 @@ tcs_redirect_in_whole(TcsSite *site)
 				tcs_remote_send(statement, site->query_desc->params);
 			}
 			install_plan(site, statement, "its transaction was redirected",
-					site->kind == TCS_SITE_QUERY);
+						 site->kind == TCS_SITE_QUERY);
 			return;
 		}
 	}
@@ -240,8 +240,8 @@ static PlannedStmt *
 take_armed_plan(TcsArmed *armed, PlannedStmt *local, bool buffered)
 {
 	/*
-	 * The primary checks what it runs.  What is only shown has estimates in it, made
-	 * of statistics that tell of the rows.
+	 * The primary checks what it runs.  What is only shown has estimates in
+	 * it, made of statistics that tell of the rows.
 	 */
 	if (armed->explain_only)
 		tcs_require_permissions_of_plan_compat(local);

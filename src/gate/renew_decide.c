@@ -82,8 +82,8 @@ tcs_renew_decide(const TcsRenewal *renewal)
 	}
 
 	/*
-	 * Before locks are taken again, or the statement is analysed again: replay may
-	 * have stopped while it holds one of them.
+	 * Before locks are taken again, or the statement is analysed again:
+	 * replay may have stopped while it holds one of them.
 	 */
 	return renewal->refuse_is_next ? TCS_RENEW_REFUSE : TCS_RENEW_END;
 }

@@ -162,7 +162,11 @@ tcs_planner(TCS_PLANNER_ARGS)
 	{
 		if (marked)
 			functions = list_concat_unique_oid(functions, list_delete_oid(frame.ran, InvalidOid));
-		/* without a rule or a hint, a function can ask for more by a SET of its own */
+
+		/*
+		 * without a rule or a hint, a function can ask for more by a SET of
+		 * its own
+		 */
 		if (!ahead)
 			tcs_gate_void_plan();
 		tcs_gate_forget_early_runs();

@@ -119,8 +119,8 @@ revoke_from_others(const char *object, Datum acl, Oid owner, bool also_from_publ
 			continue;
 		done = lappend_oid(done, grantee);
 		run_statement(psprintf("REVOKE ALL ON %s FROM %s CASCADE", object,
-					 grantee == ACL_ID_PUBLIC ? "PUBLIC" :
-					 quote_identifier(GetUserNameFromId(grantee, false))));
+							   grantee == ACL_ID_PUBLIC ? "PUBLIC" :
+							   quote_identifier(GetUserNameFromId(grantee, false))));
 	}
 }
 

@@ -297,8 +297,8 @@ is_there(const TcsSleep *sleep)
 	TcsConfirmed confirmed;
 
 	/*
-	 * Anyone who opens the emergency valve says so first and looks through the
-	 * queue second; we do it the other way round.
+	 * Anyone who opens the emergency valve says so first and looks through
+	 * the queue second; we do it the other way round.
 	 */
 	if (tcs_relax_began_after(sleep->since))
 		return true;

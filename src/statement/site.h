@@ -36,8 +36,8 @@ typedef struct TcsSite
 	ParamListInfo params;
 	Oid			function;		/* CALL */
 	bool		explain_only;	/* UTILITY: EXPLAIN that does not run it */
-	bool		explain_reads;	/* UTILITY: the same, and planning may read: it
-								 * stays here */
+	bool		explain_reads;	/* UTILITY: the same, and planning may read:
+								 * it stays here */
 	bool		reads_nothing;	/* UTILITY: it was found to read nothing that
 								 * could be stale */
 	bool		reanalyzable;	/* PLANNER: its query can be analysed again,
