@@ -33,13 +33,17 @@
 #include "standby/freshness.h"
 
 #define TCS_SQL_BEGIN	"BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-/* the text that is no number becomes the message */
+/* who waits for DROP EXTENSION would find nothing afterwards */
+#define TCS_SQL_LOCK	"LOCK TABLE ONLY tcs_internal.redirect_lock IN ACCESS SHARE MODE NOWAIT"
+/* is what was locked the extension's?  the text that is no number becomes the message */
 #define TCS_SQL_GUARD \
 	"SELECT (CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_extension e, pg_catalog.pg_namespace n," \
-	" pg_catalog.pg_depend d" \
+	" pg_catalog.pg_class c, pg_catalog.pg_depend d" \
 	" WHERE e.extname OPERATOR(pg_catalog.=) 'tcs' AND n.nspname OPERATOR(pg_catalog.=) 'tcs_internal'" \
-	" AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass" \
-	" AND d.objid OPERATOR(pg_catalog.=) n.oid" \
+	" AND c.relname OPERATOR(pg_catalog.=) 'redirect_lock'" \
+	" AND c.relnamespace OPERATOR(pg_catalog.=) n.oid" \
+	" AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass" \
+	" AND d.objid OPERATOR(pg_catalog.=) c.oid" \
 	" AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass" \
 	" AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.deptype OPERATOR(pg_catalog.=) 'e')" \
 	" THEN '1' ELSE 'extension tcs is not installed in this database' END)::pg_catalog.int4"
@@ -47,8 +51,15 @@
 	"SELECT tcs_internal.redirect_begin($1::pg_catalog.int8, $2::pg_catalog.oid," \
 	" $3::pg_catalog.oid, $4::pg_catalog.bytea)"
 
-/* Commands of ours before the statement; the last is redirect_begin(). */
-#define TCS_BEGIN_COMMANDS	4
+/* Commands of ours before the statement, in their order. */
+typedef enum OwnCommand
+{
+	COMMAND_BEGIN,
+	COMMAND_SET,
+	COMMAND_LOCK,
+	COMMAND_GUARD,
+	COMMAND_CALL
+} OwnCommand;
 
 /* Statements prepared on one connection, before it is replaced by a new one. */
 #define TCS_MAX_PREPARED	1000
@@ -126,8 +137,8 @@ send_pipeline(const TcsRemoteBegin *begin, TcsPosition here, int64 deadline)
 	tcs_remote.whole = begin->whole;
 	tcs_remote.depth = 1;
 	tcs_remote.rollback_to = tcs_remote.release = 0;
-	if (!send_wanted(begin, here, deadline) || !tcs_peer_command("guard", TCS_SQL_GUARD) ||
-		!send_call())
+	if (!send_wanted(begin, here, deadline) || !tcs_peer_command("lock", TCS_SQL_LOCK) ||
+		!tcs_peer_command("guard", TCS_SQL_GUARD) || !send_call())
 		return false;
 	if (begin->statement == NULL)
 		return tcs_peer_sync();
@@ -164,9 +175,9 @@ cause_of_refusal(const char *state, const char *text)
 		TCS_CAUSE_TOKEN_LOST : TCS_CAUSE_TOKEN;
 }
 
-/* Keep what the server has refused with. */
+/* Keep what the server has refused with, be it LOCK or something else. */
 static void
-note_refusal(TcsFailure *failure)
+note_refusal(TcsFailure *failure, bool locking)
 {
 	const char *state = PQresultErrorField(tcs_peer.result, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(tcs_peer.result, PG_DIAG_MESSAGE_PRIMARY);
@@ -182,9 +193,12 @@ note_refusal(TcsFailure *failure)
 		tcs_peer_message(message);
 	if (detail && strncmp(state, "TC", 2) == 0)
 		text = psprintf("%s: %s", text, tcs_peer_message(detail));
-	/* the call of redirect_begin() finds no schema */
-	if (state && strcmp(state, "3F000") == 0)
+	/* there is no schema of that name, or no view in it */
+	if (state && (strcmp(state, "3F000") == 0 || (locking && strcmp(state, "42P01") == 0)))
 		text = psprintf("database \"%s\" there has no extension tcs, or one that an older build has installed (see option dbname of the server)",
+						PQdb(tcs_peer.conn));
+	else if (state && locking && strcmp(state, "55P03") == 0)
+		text = psprintf("extension tcs in database \"%s\" there is locked by a transaction that drops or alters it",
 						PQdb(tcs_peer.conn));
 	tcs_failure_set(failure, cause_of_refusal(state, text), text);
 	if (state)
@@ -219,6 +233,7 @@ prepare_own(int64 deadline, TcsFailure *failure)
 
 	done = PQsendPrepare(tcs_peer.conn, tcs_peer_name("begin", 0), TCS_SQL_BEGIN, 0, NULL) &&
 		PQsendPrepare(tcs_peer.conn, tcs_peer_name("commit", 0), TCS_SQL_COMMIT, 0, NULL) &&
+		PQsendPrepare(tcs_peer.conn, tcs_peer_name("lock", 0), TCS_SQL_LOCK, 0, NULL) &&
 		PQsendPrepare(tcs_peer.conn, tcs_peer_name("guard", 0), TCS_SQL_GUARD, 0, NULL) &&
 		PQsendPrepare(tcs_peer.conn, tcs_peer_name("call", 0), TCS_SQL_CALL, 0, NULL) &&
 		tcs_peer_sync();
@@ -236,7 +251,7 @@ prepare_own(int64 deadline, TcsFailure *failure)
 				tcs_peer.syncs--;
 				break;
 			case PGRES_FATAL_ERROR:
-				note_refusal(failure);
+				note_refusal(failure, false);
 				refused = true;
 				break;
 			default:
@@ -376,20 +391,20 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline)
 {
 	TcsArrival	arrival = TCS_ARRIVED;
 	bool		failed = false;
+	OwnCommand command;
 	TcsPosition here = tcs_fresh_position();
 
 	if (!send_pipeline(begin, here, deadline))
 		return note_loss(&begin->failure);
 	/* libpq has made room for what was sent: that is not the server's doing */
 	tcs_peer_expect_answers();
-	for (int i = 0; i < TCS_BEGIN_COMMANDS; i++)
+	for (command = COMMAND_BEGIN; command <= COMMAND_CALL; command++)
 	{
-		/* BEGIN and SET, then the two SELECTs */
-		arrival = read_command(i < 2 ? PGRES_COMMAND_OK : PGRES_TUPLES_OK,
+		arrival = read_command(command < COMMAND_GUARD ? PGRES_COMMAND_OK : PGRES_TUPLES_OK,
 							   deadline, &failed);
 		if (arrival != TCS_ARRIVED || failed)
 			break;
-		if (i == TCS_BEGIN_COMMANDS - 1 && !take_token(begin, here))
+		if (command == COMMAND_CALL && !take_token(begin, here))
 			return LOST;
 		arrival = read_separator(deadline);
 		if (arrival != TCS_ARRIVED)
@@ -405,7 +420,7 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline)
 
 	if (arrival == TCS_ARRIVED)
 	{
-		note_refusal(&begin->failure);
+		note_refusal(&begin->failure, command == COMMAND_LOCK);
 		if (strcmp(begin->failure.sqlstate, "TC003") == 0)
 		{
 			const char *detail = PQresultErrorField(tcs_peer.result, PG_DIAG_MESSAGE_DETAIL);

@@ -9,7 +9,8 @@
  *
  *		BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY
  *		SET LOCAL tcs.redirected_for = level and token
- *		SELECT whether schema "tcs" is that of the extension
+ *		LOCK TABLE tcs_internal.redirect_lock
+ *		SELECT whether that view is the extension's
  *		SELECT tcs_internal.redirect_begin(where, who, settings)
  *		(flush)
  *		the statement
@@ -20,11 +21,24 @@
  *	  names.  It needs no snapshot, so the transaction takes its snapshot after
  *	  that wait.
  *
- *	  Nobody's functions but the extension's are called there: in a database
- *	  without the extension anybody may have made a schema "tcs", and this session's
- *	  user may be a superuser.  If the schema is not the extension's, the command
- *	  fails, and the server skips the call.  Types of the arguments are named, so
- *	  that no other function of that name fits better.
+ *	  Nobody's functions but the extension's are called there.  In a database
+ *	  without the extension anybody may have made a schema "tcs_internal", and this
+ *	  session's user may be a superuser.  If the view in it is not the extension's,
+ *	  that SELECT fails, and the server skips the call.  Types of the arguments are
+ *	  named, so that no other function of that name fits better.
+ *
+ *	  That holds for the functions that are called later in the transaction, too.  LOCK
+ *	  comes before the first snapshot, so what is checked is what was locked.  To drop
+ *	  the extension, its schema, or one of the functions is to drop the view, which
+ *	  needs ACCESS EXCLUSIVE before anything is removed.  So does giving the view
+ *	  another name or schema.  ALTER EXTENSION ... DROP VIEW needs less, but leaves the
+ *	  view where it is, in the way of all that.  LOCK runs nobody's code, also if the
+ *	  view is a stranger's.  It does not wait: who has the view locked, or waits to, is
+ *	  about to drop it.
+ *
+ *	  No lock keeps a superuser from giving a function another name, or from taking
+ *	  the schema out of the extension and giving that another one.  For a function,
+ *	  somebody else can take the name only with CREATE on the schema.
  *
  *	  redirect_begin() checks on the primary that it is the primary of this
  *	  cluster, this database and this user, that it has what the token names, and

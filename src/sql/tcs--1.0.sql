@@ -21,6 +21,60 @@ CREATE SCHEMA tcs_internal;
 
 COMMENT ON SCHEMA tcs_internal IS 'extension tcs: what its views, triggers and standbys call';
 
+/* ---- what a standby calls for a redirect ---- */
+
+-- The four are called by name, as the user whose read it is: PUBLIC needs them.
+CREATE FUNCTION tcs_internal.redirect_begin(
+	system_identifier bigint,
+	database oid,
+	session_user_id oid,
+	settings bytea)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tcs_redirect_begin'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION tcs_internal.redirect_begin(bigint, oid, oid, bytea) IS
+'called by a standby before a redirected statement: checks and settings';
+
+CREATE FUNCTION tcs_internal.redirect_settings(settings bytea)
+RETURNS void
+AS 'MODULE_PATHNAME', 'tcs_redirect_settings'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION tcs_internal.redirect_settings(bytea) IS
+'called by a standby when settings have changed within a redirected transaction';
+
+CREATE FUNCTION tcs_internal.redirect_check(may_hold_locks boolean, may_leave_cursors boolean)
+RETURNS void
+AS 'MODULE_PATHNAME', 'tcs_redirect_check'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION tcs_internal.redirect_check(boolean, boolean) IS
+'called by a standby after a redirected statement: does it leave anything behind?';
+
+CREATE FUNCTION tcs_internal.redirect_text(value record)
+RETURNS text
+AS 'MODULE_PATHNAME', 'tcs_redirect_text'
+LANGUAGE C STABLE STRICT PARALLEL SAFE;
+
+COMMENT ON FUNCTION tcs_internal.redirect_text(record) IS
+'called by a redirected statement: the text of the one column of a row, as no setting changes it';
+
+-- A redirected transaction locks this view.  It needs the four functions, so neither
+-- the extension nor one of them is dropped while the lock is held.  As the first
+-- relation here it is the first that DROP EXTENSION locks: nobody else is kept
+-- waiting while that waits.
+CREATE VIEW tcs_internal.redirect_lock AS
+SELECT true AS locked
+ WHERE false
+   AND tcs_internal.redirect_begin(NULL, NULL, NULL, NULL) IS NULL
+   AND tcs_internal.redirect_settings(NULL) IS NULL
+   AND tcs_internal.redirect_check(NULL, NULL) IS NULL
+   AND tcs_internal.redirect_text(NULL) IS NULL;
+
+COMMENT ON VIEW tcs_internal.redirect_lock IS
+'locked by redirected transactions, so that the extension is not dropped while they run';
+
 /* ---- tokens ---- */
 
 CREATE FUNCTION session_token()
@@ -368,43 +422,6 @@ CREATE FOREIGN DATA WRAPPER tcs_fdw VALIDATOR tcs_internal.fdw_validator;
 COMMENT ON FOREIGN DATA WRAPPER tcs_fdw IS
 'servers that a standby redirects reads to';
 
--- The four are called by name, as the user whose read it is: PUBLIC needs them.
-CREATE FUNCTION tcs_internal.redirect_begin(
-	system_identifier bigint,
-	database oid,
-	session_user_id oid,
-	settings bytea)
-RETURNS text
-AS 'MODULE_PATHNAME', 'tcs_redirect_begin'
-LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-
-COMMENT ON FUNCTION tcs_internal.redirect_begin(bigint, oid, oid, bytea) IS
-'called by a standby before a redirected statement: checks and settings';
-
-CREATE FUNCTION tcs_internal.redirect_settings(settings bytea)
-RETURNS void
-AS 'MODULE_PATHNAME', 'tcs_redirect_settings'
-LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-
-COMMENT ON FUNCTION tcs_internal.redirect_settings(bytea) IS
-'called by a standby when settings have changed within a redirected transaction';
-
-CREATE FUNCTION tcs_internal.redirect_check(may_hold_locks boolean, may_leave_cursors boolean)
-RETURNS void
-AS 'MODULE_PATHNAME', 'tcs_redirect_check'
-LANGUAGE C VOLATILE PARALLEL UNSAFE;
-
-COMMENT ON FUNCTION tcs_internal.redirect_check(boolean, boolean) IS
-'called by a standby after a redirected statement: does it leave anything behind?';
-
-CREATE FUNCTION tcs_internal.redirect_text(value record)
-RETURNS text
-AS 'MODULE_PATHNAME', 'tcs_redirect_text'
-LANGUAGE C STABLE STRICT PARALLEL SAFE;
-
-COMMENT ON FUNCTION tcs_internal.redirect_text(record) IS
-'called by a redirected statement: the text of the one column of a row, as no setting changes it';
-
 CREATE FUNCTION tcs_internal.stat_redirects(
 	OUT server_name text,
 	OUT connections int,
@@ -730,6 +747,9 @@ DROP FUNCTION secure_schema();
 DROP FUNCTION secure_members();
 
 GRANT USAGE ON SCHEMA tcs_internal TO PUBLIC;
+
+-- ACCESS SHARE needs no more, and SELECT allows no other lock
+GRANT SELECT ON tcs_internal.redirect_lock TO PUBLIC;
 
 -- A view calls its functions as who reads it: views and functions go together.
 REVOKE ALL ON FUNCTION stat_reads_reset(), stat_writes_reset(), relax(text, interval, text), relax_end(),

@@ -16,7 +16,7 @@
 #     idle       after the first ReadyForQuery, unasked
 #     ask        the worker's question (the simple protocol)
 #     prepare    the first Parse
-#     begin, set, call, statement, commit
+#     begin, set, lock, call, statement, commit
 #                what a redirected statement consists of
 #
 # An honest answer to the worker is $answer, with an end of WAL that no primary
@@ -514,6 +514,7 @@ sub place_of
 	return
 		$sql =~ /^BEGIN/ ? 'begin'
 	  : $sql =~ /^SET LOCAL/ ? 'set'
+	  : $sql =~ /^LOCK/ ? 'lock'
 	  : $sql =~ /pg_extension/ ? 'guard'
 	  : $sql =~ /redirect_begin/ ? 'call'
 	  : $sql =~ /redirect_(settings|check)/ ? 'settings'
