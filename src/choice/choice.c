@@ -526,15 +526,18 @@ tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source, TcsHint *hin
 }
 
 /*
- * A statement that reads nothing that could be stale: what is wrong with its hint
- * is told all the same.
+ * A statement that reads nothing that could be stale needs only the write level of
+ * its hint, which is returned.  What is wrong with the hint is told all the same.
  */
-void
-tcs_choice_check_hint(const Query *query, const char *source)
+TcsWriteLevel
+tcs_choice_write_level_of_hint(const Query *query, const char *source)
 {
 	TcsHint		hint;
 
-	(void) find_hint(source, query->stmt_location, query->stmt_len, &hint);
+	if (!find_hint(source, query->stmt_location, query->stmt_len, &hint) ||
+		(hint.set & TCS_HINT_WRITE_LEVEL) == 0)
+		return TCS_WRITE_DEFAULT;
+	return hint.write_level;
 }
 
 /*

@@ -99,7 +99,7 @@ extern List *tcs_choice_functions(Query *query);
 extern void tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source,
 							List *functions);
 extern void tcs_choice_note_write(const PlannedStmt *plan);
-extern void tcs_choice_check_hint(const Query *query, const char *source);
+extern TcsWriteLevel tcs_choice_write_level_of_hint(const Query *query, const char *source);
 extern void tcs_choice_check_utility_hint(const PlannedStmt *pstmt, const char *source);
 extern bool tcs_choice_collect_utility_writes(Node *statement, TcsRuleItems *items);
 extern void tcs_choice_note_utility_write(const PlannedStmt *pstmt, const char *source);

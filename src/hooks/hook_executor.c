@@ -14,6 +14,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/xact.h"
 #include "choice/choice.h"
 #include "gate/gate.h"
 #include "gate/redirect_attempt.h"
@@ -23,6 +24,7 @@
 #include "session/session_token.h"
 #include "statement/exempt.h"
 #include "statement/hook_frames.h"
+#include "write/write_level.h"
 
 static ExecutorStart_hook_type prev_ExecutorStart = NULL;
 static ExecutorRun_hook_type prev_ExecutorRun = NULL;
@@ -125,6 +127,7 @@ static pg_noinline void
 before_executor(QueryDesc *query_desc, int eflags)
 {
 	TcsFrame   *frame = tcs_frame_innermost();
+	TcsWriteLevel write_level;
 	TcsRead		read;
 
 	if (frame != NULL)
@@ -162,10 +165,12 @@ before_executor(QueryDesc *query_desc, int eflags)
 	 * what is exempt has shown nothing of the snapshot, but may show the
 	 * token
 	 */
-	if (tcs_exempt_plan(query_desc->plannedstmt))
+	if (tcs_exempt_plan(query_desc->plannedstmt, &write_level))
 	{
 		if (tcs_session_report_is_pending)
 			tcs_session_report_pending();
+		if (unlikely(write_level != TCS_WRITE_DEFAULT) && tcs_hints != TCS_HINTS_OFF)
+			tcs_write_by_hint(write_level, tcs_xact_statement_is_sole());
 		tcs_arrive_forget();
 		return;
 	}

@@ -89,10 +89,11 @@ is_met_before_planning(const Query *query, bool plain)
 
 /*
  * Before planning: the verdict whether the statement is exempt, and a wait if
- * planning itself may read.  *parse is the query to plan.
+ * planning itself may read.  *parse is the query to plan.  *write_level is set to
+ * what the hint of an exempt statement asks for, if there is a hint.
  */
 static bool
-before_planning(Query **parse, const char *source, bool plain)
+before_planning(Query **parse, const char *source, bool plain, TcsWriteLevel *write_level)
 {
 	Query	   *query = *parse;
 	const bool	met = likely(is_met_before_planning(query, plain));
@@ -107,7 +108,7 @@ before_planning(Query **parse, const char *source, bool plain)
 		if (tcs_exempt_query(query) || (!plain && tcs_exempt_administration(query)))
 		{
 			if (!plain)
-				tcs_choice_check_hint(query, source);
+				*write_level = tcs_choice_write_level_of_hint(query, source);
 			return true;
 		}
 		if (ActivePortal == NULL && !(tcs_proof_meets_settings() && plain))
@@ -135,8 +136,9 @@ tcs_planner(TCS_PLANNER_ARGS)
 		(outer != NULL ||
 		 !tcs_hint_is_possible(query_string, parse->stmt_location, parse->stmt_len));
 	const bool	ahead = tcs_rules_plan_ahead;
+	TcsWriteLevel hinted = TCS_WRITE_DEFAULT;	/* of an exempt statement */
 	const bool	exempt = !ahead && outer == NULL &&
-		before_planning(&parse, query_string, plain);
+		before_planning(&parse, query_string, plain, &hinted);
 	const bool	marked = !plain && !exempt && !ahead &&
 		tcs_attachment == TCS_ATTACHED && tcs_enabled;
 	const bool	watched = unlikely(tcs_told_is_wanted);
@@ -172,7 +174,7 @@ tcs_planner(TCS_PLANNER_ARGS)
 		tcs_gate_forget_early_runs();
 	}
 	if (exempt)
-		tcs_exempt_mark(plan);
+		tcs_exempt_mark(plan, hinted);
 	else if (marked)
 	{
 		tcs_arrive_keep_functions_from_workers(plan);

@@ -421,19 +421,25 @@ tcs_exempt_function(Oid funcid)
 	return tcs_exempt_function_reads(funcid) == TCS_READS_NOTHING;
 }
 
-/* Keep the verdict in the plan. */
+/*
+ * Keep the verdict in the plan, and the write level of the statement's hint with it:
+ * what reads nothing can still write, or stand in a transaction that does.
+ */
 void
-tcs_exempt_mark(PlannedStmt *plan)
+tcs_exempt_mark(PlannedStmt *plan, TcsWriteLevel write_level)
 {
-	tcs_plan_add_word_compat(plan, TCS_WORD_OF_EXEMPT, 0);
+	tcs_plan_add_word_compat(plan, TCS_WORD_OF_EXEMPT, (uint32) write_level);
 }
 
 bool
-tcs_exempt_plan(const PlannedStmt *plan)
+tcs_exempt_plan(const PlannedStmt *plan, TcsWriteLevel *write_level)
 {
 	int			place = 0;
 	uint32		word;
 
-	return tcs_plan_may_have_words_compat(plan) &&
-		tcs_plan_next_word_compat(plan, TCS_WORD_OF_EXEMPT, &place, &word);
+	if (!tcs_plan_may_have_words_compat(plan) ||
+		!tcs_plan_next_word_compat(plan, TCS_WORD_OF_EXEMPT, &place, &word))
+		return false;
+	*write_level = (TcsWriteLevel) word;
+	return true;
 }

@@ -230,6 +230,16 @@ foreach (
 	[ '... of a prepared statement', undef, 'default',
 		'PREPARE p AS /* tcs(write_level=strong) */ ' . next_insert() . '; EXECUTE p' ],
 	[ '... within a block', undef, 'default', 'BEGIN; /* tcs(write_level=strong) */ ' . next_insert() . '; COMMIT' ],
+	[ '... of what reads nothing, within a block', undef, 'default',
+		'BEGIN; /* tcs(write_level=strong) */ SELECT pg_advisory_xact_lock(42); ' . next_insert() . '; COMMIT' ],
+	[ '... within a message', undef, 'default', '/* tcs(write_level=strong) */ SELECT 1; ' . next_insert() ],
+	[ '... that writes by itself', undef, 'default',
+		q{/* tcs(write_level=strong) */ SELECT pg_logical_emit_message(true, 'a', 'b')} ],
+	[ '... when it is prepared', undef, 'default',
+		q{PREPARE w AS /* tcs(write_level=strong) */ SELECT pg_logical_emit_message(true, 'a', 'b'); EXECUTE w} ],
+	[ '... of what makes a rule', undef, 'default',
+		q{/* tcs(write_level=strong) */ SELECT tcs.set_rule('lowered', 'session')} ],
+	[ '... of what deletes it', undef, 'default', '/* tcs(write_level=strong) */ DELETE FROM tcs.rule' ],
 	[ '... within a message', undef, 'default', next_insert() . '; /* tcs(write_level=strong) */ ' . next_insert() ],
 	[ '... that asks for less than its transaction', undef, 'strong',
 		'BEGIN; ' . next_insert() . '; /* tcs(write_level=eventual) */ ' . next_insert() . '; COMMIT' ],
@@ -268,6 +278,7 @@ $_->stop_replay foreach @look;
 $_->stop_replay foreach @look;
 $writer->ok_query('SET tcs.write_level = strong');
 $writer->ok_query("/* tcs(write_level=$_) */ " . next_insert()) foreach ('eventual', 'session', 'quorum');
+$writer->ok_query('/* tcs(write_level=session) */ SELECT txid_current()');
 is(is_there($watch), '1', 'a hint asks for less');
 is($writer->ok_query('SHOW tcs.write_level'), 'strong', '... for its own statement');
 is( $writer->ok_query("SELECT write_level FROM tcs.explain_level('/* tcs(write_level=session) */ DELETE FROM t')"),
@@ -466,6 +477,15 @@ $writer->ok_query('SET tcs.write_level = strong');
 is(state_after($writer, next_insert()), '55000', 'refused');
 is(state_after($watch, '/* tcs(write_level=quorum) */ ' . next_insert()), '55000', '... likewise by a hint');
 
+is(state_after($watch, $_), '55000', "... also of what reads nothing: $_")
+  foreach (
+	'/* tcs(write_level=quorum) */ SELECT 1; ' . next_insert(),
+	q{/* tcs(write_level=quorum) */ SELECT pg_logical_emit_message(true, 'a', 'b')});
+is( ($watch->extended('/* tcs(write_level=quorum) */ SELECT txid_current()')->sync->results)[-1]{state},
+	'55000', '... in the extended protocol');
+is(state_after($watch, 'SET tcs.hints = off; /* tcs(write_level=quorum) */ SELECT 1; ' . next_insert() . '; RESET tcs.hints'),
+	'00000', '... unless hints are off');
+
 # What a rule makes of a statement has no place in the message; its hint has.
 $watch->ok_query($_)
   foreach (
@@ -485,7 +505,7 @@ foreach my $target ('by_insert', 'by_select', 'by_two', 'also')
 		"/* tcs(eventual) */ SELECT 1; $hint $insert");
 	is(state_after($watch, "BEGIN; $hint $insert; COMMIT"), '55000', '... in a block');
 	$watch->ok_query('ROLLBACK');
-	is(state_after($watch, "$hint SELECT 1; $insert"), '00000', '... of another statement');
+	is(state_after($watch, "BEGIN; $hint ROLLBACK; $insert"), '00000', '... of another statement');
 	is(state_after($watch, "SELECT 1; /* tcs(nonsense) */ $insert"), '22023', '... that is malformed');
 	is(state_after($watch, "SELECT 1; $insert; /* tcs(write_level=session) */ $insert"), '00000', '... that can be met');
 	is(state_after($watch, "SELECT 1; PREPARE p AS $hint $insert; EXECUTE p"), '55000', '... of a prepared statement');
