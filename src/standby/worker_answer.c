@@ -8,8 +8,10 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 
 #include "base/history.h"
+#include "standby/replay.h"
 #include "standby/worker_hosts.h"
 #include "standby/worker_parts.h"
 
@@ -19,36 +21,65 @@
 #define TCS_QUORUM_LOOK_MAX		2000
 
 /*
- * Does an answer go back: does it show less WAL than the primary must have?
+ * Does an answer show less WAL than the primary must have, and how much is missing?
  *
- * That is what had been streamed to us when we asked, and what it has told before;
- * see primary/read_index.c for why it cannot become less.  Only positions of one timeline
- * can be compared, and only of the one that is replayed: there can be another one
- * of the same number until replay has followed to one of them.  So nothing is
- * known here of the timeline of a primary just promoted but where it began, and
- * what a standby has of the former one's WAL does not count.
+ * A primary streams only what it has flushed, and archives only what is on its
+ * disk.  So it has what was received or replayed here before it was asked, and what
+ * it has told before.  See primary/read_index.c for why that cannot become less.
+ * The position of replay is needed besides that of the WAL receiver, which is lost
+ * with shared memory: a new one begins at the start of a segment.
  *
- * What comes from an archive does not count, as the primary archives a segment an
- * instant before it says that it is flushed.  Nor does the position of replay,
- * which is the end of a whole segment where the primary has switched segments, and
- * may have flushed no more than the record.  A cascading standby passes on either,
- * so what it streams can be ahead for that instant.  Then one answer is refused,
- * and the next one is not.
+ * For an instant an honest answer can be below that.  The primary archives a segment
+ * just before it says that it is flushed.  Where it switches segments, replay is at
+ * the end of the segment when the record has come, though the rest may not be flushed
+ * yet.  A cascading standby streams either.  See take_less().
+ *
+ * Only positions of one timeline can be compared, and only of the one that is
+ * replayed: there can be another one of the same number until replay has followed to
+ * one of them.  So nothing is known here of the timeline of a primary just promoted
+ * but where it began, and what a standby has of the former one's WAL does not count.
  *
  * What was told counts only on its own connection.  The next one may be to
  * another server, and one that has lied must not keep out the primary.
  */
 static bool
-answer_goes_back(const TcsAnswerText *answer, TcsPosition at)
+answer_goes_back(const TcsAnswerText *answer, TcsPosition at, uint64 *missing)
 {
 	const TcsTimeline *newest = &answer->timelines[0];
 	XLogRecPtr	least = newest->begin;
 
-	if (newest->tli == at.tli && at.tli == tcs_worker.had.tli)
-		least = Max(least, tcs_worker.had.lsn);
-	if (newest->tli == at.tli && at.tli == tcs_worker.tli)
-		least = Max(least, tcs_worker.told);
-	return answer->flushed < least;
+	if (newest->tli == at.tli)
+	{
+		if (at.tli == tcs_worker.had.tli)
+			least = Max(least, tcs_worker.had.lsn);
+		if (at.tli == tcs_worker.had_replayed.tli)
+			least = Max(least, tcs_worker.had_replayed.lsn);
+		if (at.tli == tcs_worker.tli)
+			least = Max(least, tcs_worker.told);
+	}
+	*missing = least - Min(least, answer->flushed);
+	return *missing > 0;
+}
+
+/*
+ * When the question was sent, was it known how much WAL of the replayed timeline is
+ * here?
+ *
+ * A restart forgets what had been received and not replayed.  The startup process
+ * asks for a WAL receiver when it has replayed all WAL that it can find.  Before that
+ * it may go on to WAL that the server asked does not have, and pass the position of
+ * the answer on the way.
+ *
+ * Without streaming there is nothing that was received.  A delayed standby may not
+ * ask for a WAL receiver for hours, so its answers are taken; docs/limits.md says so.
+ * At a recovery target replay goes no further.
+ */
+static bool
+wal_here_is_known(void)
+{
+	return tcs_worker.had.lsn != InvalidXLogRecPtr ||
+		PrimaryConnInfo == NULL || PrimaryConnInfo[0] == '\0' ||
+		recovery_min_apply_delay > 0 || tcs_replay_has_ended();
 }
 
 /*
@@ -130,11 +161,6 @@ answer_is_usable(const TcsAnswerText *answer, TcsPosition at, const char **reaso
 	if (replayed == NULL || (replayed->end != InvalidXLogRecPtr && at.lsn > replayed->end))
 	{
 		*reason = "the timeline of the server asked does not descend from what this standby has replayed";
-		return false;
-	}
-	if (answer_goes_back(answer, at))
-	{
-		*reason = "the server asked has less WAL than the primary had before: it is an older copy, or its answer is an old one";
 		return false;
 	}
 	return true;
@@ -225,6 +251,25 @@ refuse_answer(const char *reason)
 	tcs_worker_close_connection();
 }
 
+/*
+ * An answer has come that shows less WAL than the primary must have.
+ *
+ * It is not used.  If the primary is about to say that it has more, no more than
+ * a segment is missing, and that only for an instant.  So then nobody is told at once.
+ */
+static void
+take_less(uint64 missing)
+{
+	int64		now = tcs_now();
+
+	if (tcs_worker.less_since == 0)
+		tcs_worker.less_since = now;
+	if (missing > wal_segment_size || now - tcs_worker.less_since >= TCS_LESS_AFTER)
+		refuse_answer("the server asked has less WAL than the primary had before: it is an older copy, or its answer is an old one");
+	else
+		tcs_worker.round.hold_until = now + TCS_REPEAT_AFTER;
+}
+
 /* An answer has come. */
 void
 tcs_worker_take_answer(const TcsAnswerText *text)
@@ -232,11 +277,25 @@ tcs_worker_take_answer(const TcsAnswerText *text)
 	TcsPosition at = tcs_fresh_position();
 	TcsAnswer	answer;
 	const char *reason;
+	uint64		missing;
 	int64		now;
 
 	if (!answer_is_usable(text, at, &reason))
 	{
 		refuse_answer(reason);
+		return;
+	}
+	if (answer_goes_back(text, at, &missing))
+	{
+		take_less(missing);
+		return;
+	}
+	tcs_worker.less_since = 0;
+	if (text->timelines[0].tli == at.tli && !wal_here_is_known())
+	{
+		tcs_worker_set_link(TCS_LINK_CONNECTING,
+							"this standby still replays the WAL that it had when it started");
+		tcs_worker.round.hold_until = tcs_now() + TCS_REPEAT_AFTER;
 		return;
 	}
 	/* a server that answers, and fails, again and again is not worth more */

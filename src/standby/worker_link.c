@@ -120,6 +120,7 @@ tcs_worker_close_connection(void)
 
 	tcs_worker.last_asked = 0;
 	tcs_worker.told = InvalidXLogRecPtr;
+	tcs_worker.less_since = 0;
 	memset(&tcs_worker.round, 0, sizeof(tcs_worker.round));
 	tcs_fresh_set_confirmed(&nothing);
 	tcs_conn_close();
@@ -306,7 +307,9 @@ ask_if_due(int64 now, const TcsQueueView *view)
 	tcs_worker.asked_for_quorum = question != TCS_ASK_READ_INDEX;
 	/* the number first, the clock second: see standby/wait_queue.c */
 	tcs_worker.question = tcs_queue_ask();
+	/* the end of what was received first: see wal_here_is_known() */
 	tcs_worker.had.lsn = GetWalRcvFlushRecPtr(NULL, &tcs_worker.had.tli);
+	tcs_worker.had_replayed = tcs_fresh_position();
 	note_timelines(tcs_worker.had.tli);
 	tcs_worker.asked_at = tcs_worker.last_asked = tcs_now();
 	if (!tcs_conn_ask(question, reason))

@@ -21,6 +21,7 @@
 #define TCS_BACKOFF_WANTED		1000000 /* while somebody waits for an answer */
 #define TCS_SETTLED_AFTER		10000000	/* a connection is not a flutter */
 #define TCS_REPEAT_AFTER		100000	/* a question whose answer was lost */
+#define TCS_LESS_AFTER			1000000 /* answers show less WAL: say so */
 
 /* What the worker knows, in its own memory. */
 typedef struct TcsWorker
@@ -32,7 +33,10 @@ typedef struct TcsWorker
 	int64		unfed_since;	/* waits for the WAL receiver; 0: no */
 	int64		asked_at;		/* of the question on its way */
 	uint64		question;
-	TcsPosition had;			/* end of WAL received when it was asked */
+	TcsPosition had;			/* end of WAL received when it was asked; 0: no WAL
+								 * receiver has been started yet */
+	TcsPosition had_replayed;	/* read after that */
+	int64		less_since;		/* answers show less WAL than is here; 0: no */
 	int64		last_asked;		/* of any question */
 	int			population;		/* askers served last, and those who came
 								 * meanwhile */
