@@ -9,8 +9,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_ERROR_H
-#define TCS_ERROR_H
+#ifndef TCS_ERRCODES_H
+#define TCS_ERRCODES_H
 
 #include "utils/elog.h"
 
@@ -20,4 +20,4 @@
 #define ERRCODE_TCS_FRESHNESS_UNKNOWN	MAKE_SQLSTATE('T','C','0','0','4')
 #define ERRCODE_TCS_NO_TOKEN			MAKE_SQLSTATE('T','C','0','0','5')
 
-#endif							/* TCS_ERROR_H */
+#endif							/* TCS_ERRCODES_H */

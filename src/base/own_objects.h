@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_OWN_H
-#define TCS_OWN_H
+#ifndef TCS_OWN_OBJECTS_H
+#define TCS_OWN_OBJECTS_H
 
 /* Is an object a member of the extension? */
 extern bool tcs_is_own(Oid class, Oid object);
@@ -21,4 +21,4 @@ extern bool tcs_is_own_schema(Oid schema);
 /* Schema of the extension, or InvalidOid if it is not installed here. */
 extern Oid	tcs_own_schema(void);
 
-#endif							/* TCS_OWN_H */
+#endif							/* TCS_OWN_OBJECTS_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_GUC_H
-#define TCS_GUC_H
+#ifndef TCS_SETTINGS_H
+#define TCS_SETTINGS_H
 
 #include "utils/guc.h"
 
@@ -91,4 +91,4 @@ extern int	tcs_guc_max_wait(void);
 extern void tcs_guc_set_for_now(const char *name, const char *value);
 extern void tcs_guc_define_settings(void);
 
-#endif							/* TCS_GUC_H */
+#endif							/* TCS_SETTINGS_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_STANDING_H
-#define TCS_STANDING_H
+#ifndef TCS_STANDING_DEFAULT_H
+#define TCS_STANDING_DEFAULT_H
 
 #include "choice/choice.h"
 #include "statement/site.h"
@@ -14,4 +14,4 @@
 extern bool tcs_standing_excuses(TcsSite *site, TcsChoice *choice);
 extern bool tcs_standing_excuses_query(Query *query, TcsChoice *choice);
 
-#endif							/* TCS_STANDING_H */
+#endif							/* TCS_STANDING_DEFAULT_H */

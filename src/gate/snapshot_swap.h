@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_SWAP_H
-#define TCS_SWAP_H
+#ifndef TCS_SNAPSHOT_SWAP_H
+#define TCS_SNAPSHOT_SWAP_H
 
 #include "base/tcs.h"
 #include "statement/site.h"
@@ -27,4 +27,4 @@ extern bool tcs_swap_try_locks(const TcsSite *site);
 extern void tcs_swap_stop_watching(void);
 extern void tcs_swap_distrust_plan(void);
 
-#endif							/* TCS_SWAP_H */
+#endif							/* TCS_SNAPSHOT_SWAP_H */

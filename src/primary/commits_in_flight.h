@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_COMMITS_H
-#define TCS_COMMITS_H
+#ifndef TCS_COMMITS_IN_FLIGHT_H
+#define TCS_COMMITS_IN_FLIGHT_H
 
 #include "storage/lwlock.h"
 #include "utils/snapshot.h"
@@ -21,4 +21,4 @@ extern XLogRecPtr tcs_commits_done_up_to(XLogRecPtr upto);
 extern Size tcs_commits_shmem_size(void);
 extern void tcs_commits_shmem_init(void *ptr, LWLock *lock, bool found);
 
-#endif							/* TCS_COMMITS_H */
+#endif							/* TCS_COMMITS_IN_FLIGHT_H */

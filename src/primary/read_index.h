@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_READINDEX_H
-#define TCS_READINDEX_H
+#ifndef TCS_READ_INDEX_H
+#define TCS_READ_INDEX_H
 
 #include "datatype/timestamp.h"
 #include "storage/lwlock.h"
@@ -77,4 +77,4 @@ extern bool tcs_client_is_asker(void);
 extern Size tcs_readindex_shmem_size(void);
 extern void tcs_readindex_shmem_init(void *ptr, LWLock *lock, bool found);
 
-#endif							/* TCS_READINDEX_H */
+#endif							/* TCS_READ_INDEX_H */

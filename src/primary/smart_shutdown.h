@@ -5,9 +5,9 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_STOPPING_H
-#define TCS_STOPPING_H
+#ifndef TCS_SMART_SHUTDOWN_H
+#define TCS_SMART_SHUTDOWN_H
 
 extern void tcs_leave_if_stopping(void);
 
-#endif							/* TCS_STOPPING_H */
+#endif							/* TCS_SMART_SHUTDOWN_H */

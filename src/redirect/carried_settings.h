@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_SETTINGS_H
-#define TCS_SETTINGS_H
+#ifndef TCS_CARRIED_SETTINGS_H
+#define TCS_CARRIED_SETTINGS_H
 
 #include "lib/stringinfo.h"
 
@@ -15,4 +15,4 @@ extern void tcs_settings_apply(const char *data, int len);
 extern void tcs_settings_require_unchanged(void);
 extern bool tcs_settings_is_carried(const char *name);
 
-#endif							/* TCS_SETTINGS_H */
+#endif							/* TCS_CARRIED_SETTINGS_H */

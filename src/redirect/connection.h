@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_PEER_H
-#define TCS_PEER_H
+#ifndef TCS_CONNECTION_H
+#define TCS_CONNECTION_H
 
 #include "libpq-fe.h"
 #include "storage/latch.h"
@@ -79,4 +79,4 @@ extern void tcs_peer_violates(const char *violation);
 extern void tcs_peer_fetch_or_throw(int64 deadline);
 extern void tcs_peer_raise(void);
 
-#endif							/* TCS_PEER_H */
+#endif							/* TCS_CONNECTION_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_BUDGET_H
-#define TCS_BUDGET_H
+#ifndef TCS_CONNECTION_BUDGET_H
+#define TCS_CONNECTION_BUDGET_H
 
 #include "port/atomics.h"
 #include "storage/lwlock.h"
@@ -41,4 +41,4 @@ extern void tcs_budget_get_counts(TcsBudgetCounts *counts);
 extern Size tcs_budget_shmem_size(void);
 extern void tcs_budget_shmem_init(void *ptr, LWLock *lock, bool found);
 
-#endif							/* TCS_BUDGET_H */
+#endif							/* TCS_CONNECTION_BUDGET_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_LEFTOVER_H
-#define TCS_LEFTOVER_H
+#ifndef TCS_LEFTOVERS_H
+#define TCS_LEFTOVERS_H
 
 #include "nodes/nodes.h"
 
@@ -20,4 +20,4 @@ extern void tcs_leftover_require_no_cursor(void);
 /* Does a redirected transaction run here? */
 extern TCS_LOCAL bool tcs_leftover_is_watched;
 
-#endif							/* TCS_LEFTOVER_H */
+#endif							/* TCS_LEFTOVERS_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_TOLD_H
-#define TCS_TOLD_H
+#ifndef TCS_NOTICES_H
+#define TCS_NOTICES_H
 
 #include "nodes/pg_list.h"
 
@@ -24,4 +24,4 @@ extern void tcs_told_expect_of_input(Oid type, const char *text);
 extern void tcs_told_forget(void);
 extern bool tcs_told_is_repeated(int sqlerrcode, const char *message);
 
-#endif							/* TCS_TOLD_H */
+#endif							/* TCS_NOTICES_H */

@@ -5,9 +5,9 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_CURSORS_H
-#define TCS_CURSORS_H
+#ifndef TCS_OPEN_CURSORS_H
+#define TCS_OPEN_CURSORS_H
 
 extern void tcs_cursors_bring(void);
 
-#endif							/* TCS_CURSORS_H */
+#endif							/* TCS_OPEN_CURSORS_H */

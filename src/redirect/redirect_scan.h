@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_SCAN_H
-#define TCS_SCAN_H
+#ifndef TCS_REDIRECT_SCAN_H
+#define TCS_REDIRECT_SCAN_H
 
 #include "nodes/plannodes.h"
 
@@ -18,4 +18,4 @@ extern PlannedStmt *tcs_scan_make_plan(const PlannedStmt *local,
 									   bool sent, bool buffered);
 extern void tcs_scan_init(void);
 
-#endif							/* TCS_SCAN_H */
+#endif							/* TCS_REDIRECT_SCAN_H */

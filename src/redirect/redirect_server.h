@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_FDW_H
-#define TCS_FDW_H
+#ifndef TCS_REDIRECT_SERVER_H
+#define TCS_REDIRECT_SERVER_H
 
 /* How to connect, and as whom. */
 typedef struct TcsServer
@@ -22,4 +22,4 @@ typedef struct TcsServer
 extern bool tcs_server_exists(void);
 extern TcsServer *tcs_server_get(char **why_not);
 
-#endif							/* TCS_FDW_H */
+#endif							/* TCS_REDIRECT_SERVER_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_REMOTE_H
-#define TCS_REMOTE_H
+#ifndef TCS_REMOTE_XACT_H
+#define TCS_REMOTE_XACT_H
 
 #include "nodes/params.h"
 
@@ -65,4 +65,4 @@ extern void tcs_remote_subtransaction_ended(int level, bool committed);
 /* Is there anything to do at the end of a transaction? */
 extern TCS_LOCAL bool tcs_remote_is_connected;
 
-#endif							/* TCS_REMOTE_H */
+#endif							/* TCS_REMOTE_XACT_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_ROUNDTRIP_H
-#define TCS_ROUNDTRIP_H
+#ifndef TCS_ROUND_TRIP_H
+#define TCS_ROUND_TRIP_H
 
 #include "nodes/parsenodes.h"
 
@@ -15,4 +15,4 @@ extern bool tcs_roundtrip_check(const Query *query, const char *text,
 extern char *tcs_roundtrip_source(const Query *query, const char *source,
 								  uint64 *names, List **told);
 
-#endif							/* TCS_ROUNDTRIP_H */
+#endif							/* TCS_ROUND_TRIP_H */

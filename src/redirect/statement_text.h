@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_STATEMENT_H
-#define TCS_STATEMENT_H
+#ifndef TCS_STATEMENT_TEXT_H
+#define TCS_STATEMENT_TEXT_H
 
 #include "executor/execdesc.h"
 #include "nodes/parsenodes.h"
@@ -40,4 +40,4 @@ extern TcsStatement *tcs_statement_of_query(const QueryDesc *query_desc);
 extern TcsStatement *tcs_statement_of_utility(const PlannedStmt *plan, const char *source,
 											  ParamListInfo params);
 
-#endif							/* TCS_STATEMENT_H */
+#endif							/* TCS_STATEMENT_TEXT_H */

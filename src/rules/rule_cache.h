@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_RULES_H
-#define TCS_RULES_H
+#ifndef TCS_RULE_CACHE_H
+#define TCS_RULE_CACHE_H
 
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
@@ -95,4 +95,4 @@ extern bool tcs_rules_own_table(Oid relid);
 extern bool tcs_rules_own_view(Oid relid);
 extern Oid	tcs_function_by_signature(const char *signature);
 
-#endif							/* TCS_RULES_H */
+#endif							/* TCS_RULE_CACHE_H */

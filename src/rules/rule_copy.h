@@ -7,8 +7,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_RULES_COPY_H
-#define TCS_RULES_COPY_H
+#ifndef TCS_RULE_COPY_H
+#define TCS_RULE_COPY_H
 
 #include "utils/hsearch.h"
 
@@ -147,4 +147,4 @@ tcs_rules_is_relation(const RangeTblEntry *rte)
 		(rte->rtekind == RTE_RELATION || rte->rtekind == RTE_SUBQUERY);
 }
 
-#endif							/* TCS_RULES_COPY_H */
+#endif							/* TCS_RULE_COPY_H */

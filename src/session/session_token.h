@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_SESSION_H
-#define TCS_SESSION_H
+#ifndef TCS_SESSION_TOKEN_H
+#define TCS_SESSION_TOKEN_H
 
 #include "access/xact.h"
 
@@ -28,4 +28,4 @@ extern void tcs_session_note_redirected(const TcsToken *seen, const TcsToken *se
 extern void tcs_session_rolled_back(void);
 extern void tcs_session_at_xact_event(XactEvent event);
 
-#endif							/* TCS_SESSION_H */
+#endif							/* TCS_SESSION_TOKEN_H */

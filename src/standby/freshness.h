@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_FRESH_H
-#define TCS_FRESH_H
+#ifndef TCS_FRESHNESS_H
+#define TCS_FRESHNESS_H
 
 #include "storage/lwlock.h"
 
@@ -83,4 +83,4 @@ extern void tcs_fresh_set_worker(int pid);
 extern Size tcs_fresh_shmem_size(void);
 extern void tcs_fresh_shmem_init(void *ptr, LWLock *lock, bool found);
 
-#endif							/* TCS_FRESH_H */
+#endif							/* TCS_FRESHNESS_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_QUEUE_H
-#define TCS_QUEUE_H
+#ifndef TCS_WAIT_QUEUE_H
+#define TCS_WAIT_QUEUE_H
 
 #include "storage/lwlock.h"
 
@@ -70,4 +70,4 @@ extern void tcs_queue_wake_all(void);
 extern Size tcs_queue_shmem_size(void);
 extern void tcs_queue_shmem_init(void *ptr, LWLock *lock, bool found);
 
-#endif							/* TCS_QUEUE_H */
+#endif							/* TCS_WAIT_QUEUE_H */

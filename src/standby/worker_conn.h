@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_CONN_H
-#define TCS_CONN_H
+#ifndef TCS_WORKER_CONN_H
+#define TCS_WORKER_CONN_H
 
 #include "primary/read_index.h"
 #include "standby/freshness.h"
@@ -41,4 +41,4 @@ extern int	tcs_conn_wait_events(void);
 extern const char *tcs_conn_describe_error(char *reason, const char *error,
 										   bool replication, bool several_hosts);
 
-#endif							/* TCS_CONN_H */
+#endif							/* TCS_WORKER_CONN_H */

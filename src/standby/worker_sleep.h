@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_SLEEP_H
-#define TCS_SLEEP_H
+#ifndef TCS_WORKER_SLEEP_H
+#define TCS_WORKER_SLEEP_H
 
 #include "base/tcs.h"
 
@@ -19,4 +19,4 @@ typedef struct TcsWakeUp
 
 extern TcsWakeUp tcs_sleep(int64 timeout_us, uint32 wait_event);
 
-#endif							/* TCS_SLEEP_H */
+#endif							/* TCS_WORKER_SLEEP_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_NESTING_H
-#define TCS_NESTING_H
+#ifndef TCS_HOOK_FRAMES_H
+#define TCS_HOOK_FRAMES_H
 
 #include "executor/execdesc.h"
 
@@ -95,4 +95,4 @@ tcs_frame_is_top(void)
 		error_context_stack->callback == tcs_frame_callback;
 }
 
-#endif							/* TCS_NESTING_H */
+#endif							/* TCS_HOOK_FRAMES_H */

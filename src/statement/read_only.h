@@ -5,12 +5,12 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_REFUSED_H
-#define TCS_REFUSED_H
+#ifndef TCS_READ_ONLY_H
+#define TCS_READ_ONLY_H
 
 #include "statement/site.h"
 
 extern void tcs_refused_check(const TcsSite *site);
 extern void tcs_refused_check_query(Query *query);
 
-#endif							/* TCS_REFUSED_H */
+#endif							/* TCS_READ_ONLY_H */

@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_LOOK_H
-#define TCS_LOOK_H
+#ifndef TCS_STATEMENT_QUERIES_H
+#define TCS_STATEMENT_QUERIES_H
 
 #include "base/tcs.h"
 #include "statement/site.h"
@@ -25,4 +25,4 @@ typedef void (*TcsLookCallback) (Query *query, void *arg);
 
 extern bool tcs_look_at_queries(const TcsSite *site, TcsLookCallback callback, void *arg);
 
-#endif							/* TCS_LOOK_H */
+#endif							/* TCS_STATEMENT_QUERIES_H */

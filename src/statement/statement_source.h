@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_SOURCE_H
-#define TCS_SOURCE_H
+#ifndef TCS_STATEMENT_SOURCE_H
+#define TCS_STATEMENT_SOURCE_H
 
 #include "executor/execdesc.h"
 #include "nodes/parsenodes.h"
@@ -26,4 +26,4 @@ extern bool tcs_utility_can_go(Node *utility);
 extern ExecuteStmt *tcs_utility_execute(Node *utility);
 extern bool tcs_statement_is_of(ExecuteStmt *execute, const char *source);
 
-#endif							/* TCS_SOURCE_H */
+#endif							/* TCS_STATEMENT_SOURCE_H */

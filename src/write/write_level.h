@@ -5,8 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef TCS_WRITE_H
-#define TCS_WRITE_H
+#ifndef TCS_WRITE_LEVEL_H
+#define TCS_WRITE_LEVEL_H
 
 #include "access/xact.h"
 #include "datatype/timestamp.h"
@@ -87,4 +87,4 @@ extern void tcs_write_stats_reset(void);
 extern Size tcs_write_shmem_size(void);
 extern void tcs_write_shmem_init(void *ptr, LWLock *lock, bool found);
 
-#endif							/* TCS_WRITE_H */
+#endif							/* TCS_WRITE_LEVEL_H */
