@@ -378,18 +378,43 @@ after_end_of_prepared(bool commits)
 }
 
 /*
+ * CALL or DO is about to run: what is asked of each transaction that it makes?  Its
+ * hint has been looked at when it came to the gate.  A procedure that another one
+ * calls can have a rule of its own.
+ */
+static void
+ask_of_commits(Node *statement, bool nested, TcsWriteAsked *asked)
+{
+	const FuncExpr *call = IsA(statement, CallStmt) ?
+		((CallStmt *) statement)->funcexpr : NULL;
+
+	memset(asked, 0, sizeof(*asked));
+	if (!tcs_gate_is_open_here())
+		return;
+	if (!nested && tcs_client_is_chosen())
+		*asked = tcs_write_asked_by_hint(tcs_client_statement.choice.choice.write_level,
+										 tcs_xact_statement_is_sole());
+	if (call != NULL && tcs_rules_exist())
+		tcs_rules_function_writes(call->funcid, &asked->level, &asked->rule_id);
+}
+
+/*
  * A statement that writes, or makes something that rules may speak of.  "source" is
  * NULL below another one.  Returns what is to be done afterwards; *named_rules is for
- * that, if it is a rename.
+ * that, if it is a rename; *asked is set for CALL and DO.
  */
 static TcsAfterwards
 before_change(const PlannedStmt *pstmt, const char *source, bool nested,
-			  TcsAfterwards afterwards, List **named_rules)
+			  TcsAfterwards afterwards, List **named_rules, TcsWriteAsked *asked)
 {
 	Node	   *statement = pstmt->utilityStmt;
 
 	switch (nodeTag(statement))
 	{
+		case T_CallStmt:
+		case T_DoStmt:
+			ask_of_commits(statement, source == NULL, asked);
+			break;
 		case T_NotifyStmt:
 			tcs_session_note_notify();
 			break;
@@ -459,8 +484,9 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	bool		was_repeatable = IsolationUsesXactSnapshot();
 	List	   *named_rules = NIL;
 	int			is = frame_kind(statement, nested);
-	TcsFrame	frame = {.armed = NULL};
+	TcsFrame	frame;
 
+	frame.armed = NULL;
 	if (top)
 	{
 		tcs_set_local_before_utility(statement, context == PROCESS_UTILITY_TOPLEVEL);
@@ -470,7 +496,8 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		before_end_of_prepared(commits_prepared);
 	if (unlikely(tcs_leftover_is_watched))
 		tcs_leftover_refuse_utility(statement);
-	afterwards = before_change(pstmt, top ? queryString : NULL, nested, afterwards, &named_rules);
+	afterwards = before_change(pstmt, top ? queryString : NULL, nested, afterwards,
+							   &named_rules, &frame.asked);
 
 	tcs_frame_push(&frame, is);
 	if (prev_ProcessUtility)

@@ -25,6 +25,7 @@
 #include "redirect/remote_xact.h"
 #include "session/redirected_for.h"
 #include "session/session_token.h"
+#include "statement/hook_frames.h"
 #include "statement/quietly.h"
 #include "write/write_level.h"
 
@@ -62,7 +63,13 @@ tcs_xact_callback(XactEvent event, void *arg)
 	if (unlikely(tcs_write_is_ending) &&
 		(event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
 		 event == XACT_EVENT_PREPARE))
-		tcs_write_transaction_ended(event);
+	{
+		TcsWriteAsked next;
+
+		/* a procedure goes on; after an error there is no frame left */
+		tcs_frames_write_asked(&next);
+		tcs_write_transaction_ended(event, &next);
+	}
 	if (event == XACT_EVENT_COMMIT)
 	{
 		if (!tcs_session_is_ending)

@@ -87,6 +87,7 @@ extern void tcs_rules_note_write(int set);
 extern bool tcs_rules_of_function(Oid function);
 extern bool tcs_rules_name_function(Oid function);
 extern void tcs_rules_note_function(Oid function);
+extern void tcs_rules_function_writes(Oid function, TcsWriteLevel *level, int *rule);
 extern void tcs_rules_write_verdict(int set, TcsWriteLevel *level, int *rule);
 extern const char *tcs_rules_reason(int rule);
 extern void tcs_rules_init(void);

@@ -462,6 +462,20 @@ tcs_rules_note_write(int number)
 		tcs_write_require(level, id);
 }
 
+/* The same of what a function or procedure writes. */
+void
+tcs_rules_function_writes(Oid function, TcsWriteLevel *level, int *id)
+{
+	if (!tcs_rules.have_write)
+		return;
+	tcs_rules_refresh();
+	for (int i = 0; i < tcs_rules.n; i++)
+	{
+		if (tcs_rules.rule[i].function == function)
+			raise_write_level(&tcs_rules.rule[i], level, id);
+	}
+}
+
 /* A function is about to run: a rule may ask for more of what it writes. */
 void
 tcs_rules_note_function(Oid function)
@@ -469,14 +483,7 @@ tcs_rules_note_function(Oid function)
 	TcsWriteLevel level = TCS_WRITE_DEFAULT;
 	int			id = 0;
 
-	if (!tcs_rules.have_write)
-		return;
-	tcs_rules_refresh();
-	for (int i = 0; i < tcs_rules.n; i++)
-	{
-		if (tcs_rules.rule[i].function == function)
-			raise_write_level(&tcs_rules.rule[i], &level, &id);
-	}
+	tcs_rules_function_writes(function, &level, &id);
 	if (id != 0)
 		tcs_write_require(level, id);
 }

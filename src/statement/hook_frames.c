@@ -79,3 +79,27 @@ tcs_frames_note_function(Oid function)
 	frame->ran = list_append_unique_oid(frame->ran, function);
 	MemoryContextSwitchTo(old);
 }
+
+/*
+ * What CALL and DO around us ask of each transaction that they make.  Neither throws
+ * nor allocates.
+ */
+void
+tcs_frames_write_asked(TcsWriteAsked *asked)
+{
+	memset(asked, 0, sizeof(*asked));
+	for (TcsFrame *frame = tcs_frame_innermost(); frame != NULL;
+		 frame = tcs_frame_next(frame->link.previous))
+	{
+		if ((frame->is & TCS_FRAME_PROCEDURE) == 0)
+			continue;
+		if (frame->asked.level > asked->level)
+		{
+			asked->level = frame->asked.level;
+			asked->rule_id = frame->asked.rule_id;
+		}
+		/* only the client's own statement, the outermost one, has a hint */
+		asked->hinted = frame->asked.hinted;
+		asked->instead_of = frame->asked.instead_of;
+	}
+}

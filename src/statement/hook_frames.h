@@ -11,6 +11,7 @@
 #include "executor/execdesc.h"
 
 #include "base/tcs.h"
+#include "write/write_level.h"
 
 struct TcsArmed;
 
@@ -40,12 +41,14 @@ typedef struct TcsFrame
 		List	   *ran;		/* PLANNER, outermost: functions with rules
 								 * that planning ran */
 	};
+	TcsWriteAsked asked;		/* PROCEDURE: of each transaction it makes */
 } TcsFrame;
 
 extern TCS_LOCAL void tcs_frame_callback(void *arg);
 extern TCS_LOCAL bool tcs_frames_include(int is);
 extern TCS_LOCAL bool tcs_frames_begin_with(int is);
 extern TCS_LOCAL void tcs_frames_note_function(Oid function);
+extern TCS_LOCAL void tcs_frames_write_asked(TcsWriteAsked *asked);
 
 static inline void
 tcs_frame_push(TcsFrame *frame, int is)

@@ -11,6 +11,16 @@
  *	  transaction: the end of the transaction, whichever it is, puts back what
  *	  the session had.  A savepoint cannot be open then.
  *
+ *	  A hint of a statement that is alone in its transaction stands in place of the
+ *	  setting, and can be weaker.  Each assignment of the setting gives its value a
+ *	  number, which core keeps with the value in "extra".  So a value that the
+ *	  statement itself sets counts, and when core takes it back, the hint counts
+ *	  again.
+ *
+ *	  CALL and DO can make several transactions.  What they ask for is kept in
+ *	  their frames (statement/hook_frames.h).  When one transaction ends, it is
+ *	  handed to the next one.
+ *
  *	  What gets its xid after PRE_COMMIT has no level: NOTIFY alone, which is not
  *	  replicated, and what other libraries write in a callback of theirs that
  *	  comes after ours.
@@ -79,9 +89,12 @@ int			tcs_write_level = TCS_WRITE_DEFAULT;
 TcsWriteLevel tcs_write_in_force = TCS_WRITE_DEFAULT;
 bool		tcs_write_is_ending = false;
 
-/* Strongest that was required in this transaction, and by which rule. */
-static TcsWriteLevel required = TCS_WRITE_DEFAULT;
-static int	required_by = 0;
+/* What was asked for in this transaction. */
+static TcsWriteAsked asked = {0};
+
+/* Number of the value of the setting, and the last one that was given. */
+static uint64 value_number = 0;
+static uint64 last_value_number = 0;
 
 /* The commit under way, from PRE_COMMIT on. */
 static TcsWriteLevel ending_level = TCS_WRITE_DEFAULT;
@@ -188,10 +201,41 @@ commit_value(TcsWriteLevel level)
 	return -1;
 }
 
+/* The setting, or the hint that stands in its place. */
+static TcsWriteLevel
+chosen_level(void)
+{
+	if (asked.instead_of != 0 && asked.instead_of == value_number)
+		return asked.hinted;
+	return (TcsWriteLevel) tcs_write_level;
+}
+
+static void
+reckon_in_force(void)
+{
+	tcs_write_in_force = Max(chosen_level(), asked.level);
+}
+
+/* Number the value. */
+static bool
+check_write_level(int *newval, void **extra, GucSource source)
+{
+	uint64	   *number = tcs_guc_malloc_compat(sizeof(uint64));
+
+	if (number == NULL)
+		return false;
+	*number = ++last_value_number;
+	*extra = number;
+	return true;
+}
+
 static void
 assign_write_level(int newval, void *extra)
 {
-	tcs_write_in_force = Max((TcsWriteLevel) newval, required);
+	/* core sets the variable only afterwards */
+	tcs_write_level = newval;
+	value_number = extra ? *(uint64 *) extra : 0;
+	reckon_in_force();
 }
 
 void
@@ -202,7 +246,7 @@ tcs_write_define_setting(void)
 							 "A level that synchronous_standby_names cannot give is refused; \"default\" leaves it to synchronous_commit.",
 							 &tcs_write_level, TCS_WRITE_DEFAULT,
 							 write_level_options, PGC_USERSET, 0,
-							 NULL, assign_write_level, NULL);
+							 check_write_level, assign_write_level, NULL);
 }
 
 TcsWriteLevel
@@ -241,7 +285,7 @@ require_available(TcsWriteLevel level, int rule_id)
 			 errmsg("cannot commit at write level \"%s\"", tcs_write_level_name(level)),
 			 errdetail("%s", problem),
 			 errhint("Name the standbys in \"synchronous_standby_names\", or choose write level \"session\" or \"eventual\"."),
-			 rule_id != 0 && level > (TcsWriteLevel) tcs_write_level ?
+			 rule_id != 0 && level > chosen_level() ?
 			 errcontext("write level required by rule %d", rule_id) : 0));
 }
 
@@ -258,29 +302,43 @@ tcs_write_require(TcsWriteLevel level, int rule_id)
 	/* first, since who catches the error has not written */
 	if (levels_count_here() && !RecoveryInProgress())
 		require_available(level, rule_id);
-	if (level > required)
+	if (level > asked.level)
 	{
-		required = level;
-		required_by = rule_id;
-		tcs_write_in_force = Max((TcsWriteLevel) tcs_write_level, required);
+		asked.level = level;
+		asked.rule_id = rule_id;
+		reckon_in_force();
 		tcs_write_is_ending = true;
 	}
+}
+
+TcsWriteAsked
+tcs_write_asked_by_hint(TcsWriteLevel level, bool alone)
+{
+	TcsWriteAsked by_hint = {0};
+
+	if (level == TCS_WRITE_DEFAULT || !levels_count_here())
+		return by_hint;
+	/* a floor: a function or trigger of the statement must not take it back */
+	by_hint.level = level;
+	if (alone)
+	{
+		/* it can also be lower than what the session has SET */
+		by_hint.hinted = level;
+		by_hint.instead_of = value_number;
+	}
+	return by_hint;
 }
 
 void
 tcs_write_by_hint(TcsWriteLevel level, bool alone)
 {
-	if (!levels_count_here() || RecoveryInProgress())
-		return;
+	TcsWriteAsked by_hint = tcs_write_asked_by_hint(level, alone);
 
-	/* a floor: a function or trigger of the statement must not take it back */
-	tcs_write_require(level, 0);
-	if (!alone)
-		return;
-	/* it can also be lower than what the session has SET */
-	(void) set_config_option("tcs.write_level", tcs_write_level_name(level),
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
+	/* on a standby as well: a procedure can go on when that is a primary */
+	tcs_write_require(by_hint.level, 0);
+	asked.hinted = by_hint.hinted;
+	asked.instead_of = by_hint.instead_of;
+	reckon_in_force();
 }
 
 /* Was synchronous_commit SET in this session? */
@@ -309,7 +367,7 @@ was_set_here(void)
 static void
 set_synchronous_commit(TcsWriteLevel level)
 {
-	TcsWriteLevel chosen = (TcsWriteLevel) tcs_write_level;
+	TcsWriteLevel chosen = chosen_level();
 	int			value = commit_value(level);
 
 	/* what may only be raised */
@@ -350,7 +408,7 @@ begin_ending(TcsWriteLevel level)
 	ending_level = level;
 	if (level != TCS_WRITE_DEFAULT)
 	{
-		require_available(level, required_by);
+		require_available(level, asked.rule_id);
 		set_synchronous_commit(level);
 	}
 	ending_mode = tcs_standbys_defined_compat() ? wait_mode() : SYNC_REP_NO_WAIT;
@@ -416,11 +474,11 @@ forget_ending(void)
 }
 
 /*
- * At the end of a transaction, if something is to be done.  Nothing here may
- * throw.
+ * At the end of a transaction, if something is to be done.  "next" is what the
+ * statement that goes on asks of the next transaction.  Nothing here may throw.
  */
 void
-tcs_write_transaction_ended(XactEvent event)
+tcs_write_transaction_ended(XactEvent event, const TcsWriteAsked *next)
 {
 	if (event == XACT_EVENT_COMMIT)
 		count_commit(XactLastCommitEnd);
@@ -428,10 +486,10 @@ tcs_write_transaction_ended(XactEvent event)
 		count_wait(ProcLastRecPtr + 1, Min(ending_mode, SYNC_REP_WAIT_FLUSH));
 
 	forget_ending();
-	required = TCS_WRITE_DEFAULT;
-	required_by = 0;
-	tcs_write_in_force = (TcsWriteLevel) tcs_write_level;
-	tcs_write_is_ending = false;
+	asked = *next;
+	reckon_in_force();
+	/* the end of the next one has to forget it */
+	tcs_write_is_ending = asked.level != TCS_WRITE_DEFAULT;
 }
 
 /*

@@ -26,6 +26,18 @@ typedef enum TcsWriteLevel
 	TCS_WRITE_LEVEL_COUNT
 } TcsWriteLevel;
 
+/*
+ * What a statement asks of the commits of its transactions.  That of a CALL or DO
+ * holds in each transaction that it makes; see tcs_frames_write_asked().
+ */
+typedef struct TcsWriteAsked
+{
+	TcsWriteLevel level;		/* at least this */
+	int			rule_id;		/* who asks; 0: a hint */
+	TcsWriteLevel hinted;		/* in place of a value of tcs.write_level */
+	uint64		instead_of;		/* the number of that value; 0: of none */
+} TcsWriteAsked;
+
 /* Sums for one write level. */
 typedef struct TcsWriteStats
 {
@@ -58,8 +70,10 @@ extern void tcs_write_require(TcsWriteLevel level, int rule_id);
 
 /*
  * For a statement with a hint: its transaction shall be committed at this level,
- * if it is alone in it; else at this level at least.
+ * if it is alone in it; else at this level at least.  The first function tells what
+ * the hint asks for, the second one asks for it.
  */
+extern TcsWriteAsked tcs_write_asked_by_hint(TcsWriteLevel level, bool alone);
 extern void tcs_write_by_hint(TcsWriteLevel level, bool alone);
 
 /* What the transaction would be committed at by now. */
@@ -76,7 +90,7 @@ extern const char *tcs_write_synchronous_commit(TcsWriteLevel level);
 
 extern void tcs_write_define_setting(void);
 extern void tcs_write_before_commit(XactEvent event);
-extern void tcs_write_transaction_ended(XactEvent event);
+extern void tcs_write_transaction_ended(XactEvent event, const TcsWriteAsked *next);
 extern void tcs_write_before_prepared(bool is_commit);
 extern void tcs_write_after_prepared(bool is_commit);
 
