@@ -83,6 +83,7 @@ choose_by_set(const TcsHint *hint, int set, TcsChoice *choice)
 		if (last.rules != rules || last.made_for != rules->made_for ||
 			last.generation != tcs_choice_generation)
 		{
+			last.rules = NULL;	/* if this fails, there is none before */
 			tcs_choice_make(NULL, rules, &last.choice);
 			last.choice.serial = ++last.serial;
 			last.rules = rules;

@@ -15,7 +15,7 @@
  *	  Role and application of the session are matched with all rules once, and
  *	  again when one of them, or a membership, has changed.
  *
- *	  Which relations a rule speaks of is found out in rules/rule_objects.c, what
+ *	  Which relations a rule speaks of is found out in rules/rule_known.c, what
  *	  the rules of a statement come to in rules/rule_verdict.c.
  *
  *-------------------------------------------------------------------------
@@ -65,6 +65,7 @@ uint64		tcs_rules_changes = 0;
 
 /* Whom rules were matched with. */
 static bool session_valid = false;
+static uint64 role_changes = 0;
 static Oid	session_role = InvalidOid;
 static Oid	session_user_role = InvalidOid;
 static char session_application[NAMEDATALEN];
@@ -121,6 +122,7 @@ static void
 role_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
 	session_valid = false;
+	role_changes++;
 }
 
 void
@@ -515,14 +517,16 @@ void
 tcs_rules_match_session(void)
 {
 	const char *application = application_name ? application_name : "";
+	uint64		matched_at;
 
 	if (likely(session_valid && session_role == GetUserId() &&
 			   session_user_role == GetSessionUserId() &&
 			   (!tcs_rules.have_application ||
 				strncmp(session_application, application, NAMEDATALEN - 1) == 0)))
 		return;
-	/* if something fails, all are matched again */
+	/* if something fails, or a role changes meanwhile, all are matched again */
 	session_valid = false;
+	matched_at = role_changes;
 	session_role = GetUserId();
 	session_user_role = GetSessionUserId();
 	strlcpy(session_application, application, NAMEDATALEN);
@@ -537,5 +541,5 @@ tcs_rules_match_session(void)
 		rule->floor_in_force = rule->in_force ||
 			(of_application && is_for_user(rule, session_user_role));
 	}
-	session_valid = true;
+	session_valid = matched_at == role_changes;
 }

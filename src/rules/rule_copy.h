@@ -3,7 +3,7 @@
  * rule_copy.h
  *	  The copy of the rules that a process keeps, and what it knows of relations.
  *
- * For rules/rule_cache.c, rules/rule_objects.c and rules/rule_verdict.c alone.
+ * For src/rules alone.
  *
  *-------------------------------------------------------------------------
  */
@@ -64,12 +64,12 @@ typedef struct TcsRuleCandidate
 typedef struct TcsKnownRelation
 {
 	Oid			relid;			/* key */
-	bool		complete;		/* is what follows known? */
 	int			ncandidates;	/* rules of the relation itself */
 	TcsRuleCandidate *candidates;
 	List	   *groups;			/* numbers; also those of its ancestors */
 	List	   *through;		/* OIDs of relations that are read with it */
 	List	   *functions;		/* OIDs of functions with rules, likewise */
+	bool		has_all;		/* have these all?  Else what its query names */
 	bool		is_view;
 	int			sole_set;		/* number of the set of it alone; 0: not known */
 } TcsKnownRelation;
@@ -133,10 +133,20 @@ tcs_rules_refresh(void)
 	tcs_rules_match_session();
 }
 
-/* rules/rule_objects.c */
+/* Relations and functions that a query names. */
+typedef struct TcsQueryObjects
+{
+	List	   *relations;
+	List	   *functions;		/* those with rules */
+} TcsQueryObjects;
+
+/* rules/rule_known.c */
 extern void tcs_rules_forget_known(void);
 extern void tcs_rules_relation_changed(Oid relid);
 extern TcsKnownRelation *tcs_rules_look_up(Oid relid);
+extern TcsKnownRelation *tcs_rules_look_through(Oid relid);
+extern bool tcs_rules_have_function(Oid function);
+extern void tcs_rules_find_objects(Node *node, TcsQueryObjects *objects);
 
 /* Does an entry of a range table stand for a relation that is read? */
 static inline bool

@@ -297,7 +297,7 @@ judge_function(Oid function, TcsRuleVerdict *verdict)
 static void
 judge_member(Oid relid, TcsRuleVerdict *verdict)
 {
-	const TcsKnownRelation *relation = tcs_rules_look_up(relid);
+	const TcsKnownRelation *relation = tcs_rules_look_through(relid);
 	List	   *through = list_copy(relation->through);
 	List	   *functions = list_copy(relation->functions);
 	ListCell   *lc;
