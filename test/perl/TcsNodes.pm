@@ -11,7 +11,7 @@ use warnings;
 use Exporter 'import';
 use Test::More;
 
-our @EXPORT = qw(configure set_hba follow cut_off wait_for_link link_says);
+our @EXPORT = qw(configure set_hba follow cut_off wait_for_link link_says wait_for_status);
 
 # Changes settings of a node by lines in its file, which no statement in a log
 # shows, and has it read again.  Does not wait until all processes have read it.
@@ -80,6 +80,16 @@ sub link_says
 
 	ok(wait_for_link($node, $state, $reason), $what)
 	  or diag $node->safe_psql('postgres', 'SELECT link_state, link_detail FROM tcs.status');
+	return;
+}
+
+# Waits until a condition on the row of tcs.status is true.
+sub wait_for_status
+{
+	my ($node, $condition) = @_;
+
+	$node->poll_query_until('postgres', "SELECT $condition FROM tcs.status")
+	  or die $node->name . ": not so: $condition";
 	return;
 }
 

@@ -15,6 +15,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use TcsNodes;
 use TcsReadIndex;
 use TcsTest;
 
@@ -36,15 +37,6 @@ sub look_among
 			join(',', map { $_->host } @nodes), join(',', map { $_->port } @nodes),
 			$deposed->safe_psql('postgres', 'SELECT current_user')));
 	$node->reload;
-	return;
-}
-
-sub wait_for_status
-{
-	my ($node, $condition) = @_;
-
-	$node->poll_query_until('postgres', "SELECT $condition FROM tcs.status")
-	  or die "not so: $condition";
 	return;
 }
 

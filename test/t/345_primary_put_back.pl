@@ -12,11 +12,13 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 
 use File::Copy qw(move);
+use POSIX qw(mkfifo);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::RecursiveCopy;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use TcsNodes;
 use TcsTest;
 
 my @levels = qw(strong bounded);
@@ -29,15 +31,6 @@ my ($primary, $own, $plain, $held) = new_cluster(
 	standbys => 3,
 	conf => "bgwriter_lru_maxpages = 0\nmax_wal_size = '4GB'\nrestart_after_crash = on\n"
 	  . "tcs.max_staleness = '1s'\nrecovery_prefetch = off\n");
-
-sub wait_for_status
-{
-	my ($node, $condition) = @_;
-
-	$node->poll_query_until('postgres', "SELECT $condition FROM tcs.status")
-	  or die $node->name . ": not so: $condition";
-	return;
-}
 
 sub ask
 {
@@ -99,9 +92,9 @@ wait_for_replay($primary, $_) foreach ($own, $plain, $held);
 # So it is when the startup process has no more WAL than that of the segment before.
 my $hold = $held->basedir . '/hold';
 
-append_to_file($hold, '');
+mkfifo($hold, 0600) or die "cannot make $hold: $!";
 $held->append_conf('postgresql.conf',
-	qq{restore_command = 'while [ "%f" = $segment ] && [ -e "$hold" ]; do sleep 0.1; done; false'\n});
+	qq{restore_command = '[ "%f" != $segment ] || [ ! -p "$hold" ] || timeout 180 cat "$hold" >/dev/null; false'\n});
 $held->stop('immediate');
 # a WAL receiver would put the WAL of the other state over what is here
 $plain->stop;
@@ -158,7 +151,9 @@ ok($held->poll_query_until('postgres',
 my $waiting = start_read($held, $read, level => 'strong', max_wait => '3s', fallback => 'error');
 
 wait_for_waiters($held);
+open(my $fifo, '>', $hold) or die "cannot open $hold: $!";
 unlink($hold) or die "cannot remove $hold: $!";
+close($fifo);
 is((finish_read($waiting))[0], 'TC004', '... not for a read that waits either');
 is_refused($held, '... and when it has replayed it');
 
