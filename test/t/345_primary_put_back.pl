@@ -47,6 +47,8 @@ sub is_refused
 
 	ok($node->poll_query_until('postgres', "SELECT $refused FROM tcs.status"),
 		"$name: the answers are refused");
+	# an answer from before is good for as long as the bound
+	wait_for_status($node, q{coalesce(staleness > '1s', true)});
 	foreach my $level (@levels)
 	{
 		my ($state, $message) = psql_err($node, $read, level => $level, max_wait => '100ms');
