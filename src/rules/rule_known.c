@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "catalog/pg_class.h"
@@ -296,7 +297,7 @@ remember(const TcsKnownRelation *found)
 
 /* Find out about a relation, but of a view only what its query names. */
 static TcsKnownRelation *
-look_up_anew(Oid relid)
+find_out(Oid relid)
 {
 	TcsKnownRelation found = {.relid = relid};
 	TcsKnownRelation *relation;
@@ -334,7 +335,7 @@ known_relation(Oid relid)
 {
 	TcsKnownRelation *relation = hash_search(known, &relid, HASH_FIND, NULL);
 
-	return relation != NULL ? relation : look_up_anew(relid);
+	return relation != NULL ? relation : find_out(relid);
 }
 
 /*
