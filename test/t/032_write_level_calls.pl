@@ -88,18 +88,26 @@ $writer->ok_query('RESET tcs.write_level');
 		'eventual: 3, session: 3', '... and the next is not concerned');
 	$writer->ok_query('RESET tcs.write_level');
 
-	# the extended protocol, and an earlier statement of the pipeline
-	forget_commits();
-	$writer->extended("$hint $insert")->extended('CALL three()')->sync->results;
-	is(commits_at('session'), '1', 'a hint of an earlier statement in the pipeline ends with its transaction');
 	forget_commits();
 	$writer->extended("$hint CALL three()")->sync->results;
 	is(commits_at('session'), '3', 'a hint of CALL in the extended protocol');
-	forget_commits();
-	$writer->extended($insert)->extended("$hint CALL three()")->sync->results;
-	is(commits_at('session'), '3', '... behind another statement');
 
-	# a rule of the procedure, whoever calls it
+	# Newer servers take a pipeline for one transaction, which CALL must not end.
+  SKIP:
+	{
+		my ($in_pipeline) = reverse $writer->extended($insert)->extended('CALL three()')->sync->results;
+
+		skip 'no COMMIT in a pipeline on this server', 3 if $in_pipeline->{state} eq '2D000';
+		is($in_pipeline->{state}, '00000', 'CALL commits in a pipeline');
+		forget_commits();
+		$writer->extended("$hint $insert")->extended('CALL three()')->sync->results;
+		is(commits_at('session'), '1', 'a hint of an earlier statement in the pipeline ends with its transaction');
+		forget_commits();
+		$writer->extended($insert)->extended("$hint CALL three()")->sync->results;
+		is(commits_at('session'), '3', '... behind another statement');
+	}
+
+	# a rule of the procedure, no matter who calls it
 	$watch->ok_query(q{SELECT tcs.set_rule(function => 'three()', level => 'session', operation => 'write')});
 	is(committed_at([ 'CALL three()', $insert ]), 'session: 3', 'a rule of a procedure');
 	is(committed_at('CALL around()'), 'session: 3', '... that another one calls');
