@@ -26,6 +26,8 @@
 #include "statement/read_only.h"
 #include "statement/statement_queries.h"
 
+#define NOT_EXEMPT		(-1)
+
 static planner_hook_type prev_planner = NULL;
 
 /* May planning read, and has what it reads to be waited for? */
@@ -89,28 +91,24 @@ is_met_before_planning(const Query *query, bool plain)
 
 /*
  * Before planning: the verdict whether the statement is exempt, and a wait if
- * planning itself may read.  *parse is the query to plan.  *write_level is set to
- * what the hint of an exempt statement asks for, if there is a hint.
+ * planning itself may read.  *parse is the query to plan.  Returns the write level
+ * that the hint of an exempt statement asks for, or NOT_EXEMPT.
  */
-static bool
-before_planning(Query **parse, const char *source, bool plain, TcsWriteLevel *write_level)
+static int
+before_planning(Query **parse, const char *source, bool plain)
 {
 	Query	   *query = *parse;
 	const bool	met = likely(is_met_before_planning(query, plain));
 
 	if (!met && !tcs_gate_is_open_here())
-		return false;
+		return NOT_EXEMPT;
 	tcs_client_statement.planned_in = 0;
 	if (!met)
 	{
 		if (unlikely(tcs_client_statement.ran_too_early))
 			tcs_gate_forget_early_runs();
 		if (tcs_exempt_query(query) || (!plain && tcs_exempt_administration(query)))
-		{
-			if (!plain)
-				*write_level = tcs_choice_write_level_of_hint(query, source);
-			return true;
-		}
+			return plain ? TCS_WRITE_DEFAULT : tcs_choice_write_level_of_hint(query, source);
 		if (ActivePortal == NULL && !(tcs_proof_meets_settings() && plain))
 			*parse = wait_before_planning(query, source);
 	}
@@ -123,7 +121,7 @@ before_planning(Query **parse, const char *source, bool plain, TcsWriteLevel *wr
 	tcs_client_statement.generation = tcs_settings_generation;
 	tcs_planned.in_message = GetCurrentStatementStartTimestamp();
 	tcs_planned.began_at = SharedInvalidMessageCounter;
-	return false;
+	return NOT_EXEMPT;
 }
 
 static PlannedStmt *
@@ -136,10 +134,9 @@ tcs_planner(TCS_PLANNER_ARGS)
 		(outer != NULL ||
 		 !tcs_hint_is_possible(query_string, parse->stmt_location, parse->stmt_len));
 	const bool	ahead = tcs_rules_plan_ahead;
-	TcsWriteLevel hinted = TCS_WRITE_DEFAULT;	/* of an exempt statement */
-	const bool	exempt = !ahead && outer == NULL &&
-		before_planning(&parse, query_string, plain, &hinted);
-	const bool	marked = !plain && !exempt && !ahead &&
+	const int	exempt = !ahead && outer == NULL ?
+		before_planning(&parse, query_string, plain) : NOT_EXEMPT;
+	const bool	marked = !plain && exempt == NOT_EXEMPT && !ahead &&
 		tcs_attachment == TCS_ATTACHED && tcs_enabled;
 	const bool	watched = unlikely(tcs_told_is_wanted);
 	List	   *functions = marked ? tcs_choice_functions(parse) : NIL;
@@ -173,8 +170,8 @@ tcs_planner(TCS_PLANNER_ARGS)
 			tcs_gate_void_plan();
 		tcs_gate_forget_early_runs();
 	}
-	if (exempt)
-		tcs_exempt_mark(plan, hinted);
+	if (exempt != NOT_EXEMPT)
+		tcs_exempt_mark(plan, (TcsWriteLevel) exempt);
 	else if (marked)
 	{
 		tcs_arrive_keep_functions_from_workers(plan);

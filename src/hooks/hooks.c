@@ -46,6 +46,20 @@ tcs_post_parse_analyze(ParseState *pstate, Query *query, TCS_JUMBLE_STATE *jstat
 }
 
 /*
+ * A transaction that has a write level ends.  Apart, since a struct on the stack of
+ * the callback would cost each transaction a check of the stack.
+ */
+static pg_noinline void
+end_write(XactEvent event)
+{
+	TcsWriteAsked next;
+
+	/* a procedure goes on; after an error there is no frame left */
+	tcs_frames_write_asked(&next);
+	tcs_write_transaction_ended(event, &next);
+}
+
+/*
  * The only such callback of most sessions: the list is gone through at each commit.
  *
  * A transaction that has not written and whose reads are not reported has
@@ -63,13 +77,7 @@ tcs_xact_callback(XactEvent event, void *arg)
 	if (unlikely(tcs_write_is_ending) &&
 		(event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
 		 event == XACT_EVENT_PREPARE))
-	{
-		TcsWriteAsked next;
-
-		/* a procedure goes on; after an error there is no frame left */
-		tcs_frames_write_asked(&next);
-		tcs_write_transaction_ended(event, &next);
-	}
+		end_write(event);
 	if (event == XACT_EVENT_COMMIT)
 	{
 		if (!tcs_session_is_ending)
