@@ -589,8 +589,8 @@ tcs_choice_check_utility_hint(const PlannedStmt *pstmt, const char *source)
  * The tables that a TRUNCATE empties.  With CASCADE these are also all that refer to
  * one of them, or to a table below it.
  */
-static List *
-truncated_tables(const TruncateStmt *truncate)
+List *
+tcs_choice_truncated_tables(const TruncateStmt *truncate)
 {
 	List	   *tables = NIL;
 	List	   *more = NIL;
@@ -604,8 +604,9 @@ truncated_tables(const TruncateStmt *truncate)
 		if (!OidIsValid(relid))
 			continue;
 		tables = list_append_unique_oid(tables, relid);
-		if (truncate->behavior == DROP_CASCADE && relation->inh)
-			more = list_concat(more, find_all_inheritors(relid, NoLock, NULL));
+		if (truncate->behavior == DROP_CASCADE)
+			more = list_concat(more, relation->inh ? find_all_inheritors(relid, NoLock, NULL) :
+							   list_make1_oid(relid));
 	}
 	while (more != NIL)
 	{
@@ -636,7 +637,7 @@ tcs_choice_collect_utility_writes(Node *statement, TcsRuleItems *items)
 		return true;
 	if (relation == NULL)
 	{
-		foreach(lc, truncated_tables((TruncateStmt *) statement))
+		foreach(lc, tcs_choice_truncated_tables((TruncateStmt *) statement))
 			tcs_rules_collect_write(lfirst_oid(lc), items);
 	}
 	else

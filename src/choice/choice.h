@@ -101,6 +101,7 @@ extern void tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source,
 extern void tcs_choice_note_write(const PlannedStmt *plan);
 extern TcsWriteLevel tcs_choice_write_level_of_hint(const Query *query, const char *source);
 extern void tcs_choice_check_utility_hint(const PlannedStmt *pstmt, const char *source);
+extern List *tcs_choice_truncated_tables(const TruncateStmt *truncate);
 extern bool tcs_choice_collect_utility_writes(Node *statement, TcsRuleItems *items);
 extern void tcs_choice_note_utility_write(const PlannedStmt *pstmt, const char *source);
 

@@ -28,6 +28,7 @@
 #include "utils/lsyscache.h"
 
 #include "base/compat.h"
+#include "choice/choice.h"
 #include "rules/rule_cache.h"
 #include "sqlfuncs/explain_privileges.h"
 #include "statement/statement_source.h"
@@ -159,13 +160,10 @@ require_for_truncate(const TruncateStmt *truncate)
 {
 	ListCell   *lc;
 
-	foreach(lc, truncate->relations)
+	foreach(lc, tcs_choice_truncated_tables(truncate))
 	{
-		Oid			relid = RangeVarGetRelid(lfirst_node(RangeVar, lc), NoLock, true);
-
-		if (OidIsValid(relid) &&
-			pg_class_aclcheck(relid, GetUserId(), ACL_TRUNCATE) != ACLCHECK_OK)
-			refuse_relation(ACLCHECK_NO_PRIV, relid);
+		if (pg_class_aclcheck(lfirst_oid(lc), GetUserId(), ACL_TRUNCATE) != ACLCHECK_OK)
+			refuse_relation(ACLCHECK_NO_PRIV, lfirst_oid(lc));
 	}
 }
 

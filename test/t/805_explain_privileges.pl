@@ -25,6 +25,9 @@ $primary->safe_psql('postgres', q{
 CREATE ROLE mallory LOGIN;
 CREATE TABLE secret (a int, b int);
 CREATE TABLE shown (a int);
+CREATE TABLE referred (a int PRIMARY KEY);
+ALTER TABLE secret ADD FOREIGN KEY (a) REFERENCES referred;
+GRANT TRUNCATE ON referred TO mallory;
 CREATE VIEW seen AS SELECT a FROM secret;
 CREATE TABLE columns (a int, b int);
 CREATE TABLE written (a int); CREATE TABLE moved (a int);
@@ -54,7 +57,7 @@ foreach my $sql (
 		'SELECT a FROM through', 'SELECT * FROM calls_hidden', 'SELECT * FROM peek()', 'SELECT peek_hidden()'),
 	'SELECT * FROM peek()', 'SELECT peek_hidden()',
 	'COPY columns TO STDOUT', 'COPY columns (b) TO STDOUT', 'COPY (SELECT b FROM columns) TO STDOUT', 'COPY columns (b) FROM STDIN',
-	'TRUNCATE secret', 'REFRESH MATERIALIZED VIEW stored')
+	'TRUNCATE secret', 'TRUNCATE referred CASCADE', 'TRUNCATE ONLY referred CASCADE', 'REFRESH MATERIALIZED VIEW stored')
 {
 	my ($state, $stderr) = $as->($explain->($sql));
 
