@@ -84,6 +84,11 @@ class Conn:
         value = self.pg.parameter_status(name.encode())
         return None if value is None else value.decode()
 
+    @property
+    def in_block(self):
+        return self.pg.transaction_status in (pq.TransactionStatus.INTRANS,
+                                              pq.TransactionStatus.INERROR)
+
     def close(self):
         try:
             self.pg.finish()

@@ -160,7 +160,7 @@ class Client:
         node has just been found unreachable."""
         link = self.links.get(name)
         if link and link.node == node:
-            return link
+            return self.outside_block(name, link)
         if link:
             self.forget(name)
         if self.retry.get(node, 0) > time.monotonic():
@@ -170,6 +170,17 @@ class Client:
             return link
         except Lost:
             self.retry[node] = time.monotonic() + 0.1
+            return None
+
+    def outside_block(self, name, link):
+        """The link with no transaction block open.  What ends a block can fail as
+        well, by a cancel or a conflict with recovery, and leaves an aborted one."""
+        try:
+            while link.conn.in_block:
+                link.conn.simple("ROLLBACK", LATE)
+            return link
+        except (Lost, Hang):
+            self.forget(name)
             return None
 
     def forget(self, name):
