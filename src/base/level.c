@@ -53,9 +53,12 @@ tcs_level_by_name(const char *name, TcsLevel *level)
 	return false;
 }
 
-/* The same of an argument or a column: throws for unknown ones. */
+/*
+ * The same of an argument or a column: throws for unknown ones.  The caller refuses
+ * levels of "except" (TCS_LEVEL_BIT) itself, so the hint does not name them.
+ */
 TcsLevel
-tcs_level_require(const char *name)
+tcs_level_require(const char *name, uint32 except)
 {
 	TcsLevel	level;
 
@@ -63,7 +66,8 @@ tcs_level_require(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid read level: \"%s\"", name),
-				 errhint("Valid levels: %s.", tcs_level_names_hint())));
+				 errhint("Valid levels: %s.",
+						 tcs_option_names_hint(tcs_level_options, except))));
 	return level;
 }
 
@@ -127,13 +131,26 @@ tcs_level_join(TcsLevel a, TcsLevel b)
 	return b == TCS_LEVEL_SNAPSHOT ? b : a;
 }
 
-/* The valid names, for hints. */
+/* The names of an enum's values, for hints; "except" has the bits of those left out. */
+const char *
+tcs_option_names_hint(const struct config_enum_entry *options, uint32 except)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (const struct config_enum_entry *e = options; e->name; e++)
+	{
+		if ((except & (1U << e->val)) == 0)
+			appendStringInfo(&buf, "%s%s", buf.len > 0 ? ", " : "", e->name);
+	}
+	return buf.data;
+}
+
+/* The names of all levels, which are all steps of a fallback. */
 const char *
 tcs_level_names_hint(void)
 {
-	return "eventual, consistent_prefix, bounded, read_your_writes, "
-		"monotonic_reads, session, sequential, causal, snapshot, strong, "
-		"linearizable";
+	return tcs_option_names_hint(tcs_level_options, 0);
 }
 
 /*

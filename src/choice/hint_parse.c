@@ -122,7 +122,9 @@ set_level(HintReader *reader, int at, const char *name)
 	if (!tcs_level_by_name(name, &reader->hint->level))
 		return note_mistake(reader, at,
 							psprintf("Invalid read level: \"%s\".", shortened_text(name, strlen(name))),
-							"Valid levels: eventual, consistent_prefix, bounded, read_your_writes, monotonic_reads, session, sequential, causal, strong, linearizable.");
+							psprintf("Valid levels: %s.",
+									 tcs_option_names_hint(tcs_level_options,
+														   TCS_LEVEL_BIT(TCS_LEVEL_SNAPSHOT))));
 	if (reader->hint->level == TCS_LEVEL_SNAPSHOT)
 		return note_mistake(reader, at,
 							"Level \"snapshot\" is a property of a transaction, not of a statement.",
@@ -188,7 +190,7 @@ set_write_level(HintReader *reader, int at, const char *value)
 	if (!tcs_write_level_by_name(value, level) || *level == TCS_WRITE_DEFAULT)
 		return note_mistake(reader, at,
 							psprintf("\"%s\" is not a write level.", shortened_text(value, strlen(value))),
-							"Valid write levels: eventual, session, quorum, strong.");
+							psprintf("Valid write levels: %s.", tcs_write_level_names_hint()));
 	return true;
 }
 

@@ -295,7 +295,7 @@ read_level_of(const Row *row, const char *column, TcsLevel *level)
 
 	if (name == NULL)
 		return false;
-	*level = tcs_level_require(name);
+	*level = tcs_level_require(name, TCS_LEVEL_BIT(TCS_LEVEL_SNAPSHOT));
 	if (*level == TCS_LEVEL_SNAPSHOT)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -355,7 +355,7 @@ check_write_rule(const Row *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" is not a write level", name),
-				 errhint("Valid levels: eventual, session, quorum, strong.")));
+				 errhint("Valid levels: %s.", tcs_write_level_names_hint())));
 	for (int i = 0; i < lengthof(read_only); i++)
 	{
 		if (text_of(row, read_only[i]))

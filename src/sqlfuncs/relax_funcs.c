@@ -33,7 +33,8 @@ PG_FUNCTION_INFO_V1(tcs_relaxed);
 static TcsLevel
 level_argument(const char *name)
 {
-	TcsLevel	level = tcs_level_require(name);
+	TcsLevel	level = tcs_level_require(name, TCS_LEVEL_BIT(TCS_LEVEL_SNAPSHOT) |
+										  TCS_LEVEL_BIT(TCS_LEVEL_LINEARIZABLE));
 
 	if (level == TCS_LEVEL_SNAPSHOT || level == TCS_LEVEL_LINEARIZABLE)
 		ereport(ERROR,

@@ -217,7 +217,7 @@ tcs_can_serve(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	level = tcs_level_require(name);
+	level = tcs_level_require(name, 0);
 	if (!PG_ARGISNULL(1))
 		bound = tcs_interval_us(PG_GETARG_INTERVAL_P(1));
 	if (bound < 0)

@@ -63,6 +63,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/level.h"
 #include "base/settings.h"
 #include "base/xact.h"
 #include "session/session_token.h"
@@ -158,6 +159,13 @@ tcs_write_level_by_name(const char *name, TcsWriteLevel *level)
 		}
 	}
 	return false;
+}
+
+/* The names of all levels but "default", which asks for nothing. */
+const char *
+tcs_write_level_names_hint(void)
+{
+	return tcs_option_names_hint(write_level_options, 1U << TCS_WRITE_DEFAULT);
 }
 
 const char *

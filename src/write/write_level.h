@@ -81,6 +81,7 @@ extern TcsWriteLevel tcs_write_level_in_force(void);
 
 extern const char *tcs_write_level_name(TcsWriteLevel level);
 extern bool tcs_write_level_by_name(const char *name, TcsWriteLevel *level);
+extern const char *tcs_write_level_names_hint(void);
 
 /* Can this server give a level?  If not, why; for an error's detail. */
 extern const char *tcs_write_problem(TcsWriteLevel level);

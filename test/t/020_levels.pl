@@ -4,7 +4,8 @@
 # stands still is read at every level with tokens that name a write, a read on
 # the primary or a read on a standby, with bounds in time and in WAL, with and
 # without an answer of the primary.  Then what becomes of a read that cannot be
-# served: the steps of tcs.fallback and the limits of tcs.max_wait.
+# served: the steps of tcs.fallback and the limits of tcs.max_wait.  Then what is said
+# of a level that does not exist.
 
 use strict;
 use warnings;
@@ -16,6 +17,7 @@ use Test::More;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsTest;
+use TcsWire;
 
 my ($primary, $standby) = new_pair(conf => "log_min_messages = debug1\n");
 my ($state, $err, $out);
@@ -547,5 +549,49 @@ like(
 	$err,
 	qr/WARNING:\s+TC004: read served at level "session" instead of "strong"/,
 	'with the code of its reason');
+
+
+##
+## Which levels are valid is said where an unknown one is refused
+##
+
+my $client = TcsWire->new($primary);
+
+# Why the statement's level is not valid: the error's hint; undef if it is valid.
+sub advice_on
+{
+	my ($statement) = @_;
+
+	$client->ok_query('BEGIN');
+	my ($result) = $client->query($statement);
+	$client->ok_query('ROLLBACK');
+	return $result->{state} eq '22023' ? $result->{error}{H} // '' : undef;
+}
+
+foreach my $place (
+	[ 'read', q{SELECT tcs.can_serve('LEVEL', '1 s')} ],
+	[ 'read', q{SELECT tcs.relax('LEVEL', '1 min', 'a test')} ],
+	[ 'read', q{SELECT tcs.set_rule('t', 'LEVEL', '1 s')} ],
+	[ 'read', q{SELECT tcs.set_rule('t', 'linearizable', floor => 'LEVEL', max_staleness => '1 s')} ],
+	[ 'read', q{SELECT tcs.set_rule('t', 'strong', fallback => 'LEVEL')} ],
+	[ 'read', q{/* tcs(LEVEL) */ SELECT v FROM t} ],
+	[ 'read', q{/* tcs(fallback=LEVEL) */ SELECT v FROM t} ],
+	[ 'read', q{SET tcs.read_level = 'LEVEL'} ],
+	[ 'read', q{SET tcs.fallback = 'LEVEL'} ],
+	[ 'write', q{/* tcs(write_level=LEVEL) */ UPDATE t SET v = v} ],
+	[ 'write', q{SELECT tcs.set_rule('t', 'LEVEL', operation => 'write')} ],
+	[ 'write', q{SET tcs.write_level = 'LEVEL'} ])
+{
+	my ($kind, $sql) = @$place;
+	my $names = $primary->safe_psql('postgres',
+		"SELECT array_to_string(enumvals, ' ') FROM pg_settings WHERE name = 'tcs.${kind}_level'");
+	my @valid = grep { !defined advice_on($sql =~ s/LEVEL/$_/r) } split / /, $names;
+	my $advice = advice_on($sql =~ s/LEVEL/fresh/r) // '';
+
+	cmp_ok(scalar @valid, '>', 3, "levels are valid: $sql");
+	is($advice =~ s/^(Valid|Available) [a-z ]+: (redirect, error, )?//r,
+		join(', ', @valid) . '.', '... and the hint names them and no others');
+}
+$client->ok_query('SELECT tcs.relax_end()');
 
 done_testing();
