@@ -75,18 +75,64 @@ wait_before_planning(Query *query, const char *source)
 }
 
 /*
- * The hot path of planning: there is nothing to wait for, and the first table tells
- * that the statement is not exempt.  See tcs_ExecutorStart() for what else a gate
- * implies that is settled.
+ * The hot path of planning: neither hint nor rule has a say, what the settings ask
+ * for is met, and the first table tells that the statement is not exempt.  See
+ * tcs_ExecutorStart() for what else a gate implies that is settled.
  */
 static inline bool
-is_met_before_planning(const Query *query, bool plain)
+is_met_before_planning(const Query *query, const char *source)
 {
-	return plain && tcs_proof_is_settled() &&
-		tcs_proven.max_age == 0 &&
+	return tcs_frame_innermost() == NULL &&
+		tcs_rules_idle && !tcs_rules_plan_ahead && !tcs_told_is_wanted &&
+		tcs_proof_is_settled() &&
 		(query->commandType != CMD_SELECT ||
 		 (query->rtable != NIL &&
-		  linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_RELATION));
+		  linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_RELATION)) &&
+		!tcs_hint_is_possible(source, query->stmt_location, query->stmt_len) &&
+		tcs_proof_is_young();
+}
+
+/*
+ * What planning runs from here on was gated before, or is only guessed with; the
+ * statement itself is still to come to the gate.
+ */
+static inline void
+note_planning_begins(void)
+{
+	tcs_client_statement.rules_changes = tcs_rules_changes;
+	tcs_client_statement.generation = tcs_settings_generation;
+	tcs_planned.in_message = GetCurrentStatementStartTimestamp();
+	tcs_planned.began_at = SharedInvalidMessageCounter;
+}
+
+/* The frame of planning; writes tells whether the plan can be made again. */
+static inline void
+push_frame(TcsFrame *frame, const Query *query, bool ahead)
+{
+	int			is = TCS_FRAME_PLANNER | (ahead ? TCS_FRAME_AHEAD : 0);
+
+	if (unlikely(query->commandType != CMD_SELECT || query->hasModifyingCTE))
+		is |= TCS_FRAME_WRITES;
+	frame->ran = NIL;
+	tcs_frame_push(frame, is);
+}
+
+static inline PlannedStmt *
+call_planner(TCS_PLANNER_ARGS)
+{
+	return prev_planner ? prev_planner(TCS_PLANNER_PASS) : standard_planner(TCS_PLANNER_PASS);
+}
+
+/*
+ * Planning has run what should have waited.  Without a rule or a hint, a function can
+ * ask for more by a SET of its own.
+ */
+static pg_noinline void
+discard_early_runs(bool ahead)
+{
+	if (!ahead)
+		tcs_gate_void_plan();
+	tcs_gate_forget_early_runs();
 }
 
 /*
@@ -98,39 +144,28 @@ static int
 before_planning(Query **parse, const char *source, bool plain)
 {
 	Query	   *query = *parse;
-	const bool	met = likely(is_met_before_planning(query, plain));
 
-	if (!met && !tcs_gate_is_open_here())
+	if (!tcs_gate_is_open_here())
 		return NOT_EXEMPT;
 	tcs_client_statement.planned_in = 0;
-	if (!met)
-	{
-		if (unlikely(tcs_client_statement.ran_too_early))
-			tcs_gate_forget_early_runs();
-		if (tcs_exempt_query(query) || (!plain && tcs_exempt_administration(query)))
-			return plain ? TCS_WRITE_DEFAULT : tcs_choice_write_level_of_hint(query, source);
-		if (ActivePortal == NULL && !(tcs_proof_meets_settings() && plain))
-			*parse = wait_before_planning(query, source);
-	}
-
-	/*
-	 * What planning runs from here on was gated above, or is only guessed
-	 * with; the statement itself is still to come to the gate.
-	 */
-	tcs_client_statement.rules_changes = tcs_rules_changes;
-	tcs_client_statement.generation = tcs_settings_generation;
-	tcs_planned.in_message = GetCurrentStatementStartTimestamp();
-	tcs_planned.began_at = SharedInvalidMessageCounter;
+	if (unlikely(tcs_client_statement.ran_too_early))
+		tcs_gate_forget_early_runs();
+	if (tcs_exempt_query(query) || (!plain && tcs_exempt_administration(query)))
+		return plain ? TCS_WRITE_DEFAULT : tcs_choice_write_level_of_hint(query, source);
+	if (ActivePortal == NULL && !(tcs_proof_meets_settings() && plain))
+		*parse = wait_before_planning(query, source);
+	note_planning_begins();
 	return NOT_EXEMPT;
 }
 
-static PlannedStmt *
-tcs_planner(TCS_PLANNER_ARGS)
+/* Planning that is not on the hot path. */
+static pg_noinline PlannedStmt *
+plan_with_care(TCS_PLANNER_ARGS)
 {
 	TcsFrame   *outer = tcs_frame_innermost();
 
 	/* settings alone decide: there is neither a hint nor a rule */
-	const bool	plain = likely(tcs_rules_idle) &&
+	const bool	plain = tcs_rules_idle &&
 		(outer != NULL ||
 		 !tcs_hint_is_possible(query_string, parse->stmt_location, parse->stmt_len));
 	const bool	ahead = tcs_rules_plan_ahead;
@@ -146,13 +181,10 @@ tcs_planner(TCS_PLANNER_ARGS)
 
 	/* what planning runs is planned to be run */
 	tcs_rules_plan_ahead = false;
-	frame.ran = NIL;
-	tcs_frame_push(&frame, TCS_FRAME_PLANNER | (ahead ? TCS_FRAME_AHEAD : 0) |
-				   (parse->commandType != CMD_SELECT || parse->hasModifyingCTE ? TCS_FRAME_WRITES : 0));
+	push_frame(&frame, parse, ahead);
 	if (watched)
 		tcs_told_watch_planning(&callback);
-	plan = prev_planner ? prev_planner(TCS_PLANNER_PASS) :
-		standard_planner(TCS_PLANNER_PASS);
+	plan = call_planner(TCS_PLANNER_PASS);
 	if (watched)
 		tcs_told_planned(&callback);
 	tcs_frame_pop(&frame);
@@ -161,14 +193,7 @@ tcs_planner(TCS_PLANNER_ARGS)
 	{
 		if (marked)
 			functions = list_concat_unique_oid(functions, list_delete_oid(frame.ran, InvalidOid));
-
-		/*
-		 * without a rule or a hint, a function can ask for more by a SET of
-		 * its own
-		 */
-		if (!ahead)
-			tcs_gate_void_plan();
-		tcs_gate_forget_early_runs();
+		discard_early_runs(ahead);
 	}
 	if (exempt != NOT_EXEMPT)
 		tcs_exempt_mark(plan, (TcsWriteLevel) exempt);
@@ -179,6 +204,24 @@ tcs_planner(TCS_PLANNER_ARGS)
 	}
 	if (unlikely(outer != NULL && tcs_frame_armed(outer) != NULL))
 		plan = tcs_redirect_planned(outer->armed, plan, cursorOptions);
+	return plan;
+}
+
+static PlannedStmt *
+tcs_planner(TCS_PLANNER_ARGS)
+{
+	TcsFrame	frame;
+	PlannedStmt *plan;
+
+	if (unlikely(!is_met_before_planning(parse, query_string)))
+		return plan_with_care(TCS_PLANNER_PASS);
+	tcs_client_statement.planned_in = 0;
+	note_planning_begins();
+	push_frame(&frame, parse, false);
+	plan = call_planner(TCS_PLANNER_PASS);
+	tcs_frame_pop(&frame);
+	if (unlikely(frame.ran != NIL))
+		discard_early_runs(false);
 	return plan;
 }
 

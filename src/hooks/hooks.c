@@ -31,18 +31,27 @@
 
 static post_parse_analyze_hook_type prev_post_parse_analyze = NULL;
 
-/*
- * A statement has been analysed: a rule may replace it, or a standby have sent it.
- */
-static void
-tcs_post_parse_analyze(ParseState *pstate, Query *query, TCS_JUMBLE_STATE *jstate)
+static pg_noinline void
+after_analysis(ParseState *pstate, Query *query, TCS_JUMBLE_STATE *jstate)
 {
 	if (prev_post_parse_analyze)
 		prev_post_parse_analyze(pstate, query, jstate);
 	if (query->commandType != CMD_SELECT)
 		tcs_hint_note_origin(pstate->p_sourcetext, query);
-	if (unlikely(tcs_guc_redirected() != NULL))
+	if (tcs_guc_redirected() != NULL)
 		tcs_names_require(pstate->p_sourcetext, query);
+}
+
+/*
+ * A statement has been analysed: a rule may replace it, or a standby have sent it.
+ * For a SELECT of a client there is nothing to do.
+ */
+static void
+tcs_post_parse_analyze(ParseState *pstate, Query *query, TCS_JUMBLE_STATE *jstate)
+{
+	if (unlikely(query->commandType != CMD_SELECT || tcs_guc_redirected() != NULL ||
+				 prev_post_parse_analyze != NULL))
+		after_analysis(pstate, query, jstate);
 }
 
 /*

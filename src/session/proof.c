@@ -90,16 +90,9 @@ tcs_proof_note(void)
 	tcs_proof_raise(&tcs_proven.proof, &proof);
 }
 
-/*
- * Does the proof satisfy the settings in force?  In REPEATABLE READ age counts
- * from the start of the transaction, which the gate knows.
- */
+/* Does the proof satisfy the settings in force? */
 bool
 tcs_proof_meets_settings(void)
 {
-	if (!tcs_proof_is_settled())
-		return false;
-	return tcs_proven.max_age == 0 ||
-		(!IsolationUsesXactSnapshot() &&
-		 tcs_now() - tcs_proven.proof.fresh_at <= tcs_proven.max_age);
+	return tcs_proof_is_settled() && tcs_proof_is_young();
 }

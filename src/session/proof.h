@@ -47,4 +47,16 @@ tcs_proof_is_settled(void)
 	return tcs_proven.settled == tcs_settings_generation;
 }
 
+/*
+ * Where they are settled by a young proof alone: is it young enough?  In REPEATABLE
+ * READ age counts from the start of the transaction, which the gate knows.
+ */
+static inline bool
+tcs_proof_is_young(void)
+{
+	return likely(tcs_proven.max_age == 0) ||
+		(!IsolationUsesXactSnapshot() &&
+		 tcs_now() - tcs_proven.proof.fresh_at <= tcs_proven.max_age);
+}
+
 #endif							/* TCS_PROOF_H */

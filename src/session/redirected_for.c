@@ -20,14 +20,7 @@
 #include "session/redirected_for.h"
 
 static char *tcs_redirected_for = NULL;
-static const TcsRedirected *parsed_redirected = NULL;
-
-/* What a standby asks of this transaction, or NULL. */
-const TcsRedirected *
-tcs_guc_redirected(void)
-{
-	return parsed_redirected;
-}
+const TcsRedirected *tcs_redirected_asked = NULL;
 
 static bool
 check_redirected_for(char **newval, void **extra, GucSource source)
@@ -67,7 +60,7 @@ check_redirected_for(char **newval, void **extra, GucSource source)
 static void
 assign_redirected_for(const char *newval, void *extra)
 {
-	parsed_redirected = (const TcsRedirected *) extra;
+	tcs_redirected_asked = (const TcsRedirected *) extra;
 }
 
 void

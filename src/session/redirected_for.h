@@ -28,7 +28,15 @@ typedef struct TcsRedirected
  */
 #define TCS_REDIRECTED_FOR	"tcs.redirected_for"
 
-extern const TcsRedirected *tcs_guc_redirected(void);
+extern TCS_LOCAL const TcsRedirected *tcs_redirected_asked;
+
 extern void tcs_redirected_define_setting(void);
+
+/* What a standby asks of this transaction, or NULL. */
+static inline const TcsRedirected *
+tcs_guc_redirected(void)
+{
+	return tcs_redirected_asked;
+}
 
 #endif							/* TCS_REDIRECTED_FOR_H */
