@@ -327,7 +327,12 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable,
 	}
 	tcs_choice_by_settings(&read.choice);
 	if (!tcs_gate_is_satisfied(&read.choice))
+	{
+		/* what settles the gate here may not bring back what was unsettled */
+		if (unlikely(tcs_client_statement.ran_too_early))
+			tcs_gate_forget_early_runs();
 		tcs_gate_pass_slowly(&read);
+	}
 }
 
 /*

@@ -227,6 +227,15 @@ foreach my $sql ('SELECT asks()', 'SELECT calls_asks()')
 	wait_for_replay($primary, $standby);
 	is($reader->ok_query($sql), $count, '... and served when it is there');
 }
+{
+	my ($reader) = reader_behind();
+
+	is(($reader->query('SELECT calls_asks(), 1/0 FROM other'))[0]{state}, '22012', 'planning fails behind it');
+	$reader->ok_query('BEGIN ISOLATION LEVEL REPEATABLE READ; COMMIT');
+	is(($reader->query('SELECT calls_asks() FROM other'))[0]{state}, '55000', '... and BEGIN does not bring it back');
+	resume_replay($standby);
+	wait_for_replay($primary, $standby);
+}
 
 
 ##
