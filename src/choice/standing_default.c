@@ -17,7 +17,8 @@
  *	  one's own DDL is seen.
  *
  *	  All this is looked at when the gate is about to wait, refuse or redirect, and
- *	  never for a statement whose requirement is met.
+ *	  never for a statement whose requirement is met.  So the settings and their
+ *	  sources are read here, and not with the read's context (gate/context.c).
  *
  *-------------------------------------------------------------------------
  */

@@ -45,15 +45,15 @@ settle_proof(const TcsRead *read)
 
 	/* what is met at these levels has the whole token in it, if there is one */
 	if (read->choice.token == NULL && !tcs_session_report_is_pending &&
-		(tcs_guc_token() == NULL ||
+		(read->context.token == NULL ||
 		 tcs_level_rank(req->level) >= tcs_level_rank(TCS_LEVEL_SESSION)) &&
 		!read->context.token_is_missing)
-		tcs_proven.token_settled = tcs_settings_generation;
+		tcs_proven.token_settled = read->context.generation;
 	/* of a statement to come, settings may not be all that counts */
 	if (!read->choice.plain)
 		return;
 	/* a report that is pending has to be made by the next statement */
-	tcs_proven.settled = tcs_session_report_is_pending ? 0 : tcs_settings_generation;
+	tcs_proven.settled = tcs_session_report_is_pending ? 0 : read->context.generation;
 	tcs_proven.max_age = 0;
 	if (req->level == TCS_LEVEL_SNAPSHOT || req->level == TCS_LEVEL_LINEARIZABLE)
 		tcs_proven.settled = 0;
@@ -107,7 +107,7 @@ tcs_read_pass(TcsRead *read)
 		site->kind != TCS_SITE_NESTED)
 		tcs_proof_note_acknowledged(facts->req.token_at);
 	/* while nobody has used it, the transaction's snapshot is yet to be taken */
-	if (IsolationUsesXactSnapshot() && tcs_transaction.lxid == tcs_xact_id() &&
+	if (read->context.one_snapshot && tcs_transaction.lxid == tcs_xact_id() &&
 		tcs_transaction.used_in != tcs_transaction.lxid)
 		tcs_transaction.acknowledged = tcs_proven.acknowledged;
 	facts->reason = TCS_REASON_NONE;
@@ -184,7 +184,7 @@ tcs_read_fail(TcsRead *read)
 		if (site->kind == TCS_SITE_PLANNER && facts->reason == TCS_REASON_BLOCKING &&
 			tcs_xact_statement_is_sole())
 			return;
-		tcs_transaction_note_gave_up(facts->waited_us, facts->reason);
+		tcs_transaction_note_gave_up(read->context.generation, facts->waited_us, facts->reason);
 		return;
 	}
 

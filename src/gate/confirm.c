@@ -137,7 +137,7 @@ tcs_confirm_snapshot(TcsRead *read, int64 deadline)
 		case TCS_WAIT_DISABLED:
 			if (read->site.kind != TCS_SITE_NESTED)
 				read->client->confirmed = true;
-			if (IsolationUsesXactSnapshot() && tcs_transaction.lxid == tcs_xact_id())
+			if (read->context.one_snapshot && tcs_transaction.lxid == tcs_xact_id())
 				tcs_transaction.confirmed = true;
 			return true;
 		case TCS_WAIT_RELAXED:

@@ -3,10 +3,25 @@
  * context.c
  *	  Reading, once, everything that a requirement depends on.
  *
+ * NOTES
+ *	  Below this point no setting is read.  Excepted are those that a read needs
+ *	  only when it waits or is redirected.  To read them here would cost instructions
+ *	  where the requirement is met, as in each statement of a REPEATABLE READ
+ *	  transaction at "bounded".  They are, with the number of those instructions:
+ *
+ *		choice/standing_default.c	who has said what is asked for	45
+ *		gate/wait.c					tcs.max_wait_unknown			3
+ *					tcs.primary_conninfo and primary_conninfo		6
+ *		redirect					server, limits and time-outs	3 each
+ *
+ *	  A session reads its configuration between statements alone, so a setting is
+ *	  the same there as here, unless a function that planning runs has changed it.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "access/xlog.h"
 
 #include "base/compat.h"
@@ -44,6 +59,8 @@ tcs_context_build(TcsContext *context, const TcsChoice *choice, const TcsToken *
 	context->max_lag = tcs_max_lag < 0 ? -1 : (int64) tcs_max_lag * 1024;
 	context->may_redirect = tcs_max_redirect_connections > 0;
 	context->redirect_after = tcs_redirect_after;
+	context->generation = tcs_settings_generation;
+	context->one_snapshot = IsolationUsesXactSnapshot();
 	context->in_recovery = RecoveryInProgress();
 	context->system_identifier = GetSystemIdentifier();
 	context->arrival = tcs_now();

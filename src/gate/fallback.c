@@ -24,15 +24,6 @@
 #include "standby/freshness.h"
 #include "standby/replay.h"
 
-/* The verdict for this transaction, as it is now. */
-TcsVerdict
-tcs_fallback_decide(const TcsFallback *fallback, const TcsContext *context,
-					const TcsUnmet *unmet, bool can_redirect, TcsLevel *served_at)
-{
-	return tcs_fallback_verdict(fallback, context, unmet, can_redirect,
-								IsolationUsesXactSnapshot(), served_at);
-}
-
 /* How the standby gets on, for a detail line: an estimate or the obstacle. */
 static char *
 describe_progress(XLogRecPtr needed, XLogRecPtr reached)
@@ -246,7 +237,7 @@ report_snapshot(const TcsUnmet *unmet)
 	{
 		errmsg("a read at level \"%s\" came too late in its transaction",
 			   tcs_level_name(unmet->req.level));
-		if (unmet->req.level == TCS_LEVEL_SNAPSHOT && !IsolationUsesXactSnapshot())
+		if (unmet->req.level == TCS_LEVEL_SNAPSHOT && !unmet->one_snapshot)
 		{
 			errdetail("The transaction may have read at another level before, and has no snapshot of its own.");
 			return errhint("Set the level before the transaction, or before its first query; it is in force for the next one.");
@@ -262,7 +253,7 @@ report_snapshot(const TcsUnmet *unmet)
 		errdetail("What it reads is to be read at level \"%s\" now.", tcs_level_name(unmet->req.level));
 		return errhint("Retry the transaction.");
 	}
-	if (unmet->nested && !IsolationUsesXactSnapshot())
+	if (unmet->nested && !unmet->one_snapshot)
 	{
 		errmsg("a read inside a statement asks for more freshness than the statement itself");
 		errdetail("It is at level \"%s\"; a wait inside a statement would come too late for its snapshot.",
@@ -319,7 +310,7 @@ sqlstate_of(const TcsUnmet *unmet)
 		case TCS_REASON_SNAPSHOT:
 			if (is_misplaced_snapshot(unmet))
 				return ERRCODE_ACTIVE_SQL_TRANSACTION;
-			if (unmet->nested && !IsolationUsesXactSnapshot())
+			if (unmet->nested && !unmet->one_snapshot)
 				return unmet->rules_changed ? ERRCODE_T_R_SERIALIZATION_FAILURE :
 					ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 			return unmet->retry_helps ? ERRCODE_T_R_SERIALIZATION_FAILURE :

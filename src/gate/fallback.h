@@ -27,6 +27,7 @@ typedef struct TcsUnmet
 	bool		nested;			/* inside a function */
 	bool		rules_changed;	/* since the statement that calls it came */
 	/* of a snapshot that is too old: */
+	bool		one_snapshot;	/* the transaction reads by one */
 	bool		fixed;			/* it is that of the transaction */
 	bool		imported;		/* and somebody else's */
 	bool		retry_helps;	/* the same would be served now */
@@ -53,15 +54,12 @@ typedef enum TcsVerdict
 
 /* in fallback_decide.c */
 extern bool tcs_fallback_has_redirect(const TcsFallback *fallback);
-extern TcsVerdict tcs_fallback_verdict(const TcsFallback *fallback,
-									   const TcsContext *context,
-									   const TcsUnmet *unmet, bool can_redirect,
-									   bool one_snapshot, TcsLevel *served_at);
-
 extern TcsVerdict tcs_fallback_decide(const TcsFallback *fallback,
 									  const TcsContext *context,
 									  const TcsUnmet *unmet, bool can_redirect,
 									  TcsLevel *served_at);
+
+/* in fallback.c */
 extern void tcs_fallback_error(const TcsUnmet *unmet);
 extern void tcs_fallback_warn(const TcsUnmet *unmet, TcsLevel served_at);
 extern void tcs_fallback_warn_dropped(const TcsUnmet *unmet);

@@ -26,16 +26,15 @@ tcs_fallback_has_redirect(const TcsFallback *fallback)
 }
 
 /*
- * Go through the steps.
+ * Go through the steps: which one is for this transaction, as it is now?
  *
  * A redirect is skipped where it is not possible, or has failed.  A level that
  * is not weaker than the one asked for is skipped as well: a longer wait is not
- * what a fallback is for.  "one_snapshot": the transaction reads by one.
+ * what a fallback is for.
  */
 TcsVerdict
-tcs_fallback_verdict(const TcsFallback *fallback, const TcsContext *context,
-					 const TcsUnmet *unmet, bool can_redirect, bool one_snapshot,
-					 TcsLevel *served_at)
+tcs_fallback_decide(const TcsFallback *fallback, const TcsContext *context,
+					const TcsUnmet *unmet, bool can_redirect, TcsLevel *served_at)
 {
 	/* who asked for an error here wants nothing else */
 	if (unmet->reason == TCS_REASON_NO_TOKEN)
@@ -59,7 +58,7 @@ tcs_fallback_verdict(const TcsFallback *fallback, const TcsContext *context,
 		if (unmet->has_floor && tcs_level_join(step->level, unmet->floor) != step->level)
 			continue;
 		/* its one snapshot cannot be had any more */
-		if (step->level == TCS_LEVEL_SNAPSHOT && !one_snapshot)
+		if (step->level == TCS_LEVEL_SNAPSHOT && !context->one_snapshot)
 			continue;
 		tcs_requirement_make(step->level, context, &req);
 		if (tcs_requirement_is_empty(&req) ||

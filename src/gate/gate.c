@@ -208,7 +208,7 @@ survey_snapshot(TcsRead *read)
 {
 	read->can_swap = tcs_swap_is_possible(&read->site);
 	read->can_redirect = !read->facts.fixed && read->can_swap && tcs_renew_can_redirect(read);
-	read->gave_up = tcs_transaction_gave_up();
+	read->gave_up = tcs_transaction_gave_up(read->context.generation);
 }
 
 /* Wait for a new snapshot, or redirect. */
@@ -469,6 +469,7 @@ tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms)
 	{
 		tcs_context_build(context, &read.choice, token);
 		facts->in_recovery = context->in_recovery;
+		facts->one_snapshot = context->one_snapshot;
 		facts->proof = tcs_proven.proof;
 		tcs_requirement_make(TCS_LEVEL_SESSION, context, &facts->req);
 		facts->reason = facts->req.reason;

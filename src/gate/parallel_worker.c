@@ -138,6 +138,7 @@ tcs_gate_pass_in_worker(QueryDesc *query_desc)
 	};
 	read.client = &tcs_client_statement;
 	tcs_choice_by_settings(&read.choice);
+	read.context.one_snapshot = read.facts.one_snapshot = IsolationUsesXactSnapshot();
 	read.facts.nested = true;
 	read.facts.in_recovery = RecoveryInProgress();
 	read.facts.now = tcs_now();

@@ -44,7 +44,7 @@ arrival_of(const TcsRead *read)
 {
 	const TcsClientStatement *client = read->client;
 
-	if (IsolationUsesXactSnapshot())
+	if (read->context.one_snapshot)
 		return tcs_transaction.arrival;
 	if (read->site.kind != TCS_SITE_NESTED || read->site.resumed)
 		return read->context.arrival;
@@ -76,30 +76,30 @@ note_planning(TcsClientStatement *client, int64 arrival)
  * does, unless nobody has used it yet.
  */
 static bool
-snapshot_is_fixed(const TcsSite *site)
+snapshot_is_fixed(const TcsSite *site, bool one_snapshot)
 {
-	return IsolationUsesXactSnapshot() && FirstSnapshotSet &&
+	return one_snapshot && FirstSnapshotSet &&
 		!((tcs_site_is_read(site) || site->kind == TCS_SITE_PLANNER) &&
 		  tcs_transaction.used_in != tcs_xact_id());
 }
 
 /* The client's side and this node, as they are for this read. */
 static void
-begin_context(TcsRead *read, bool fixed)
+begin_context(TcsRead *read)
 {
 	const TcsSite *site = &read->site;
 	TcsContext *context = &read->context;
 
 	tcs_context_build(context, &read->choice, tcs_choice_token(&read->choice));
-	context->fixed = fixed;
+	context->fixed = snapshot_is_fixed(site, context->one_snapshot);
 	/* what is asked for without a token is asked of each statement */
 	if (site->token_only)
 		context->without_token = TCS_WITHOUT_TOKEN_ACCEPT;
 	/* the moment of a transaction that outlived a promotion lies before it */
-	if (IsolationUsesXactSnapshot() && TransactionStartedDuringRecovery())
+	if (context->one_snapshot && TransactionStartedDuringRecovery())
 		context->in_recovery = true;
 
-	if (IsolationUsesXactSnapshot())
+	if (context->one_snapshot)
 	{
 		tcs_transaction_note(context->arrival);
 		context->acknowledged = tcs_transaction.acknowledged;
@@ -111,7 +111,7 @@ begin_context(TcsRead *read, bool fixed)
 		context->confirmed = InvalidXLogRecPtr;
 
 	/* where nothing is read yet, the statement to come is what is confirmed */
-	context->is_confirmed = (fixed && tcs_transaction.confirmed) || site->explain_only ||
+	context->is_confirmed = (context->fixed && tcs_transaction.confirmed) || site->explain_only ||
 		site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER;
 }
 
@@ -130,6 +130,7 @@ begin_facts(TcsRead *read, bool fixed)
 	facts->in_recovery = read->context.in_recovery;
 	facts->nested = read->site.kind == TCS_SITE_NESTED;
 	facts->rules_changed = read->site.rules_changed;
+	facts->one_snapshot = read->context.one_snapshot;
 	facts->fixed = fixed;
 	facts->imported = fixed && tcs_transaction.imported;
 	facts->now = read->context.arrival;
@@ -159,8 +160,8 @@ tcs_read_begin(TcsRead *read)
 	if (site->token_only && tcs_level_rank(level) > tcs_level_rank(TCS_LEVEL_SESSION))
 		level = TCS_LEVEL_SESSION;
 
-	fixed = snapshot_is_fixed(site);
-	begin_context(read, fixed);
+	begin_context(read);
+	fixed = read->context.fixed;
 	if (site->kind == TCS_SITE_PLANNER)
 		note_planning(client, read->context.arrival);
 	if (tcs_site_is_read(site))
@@ -221,7 +222,7 @@ tcs_read_weigh(TcsRead *read)
 		read->met = false;
 		tcs_swap_distrust_plan();
 	}
-	read->misplaced = facts->req.level == TCS_LEVEL_SNAPSHOT && !IsolationUsesXactSnapshot() &&
+	read->misplaced = facts->req.level == TCS_LEVEL_SNAPSHOT && !read->context.one_snapshot &&
 		!may_fix_snapshot(site);
 	/* a quorum can confirm what it shows, not that it misses nothing */
 	read->misplaced |= facts->req.confirm && facts->fixed && tcs_transaction.imported;
@@ -238,6 +239,8 @@ tcs_read_renew_context(TcsRead *read)
 	context->arrival = old.arrival;
 	context->is_confirmed = old.is_confirmed;
 	context->token_dropped = old.token_dropped;
+	context->generation = old.generation;
+	context->one_snapshot = old.one_snapshot;
 	if (old.without_token == TCS_WITHOUT_TOKEN_ACCEPT)
 		context->without_token = old.without_token;
 }
@@ -270,6 +273,7 @@ tcs_read_drop_lost_token(TcsRead *read)
 		context->token_handed = context->token != NULL && tcs_guc_token_is_handed();
 		context->token_is_missing = tcs_context_token_is_missing();
 		context->token_dropped = true;
+		context->generation = tcs_settings_generation;
 		tcs_requirement_make(facts->req.level, context, &facts->req);
 	}
 	facts->reason = facts->req.reason;

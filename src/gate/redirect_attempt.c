@@ -16,6 +16,9 @@
  *	  transaction goes over whole if its first statement does, and all its later
  *	  ones must then go, too; what cannot is refused with 0A000.
  *
+ *	  The settings of redirects are read here and in the room redirect, since only
+ *	  what is redirected needs them; see context.c.
+ *
  *	  While the statement runs there, it holds nothing here that replay could
  *	  wait for, as far as that is in our power: locks are given back where the
  *	  statement is the only one of its transaction, and its snapshot, which no
@@ -62,11 +65,10 @@ tcs_redirect_is_possible(const TcsSite *site)
 	switch (site->kind)
 	{
 		case TCS_SITE_QUERY:
-			return tcs_max_redirect_connections > 0 &&
-				site->query_desc->plannedstmt->commandType == CMD_SELECT &&
+			return site->query_desc->plannedstmt->commandType == CMD_SELECT &&
 				tcs_server_exists();
 		case TCS_SITE_UTILITY:
-			return tcs_max_redirect_connections > 0 && !site->explain_reads &&
+			return !site->explain_reads &&
 				tcs_utility_can_go(site->utility) && tcs_server_exists();
 		default:
 			return false;
@@ -156,7 +158,7 @@ tcs_redirect_try(TcsSite *site, TcsRedirectAttempt *attempt)
 	{
 		begin.level = attempt->level;
 		begin.token = attempt->token;
-		begin.whole = IsolationUsesXactSnapshot();
+		begin.whole = attempt->whole;
 		if (site->kind == TCS_SITE_QUERY)
 			expect_notices(statement);
 		/* with a whole transaction, savepoints come between */

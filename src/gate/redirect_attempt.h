@@ -17,6 +17,8 @@ typedef struct TcsRedirectAttempt
 {
 	TcsLevel	level;
 	const TcsToken *token;		/* or NULL */
+	bool		whole;			/* the transaction goes, with all its
+								 * statements */
 	char	   *why;			/* for EXPLAIN */
 
 	/* out: if it runs there, what its snapshot there shows */

@@ -212,7 +212,8 @@ tcs_renew_can_redirect(const TcsRead *read)
 	const TcsSite *site = &read->site;
 	const TcsUnmet *facts = &read->facts;
 
-	return facts->in_recovery && facts->req.reason != TCS_REASON_NO_TOKEN &&
+	return facts->in_recovery && read->context.may_redirect &&
+		facts->req.reason != TCS_REASON_NO_TOKEN &&
 		!(site->fix_snapshot && !tcs_xact_statement_is_sole()) &&
 		tcs_fallback_has_redirect(read->choice.fallback) &&
 		tcs_redirect_is_possible(site);
@@ -264,6 +265,7 @@ try_redirect(TcsRead *read)
 	TcsRedirectAttempt attempt = {
 		.level = facts->req.level,
 		.token = read->context.token,
+		.whole = read->context.one_snapshot,
 		.why = describe_reason(facts)
 	};
 
@@ -489,6 +491,7 @@ note_renewed(TcsRead *read)
 {
 	if (read->site.fix_snapshot)
 	{
+		read->context.one_snapshot = read->facts.one_snapshot = true;
 		tcs_transaction_note(read->context.arrival);
 		tcs_transaction.by_level = true;
 	}

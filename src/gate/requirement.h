@@ -26,6 +26,9 @@ typedef struct TcsContext
 	TcsWithoutToken without_token;
 	int64		max_staleness;	/* us */
 	int64		max_lag;		/* bytes, -1: off */
+	uint64		generation;		/* of the settings that this was read from */
+	bool		one_snapshot;	/* the transaction reads by one: its isolation
+								 * level */
 
 	/* this node */
 	bool		fixed;			/* the snapshot at hand was taken before */

@@ -81,6 +81,7 @@ tcs_gate_check_redirected(void)
 	read.client = &tcs_client_statement;
 	tcs_choice_by_settings(&read.choice);
 	tcs_context_build(&read.context, &read.choice, wanted->have_token ? &wanted->token : NULL);
+	facts->one_snapshot = read.context.one_snapshot;
 	facts->now = read.context.arrival;
 	facts->proof.at = read.context.at;
 	tcs_requirement_make(wanted->level, &read.context, &facts->req);

@@ -232,7 +232,8 @@ tcs_swap_leave_conflicts(void)
 }
 
 /*
- * Take a snapshot; in REPEATABLE READ, replace the transaction's.
+ * Take a snapshot; in REPEATABLE READ, replace the transaction's.  The isolation
+ * level is read here because it is what is changed.
  *
  * At level "snapshot" the transaction becomes REPEATABLE READ with it, as though
  * it had had none before: all are given back, and its statements have read

@@ -105,18 +105,18 @@ tcs_transaction_is_by_level(void)
 
 /* BEGIN or SET has waited, and not got what was asked for. */
 void
-tcs_transaction_note_gave_up(int64 waited_us, TcsReason reason)
+tcs_transaction_note_gave_up(uint64 generation, int64 waited_us, TcsReason reason)
 {
 	tcs_gave_up.lxid = tcs_xact_id();
-	tcs_gave_up.generation = tcs_settings_generation;
+	tcs_gave_up.generation = generation;
 	tcs_gave_up.waited_us = waited_us;
 	tcs_gave_up.reason = reason;
 }
 
 /* Has this transaction given up on what is still asked for, at BEGIN or SET? */
 bool
-tcs_transaction_gave_up(void)
+tcs_transaction_gave_up(uint64 generation)
 {
 	return tcs_gave_up.lxid == tcs_xact_id() &&
-		tcs_gave_up.generation == tcs_settings_generation;
+		tcs_gave_up.generation == generation;
 }

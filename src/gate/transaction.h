@@ -55,7 +55,8 @@ extern void tcs_transaction_snapshot_imported(void);
 extern void tcs_transaction_note_snapshot_use(void);
 extern void tcs_transaction_fix_isolation(void);
 extern bool tcs_transaction_is_by_level(void);
-extern void tcs_transaction_note_gave_up(int64 waited_us, TcsReason reason);
-extern bool tcs_transaction_gave_up(void);
+extern void tcs_transaction_note_gave_up(uint64 generation, int64 waited_us,
+										 TcsReason reason);
+extern bool tcs_transaction_gave_up(uint64 generation);
 
 #endif							/* TCS_TRANSACTION_H */

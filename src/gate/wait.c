@@ -210,7 +210,8 @@ is_set(const char *setting)
  * waited?
  *
  * Two settings are looked at as this session knows them, and the worker, which
- * may have read newer ones, must have come to the same result.
+ * may have read newer ones, must have come to the same result.  They are read
+ * here, since only a read that waits needs them; see context.c.
  */
 static bool
 is_in_vain(const TcsRequirement *req, const TcsProof *proof, const TcsAnswer *own)
@@ -240,6 +241,8 @@ is_in_vain(const TcsRequirement *req, const TcsProof *proof, const TcsAnswer *ow
  *
  * A read that only waits for replay is none of this.  What its token names may
  * have been received already, or come from another server.
+ *
+ * The setting is read here, since only a read that waits needs it; see context.c.
  */
 static int64
 deadline_for_answer(int64 started, int64 deadline)

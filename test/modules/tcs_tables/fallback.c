@@ -25,7 +25,6 @@ tcs_table_fallback(PG_FUNCTION_ARGS)
 	TcsUnmet	unmet = {0};
 	TcsLevel	served_at = TCS_LEVEL_COUNT;
 	bool		can_redirect;
-	bool		one_snapshot;
 	const char *said = NULL;
 
 	facts_to_context(facts, &context);
@@ -38,11 +37,10 @@ tcs_table_fallback(PG_FUNCTION_ARGS)
 	unmet.has_floor = fact_text(facts, "floor", NULL) != NULL;
 	unmet.floor = fact_level(facts, "floor", TCS_LEVEL_EVENTUAL);
 	can_redirect = fact_flag(facts, "can_redirect");
-	one_snapshot = fact_flag(facts, "one_snapshot");
+	context.one_snapshot = fact_flag(facts, "one_snapshot");
 	facts_check_all_used(facts);
 
-	switch (tcs_fallback_verdict(&fallback, &context, &unmet, can_redirect,
-								 one_snapshot, &served_at))
+	switch (tcs_fallback_decide(&fallback, &context, &unmet, can_redirect, &served_at))
 	{
 		case TCS_VERDICT_REFUSE:
 			said = "refuse";
