@@ -27,14 +27,6 @@
 #include "primary/read_index.h"
 #include "standby/freshness.h"
 
-/* Is it below a statement of the client that was confirmed itself? */
-bool
-tcs_read_is_led_by_confirmed(const TcsRead *read)
-{
-	return read->site.kind == TCS_SITE_NESTED && read->client->at_once_level < 0 &&
-		read->client->confirmed;
-}
-
 /*
  * Is it a statement inside a function that only writes?  What it writes after
  * what it has read is confirmed with its transaction.

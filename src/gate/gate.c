@@ -70,8 +70,6 @@
 #include "standby/freshness.h"
 #include "statement/read_only.h"
 
-TcsClientStatement tcs_client_statement = {.at_once_level = -1};
-
 /*
  * Is the requirement of a statement that a hint or a rule has chosen for met by
  * what was proved before?  In REPEATABLE READ the slow way knows.
@@ -129,34 +127,6 @@ bool
 tcs_gate_is_satisfied(const TcsChoice *choice)
 {
 	return choice->plain ? tcs_proof_meets_settings() : choice_is_met(choice);
-}
-
-/*
- * The snapshot of the transaction is fixed, and not yet known to be as fresh as is
- * asked for.  It is if the primary, asked since, names no more than the snapshot
- * is known to include.  With "wait" an answer is waited for, but not replay.
- * Returns whether all that is asked for is proved now, and was not before.
- */
-bool
-tcs_prove_fixed_snapshot(const TcsRead *read, bool wait)
-{
-	const TcsSite *site = &read->site;
-	const TcsRequirement *req = &read->facts.req;
-	TcsPosition included = tcs_transaction.proof.at;
-	int64		deadline = 0;
-	TcsAnswer	answer;
-
-	if (site->kind == TCS_SITE_BARE || site->explain_only || req->fresh_after == 0 ||
-		req->reason != TCS_REASON_NONE || included.lsn == InvalidXLogRecPtr ||
-		tcs_transaction.proof.fresh_at >= req->fresh_after || !RecoveryInProgress())
-		return false;
-	if (wait)
-		deadline = tcs_deadline_after(read->choice.max_wait);
-	if (tcs_wait_for_answer(req->fresh_after, deadline, &answer) != TCS_WAIT_MET ||
-		answer.at.tli != included.tli || answer.at.lsn > included.lsn)
-		return false;
-	tcs_transaction.proof.fresh_at = answer.asked_at;
-	return tcs_requirement_met(req, &tcs_transaction.proof);
 }
 
 /*

@@ -29,7 +29,6 @@ extern void tcs_gate_pass_in_worker(QueryDesc *query_desc);
 extern bool tcs_gate_token_is_missing(TcsLevel level);
 extern bool tcs_gate_token_is_reached(TcsLevel level);
 extern void tcs_gate_wait_for_token(const TcsToken *token, int max_wait_ms);
-extern bool tcs_prove_fixed_snapshot(const TcsRead *read, bool wait);
 
 /* serve_redirected.c */
 extern void tcs_gate_await_redirected(const TcsRedirected *wanted);

@@ -28,6 +28,8 @@
 #include "session/proof.h"
 #include "statement/hook_frames.h"
 
+TcsClientStatement tcs_client_statement = {.at_once_level = -1};
+
 /* Has the statement that is planned at present, or was last, come here for that? */
 static bool
 planning_came_here(const TcsClientStatement *client)
@@ -53,6 +55,14 @@ arrival_of(const TcsRead *read)
 	if (client->at_once_level < 0 && client->arrival != 0)
 		return client->arrival;
 	return read->context.arrival;
+}
+
+/* Is it below a statement of the client that was confirmed itself? */
+bool
+tcs_read_is_led_by_confirmed(const TcsRead *read)
+{
+	return read->site.kind == TCS_SITE_NESTED && read->client->at_once_level < 0 &&
+		read->client->confirmed;
 }
 
 /* Is the plan of the statement that comes to the gate to be made again? */
@@ -198,6 +208,34 @@ may_fix_snapshot(TcsSite *site)
 		return false;
 	site->fix_snapshot = true;
 	return true;
+}
+
+/*
+ * The snapshot of the transaction is fixed, and not yet known to be as fresh as is
+ * asked for.  It is if the primary, asked since, names no more than the snapshot
+ * is known to include.  With "wait" an answer is waited for, but not replay.
+ * Returns whether all that is asked for is proved now, and was not before.
+ */
+bool
+tcs_prove_fixed_snapshot(const TcsRead *read, bool wait)
+{
+	const TcsSite *site = &read->site;
+	const TcsRequirement *req = &read->facts.req;
+	TcsPosition included = tcs_transaction.proof.at;
+	int64		deadline = 0;
+	TcsAnswer	answer;
+
+	if (site->kind == TCS_SITE_BARE || site->explain_only || req->fresh_after == 0 ||
+		req->reason != TCS_REASON_NONE || included.lsn == InvalidXLogRecPtr ||
+		tcs_transaction.proof.fresh_at >= req->fresh_after || !RecoveryInProgress())
+		return false;
+	if (wait)
+		deadline = tcs_deadline_after(read->choice.max_wait);
+	if (tcs_wait_for_answer(req->fresh_after, deadline, &answer) != TCS_WAIT_MET ||
+		answer.at.tli != included.tli || answer.at.lsn > included.lsn)
+		return false;
+	tcs_transaction.proof.fresh_at = answer.asked_at;
+	return tcs_requirement_met(req, &tcs_transaction.proof);
 }
 
 /* Compare the requirement with what is proved of the snapshot at hand. */

@@ -190,6 +190,8 @@ tcs_reason_is_lost(TcsReason reason)
 extern void tcs_read_begin(TcsRead *read);
 extern void tcs_read_weigh(TcsRead *read);
 extern bool tcs_read_has_void_plan(void);
+extern bool tcs_prove_fixed_snapshot(const TcsRead *read, bool wait);
+extern bool tcs_read_is_led_by_confirmed(const TcsRead *read);
 extern void tcs_read_renew_context(TcsRead *read);
 extern bool tcs_read_drop_lost_token(TcsRead *read);
 extern bool tcs_read_ask_for_less(TcsRead *read);
@@ -210,11 +212,9 @@ extern void tcs_renew_judge_promoted(TcsRead *read);
 extern TcsWaitResult tcs_renew_wait(TcsRead *read, bool holding, int64 deadline,
 									bool impatient);
 extern TcsReason tcs_renew_reason(const TcsUnmet *facts, TcsWaitResult result);
-extern int64 tcs_deadline_after(int max_wait_ms);
 
 /* confirm.c */
 extern bool tcs_confirm_snapshot(TcsRead *read, int64 deadline);
-extern bool tcs_read_is_led_by_confirmed(const TcsRead *read);
 
 /* conclude.c */
 extern void tcs_read_pass(TcsRead *read);

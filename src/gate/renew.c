@@ -54,13 +54,6 @@ tcs_renew_reason(const TcsUnmet *facts, TcsWaitResult result)
 	return req->fresh_after != 0 ? TCS_REASON_UNKNOWN : TCS_REASON_BEHIND;
 }
 
-/* The instant at which a wait that starts now has to end. */
-int64
-tcs_deadline_after(int max_wait_ms)
-{
-	return max_wait_ms < 0 ? PG_INT64_MAX : tcs_now() + (int64) max_wait_ms * 1000;
-}
-
 /* Wait on a standby or on a primary, as the node is, on one timeline. */
 static TcsWaitResult
 wait_on_timeline(TcsUnmet *facts, bool holding, int64 deadline, bool impatient)

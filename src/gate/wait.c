@@ -62,6 +62,13 @@
 /* Longest sleep where nobody will wake us, in us. */
 #define TCS_POLL_US				20000
 
+/* The instant at which a wait that starts now has to end. */
+int64
+tcs_deadline_after(int max_wait_ms)
+{
+	return max_wait_ms < 0 ? PG_INT64_MAX : tcs_now() + (int64) max_wait_ms * 1000;
+}
+
 /*
  * Sleep until replay comes to a position, or for a while.
  *

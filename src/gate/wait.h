@@ -35,6 +35,7 @@ extern TcsWaitResult tcs_wait_for_confirmation(const TcsConfirmation *wanted,
 											   int64 deadline,
 											   TcsConfirmed *confirmed);
 extern TcsWaitResult tcs_wait_for_commits(XLogRecPtr upto, int64 deadline);
+extern int64 tcs_deadline_after(int max_wait_ms);
 extern void tcs_wait_briefly(void);
 
 #endif							/* TCS_WAIT_H */

@@ -107,6 +107,16 @@ tcs_peer_violates(const char *violation)
 		tcs_peer.violation = violation;
 }
 
+/* The same, and the statement fails. */
+void
+tcs_peer_refuse_answer(void)
+{
+	tcs_peer_violates("the server's answers do not belong to what it was sent");
+	ereport(ERROR,
+			(errcode(ERRCODE_PROTOCOL_VIOLATION),
+			 errmsg("unexpected answer from the redirect server \"%s\"", tcs_peer.server)));
+}
+
 /* Can the connection still be used? */
 bool
 tcs_peer_is_sound(void)

@@ -76,6 +76,7 @@ extern bool tcs_peer_skip(void);
 extern bool tcs_peer_is_sound(void);
 extern char *tcs_peer_loss(void);
 extern void tcs_peer_violates(const char *violation);
+extern void tcs_peer_refuse_answer(void);
 extern void tcs_peer_fetch_or_throw(int64 deadline);
 extern void tcs_peer_raise(void);
 

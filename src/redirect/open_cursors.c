@@ -76,7 +76,7 @@ take_cursors(PGresult *result, void *arg)
 	List	  **cursors = arg;
 
 	if (PQnfields(result) != 3)
-		tcs_remote_refuse_answer();
+		tcs_peer_refuse_answer();
 	for (int i = 0; i < PQntuples(result); i++)
 	{
 		Cursor	   *cursor = palloc(sizeof(Cursor));
@@ -85,11 +85,11 @@ take_cursors(PGresult *result, void *arg)
 		{
 			if (PQgetisnull(result, i, j) || PQfformat(result, j) != 0 ||
 				!pg_verifymbstr(PQgetvalue(result, i, j), PQgetlength(result, i, j), true))
-				tcs_remote_refuse_answer();
+				tcs_peer_refuse_answer();
 		}
 		if (PQgetlength(result, i, 0) >= NAMEDATALEN ||
 			list_length(*cursors) >= TCS_MAX_CURSORS)
-			tcs_remote_refuse_answer();
+			tcs_peer_refuse_answer();
 		cursor->name = pstrdup(PQgetvalue(result, i, 0));
 		cursor->quoted = pstrdup(quote_identifier(cursor->name));
 		cursor->scroll = strcmp(PQgetvalue(result, i, 1), "t") == 0;
@@ -117,7 +117,7 @@ take_columns(PGresult *description, void *arg)
 		TargetEntry *target;
 
 		if (!pg_verifymbstr(PQfname(description, i), strlen(PQfname(description, i)), true))
-			tcs_remote_refuse_answer();
+			tcs_peer_refuse_answer();
 		if (SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)))
 			transfer = tcs_portable_type(type);
 		/* there is no way to have it cast */
@@ -253,7 +253,7 @@ store_rows(void *arg)
 		{
 			if (PQftype(result, j) != TupleDescAttr(desc, j)->atttypid ||
 				PQfformat(result, j) != (store->as_text ? 0 : 1))
-				tcs_remote_refuse_answer();
+				tcs_peer_refuse_answer();
 			store->nulls[j] = PQgetisnull(result, i, j) != 0;
 			store->values[j] = store->nulls[j] ? (Datum) 0 : make_value(store, result, i, j);
 		}
@@ -271,7 +271,7 @@ take_rows(PGresult *result, void *arg)
 	int			level = NewGUCNestLevel();
 
 	if (PQnfields(result) != store->ncolumns)
-		tcs_remote_refuse_answer();
+		tcs_peer_refuse_answer();
 	/* what is said about a text was said when the value was made */
 	if (store->as_text)
 		tcs_guc_set_for_now("client_min_messages", "error");

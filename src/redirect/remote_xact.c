@@ -453,15 +453,6 @@ tcs_remote_next(TcsReader *reader)
 
 /* ---- more of a statement's transaction ---- */
 
-void
-tcs_remote_refuse_answer(void)
-{
-	tcs_peer_violates("the server's answers do not belong to what it was sent");
-	ereport(ERROR,
-			(errcode(ERRCODE_PROTOCOL_VIOLATION),
-			 errmsg("unexpected answer from the redirect server \"%s\"", tcs_peer.server)));
-}
-
 /* Fetch the next result of a command of ours; NULL behind the last. */
 static PGresult *
 next_result(int64 deadline)
@@ -474,7 +465,7 @@ next_result(int64 deadline)
 			return tcs_peer.result;
 		default:
 			if (tcs_peer.result != NULL && !tcs_is_rows_compat(PQresultStatus(tcs_peer.result)))
-				tcs_remote_refuse_answer();
+				tcs_peer_refuse_answer();
 			return tcs_peer.result;
 	}
 }
@@ -486,7 +477,7 @@ finish_command(void)
 	tcs_peer_expect_answers();
 	tcs_peer_fetch_or_throw(tcs_now() + (int64) tcs_redirect_timeout * 1000);
 	if (PQresultStatus(tcs_peer.result) != PGRES_PIPELINE_SYNC)
-		tcs_remote_refuse_answer();
+		tcs_peer_refuse_answer();
 	tcs_peer.syncs--;
 	tcs_peer.running = false;
 }

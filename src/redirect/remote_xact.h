@@ -56,7 +56,6 @@ extern void tcs_remote_describe(const char *portal,
 								void (*take) (PGresult *result, void *arg), void *arg);
 extern void tcs_remote_run(const char *sql, int format,
 						   void (*take) (PGresult *result, void *arg), void *arg);
-extern void tcs_remote_refuse_answer(void);
 extern void tcs_remote_release(void);
 
 extern void tcs_remote_transaction_ended(void);

@@ -39,7 +39,7 @@
 #include "utils/xml.h"
 
 #include "base/settings.h"
-#include "redirect/remote_xact.h"
+#include "redirect/connection.h"
 #include "redirect/text_form.h"
 
 /* Is text of any value that comes from elsewhere read as it was meant? */
@@ -169,7 +169,7 @@ tcs_text_form_read(char *data, Oid type, FmgrInfo *input, Oid ioparam, int32 typ
 	char	   *here;
 
 	if (text == NULL)
-		tcs_remote_refuse_answer();
+		tcs_peer_refuse_answer();
 	level = tcs_text_form_begin();
 	value = InputFunctionCall(input, text + 1, ioparam, typmod);
 	tcs_text_form_end(level);

@@ -26,7 +26,6 @@
 #include "postgres.h"
 
 #include "access/xlogrecovery.h"
-#include "common/hashfn.h"
 #include "replication/walreceiver.h"
 
 #include "base/history.h"
@@ -42,90 +41,6 @@
 #define TCS_YIELD_MAX			600000000
 #define TCS_YIELD_ASK			10000000	/* whether to, at the latest */
 #define TCS_HISTORY_LOOK		500000	/* for history files that have come */
-
-/*
- * Does a state of the link belong into the log?
- *
- * A reason is logged once until the link has been up for some time.  That it is up
- * is logged only after a reason was.  Otherwise the log could fill: hosts of a list
- * are tried by turns and have a reason each, and a proxy may lead to a server that
- * is of use and to one that is not by turns.
- */
-static bool
-is_news(TcsLinkState state, const char *reason)
-{
-	static uint32 told[8];
-	static int	ntold = 0;
-	static int64 up_since = 0;
-	static bool told_up = false;
-	uint32		hash = hash_bytes((const unsigned char *) reason, strlen(reason));
-	bool		news = !told_up;
-
-	if (state == TCS_LINK_UP)
-	{
-		up_since = tcs_now();
-		told_up = true;
-		return news;
-	}
-	if (up_since != 0 && tcs_now() - up_since >= TCS_SETTLED_AFTER)
-		ntold = 0;
-	up_since = 0;
-	for (int i = 0; i < Min(ntold, lengthof(told)); i++)
-	{
-		if (told[i] == hash)
-			return false;
-	}
-	told[ntold++ % lengthof(told)] = hash;
-	told_up = false;
-	return true;
-}
-
-/*
- * Publish a state of the link; a change goes to the server log.  "general" is the
- * reason without names of hosts and roles.
- */
-static void
-set_link_to(TcsLinkState state, const char *reason, const char *general)
-{
-	if (!tcs_fresh_set_link(state, reason, general))
-		return;
-	if (state == TCS_LINK_UP)
-		tcs_search_note_primary();
-	if (state == TCS_LINK_CONNECTING || !is_news(state, reason))
-		return;
-	if (state == TCS_LINK_UP)
-		ereport(LOG, (errmsg("tcs: connected to the primary")));
-	else
-		ereport(LOG,
-				(errmsg("tcs: no usable answer from the primary: %s", reason)));
-}
-
-/* The same for a reason that everybody may see. */
-void
-tcs_worker_set_link(TcsLinkState state, const char *reason)
-{
-	set_link_to(state, reason, reason);
-}
-
-/*
- * Close the connection.  Whose question is lost with it is asked for at once by
- * the next one; what a quorum was asked there, no other answer tells.  Nor does
- * what a server has said of its quorum outlive the connection: the next one may
- * be to another server, and this one may have lied.
- */
-void
-tcs_worker_close_connection(void)
-{
-	TcsConfirmed nothing = {0};
-
-	tcs_worker.last_asked = 0;
-	tcs_worker.told = InvalidXLogRecPtr;
-	tcs_worker.less_since = 0;
-	memset(&tcs_worker.round, 0, sizeof(tcs_worker.round));
-	tcs_fresh_set_confirmed(&nothing);
-	tcs_conn_close();
-	(void) tcs_queue_wake_worker_at(1);
-}
 
 /* The primary needs its walsenders for replication: stay away for a while. */
 static void
@@ -154,7 +69,7 @@ lose_connection(const char *reason)
 	if (link.state == TCS_LINK_STALLED)
 		tcs_search_pass_over();
 	tcs_worker_close_connection();
-	set_link_to(TCS_LINK_DOWN, reason, tcs_conn_failure() ? tcs_conn_failure() : reason);
+	tcs_worker_set_link_to(TCS_LINK_DOWN, reason, tcs_conn_failure() ? tcs_conn_failure() : reason);
 	tcs_worker.backoff = Min(Max(tcs_worker.backoff * 2, TCS_BACKOFF_MIN), TCS_BACKOFF_MAX);
 }
 

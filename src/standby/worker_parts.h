@@ -74,9 +74,13 @@ typedef struct TcsWorker
 
 extern TcsWorker tcs_worker;
 
-/* in worker_link.c */
+/* in worker_link_state.c */
 extern void tcs_worker_set_link(TcsLinkState state, const char *reason);
+extern void tcs_worker_set_link_to(TcsLinkState state, const char *reason,
+								   const char *general);
 extern void tcs_worker_close_connection(void);
+
+/* in worker_link.c */
 extern void tcs_worker_tend_connection(const TcsQueueView *view);
 extern int64 tcs_worker_probe_interval(void);
 
