@@ -16,9 +16,14 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "catalog/pg_proc.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
 #include "utils/guc.h"
 #include "utils/regproc.h"
+#include "utils/syscache.h"
 
 #include "base/identity.h"
 #include "base/settings.h"
@@ -96,4 +101,69 @@ tcs_identity_same(const char *a, const char *b)
 {
 	return strcmp(a, b) == 0 ||
 		strcmp(without_needless_quotes(a), without_needless_quotes(b)) == 0;
+}
+
+/* Is it a function of this signature? */
+static bool
+has_signature(Oid function, const char *signature)
+{
+	return SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)) &&
+		tcs_identity_same(tcs_identity_of_function(function), signature);
+}
+
+/*
+ * Take an identifier off the beginning of a signature: quoted, or up to a dot or a
+ * parenthesis.  NULL if it cannot be the name of anything.
+ */
+static char *
+take_identifier(const char **signature)
+{
+	const char *p = *signature;
+	bool		quoted = *p == '"';
+	char	   *name = palloc(strlen(p) + 1);
+	int			n = 0;
+
+	if (quoted)
+		p++;
+	while (*p != '\0' && (quoted || (*p != '.' && *p != '(')))
+	{
+		if (quoted && *p == '"' && *++p != '"')
+		{
+			quoted = false;
+			break;
+		}
+		name[n++] = *p++;
+	}
+	name[n] = '\0';
+	*signature = p;
+	return quoted || n == 0 || n >= NAMEDATALEN ? NULL : name;
+}
+
+/*
+ * The function of a signature, or InvalidOid.
+ *
+ * Only the name in it is parsed.  The rest may have a type that is gone, or a schema
+ * that the present user may not use, and that must be no error.
+ */
+Oid
+tcs_identity_find_function(const char *signature)
+{
+	const char *rest = signature;
+	char	   *name;
+	CatCList   *functions;
+	Oid			found = InvalidOid;
+
+	if (take_identifier(&rest) == NULL || *rest++ != '.' || (name = take_identifier(&rest)) == NULL)
+		return InvalidOid;
+	functions = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
+	for (int i = 0; i < functions->n_members && !OidIsValid(found); i++)
+	{
+		HeapTuple	tuple = &functions->members[i]->tuple;
+		Oid			function = ((Form_pg_proc) GETSTRUCT(tuple))->oid;
+
+		if (function >= FirstNormalObjectId && has_signature(function, signature))
+			found = function;
+	}
+	ReleaseSysCacheList(functions);
+	return found;
 }

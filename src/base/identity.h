@@ -19,4 +19,7 @@ extern char *tcs_identity_of_object(const ObjectAddress *object);
 /* Do two texts of functions mean the same, however their names are quoted? */
 extern bool tcs_identity_same(const char *a, const char *b);
 
+/* The function that such a text is of; InvalidOid if there is none. */
+extern Oid	tcs_identity_find_function(const char *identity);
+
 #endif							/* TCS_IDENTITY_H */

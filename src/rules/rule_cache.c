@@ -26,17 +26,14 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
-#include "access/transam.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_proc.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/catcache.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -153,71 +150,6 @@ column_number(Relation rel, HeapTuple tuple, int attnum, int32 if_null)
 	return isnull ? if_null : DatumGetInt32(value);
 }
 
-/* Is it a function of this signature, as the table has it? */
-static bool
-has_signature(Oid function, const char *signature)
-{
-	return SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)) &&
-		tcs_identity_same(tcs_identity_of_function(function), signature);
-}
-
-/*
- * Take an identifier off the beginning of a signature: quoted, or up to a dot or a
- * parenthesis.  NULL if it cannot be the name of anything.
- */
-static char *
-take_identifier(const char **signature)
-{
-	const char *p = *signature;
-	bool		quoted = *p == '"';
-	char	   *name = palloc(strlen(p) + 1);
-	int			n = 0;
-
-	if (quoted)
-		p++;
-	while (*p != '\0' && (quoted || (*p != '.' && *p != '(')))
-	{
-		if (quoted && *p == '"' && *++p != '"')
-		{
-			quoted = false;
-			break;
-		}
-		name[n++] = *p++;
-	}
-	name[n] = '\0';
-	*signature = p;
-	return quoted || n == 0 || n >= NAMEDATALEN ? NULL : name;
-}
-
-/*
- * The function of a signature, or InvalidOid.
- *
- * Only the name in it is parsed.  The rest may have a type that is gone, or a schema
- * that the present user may not use, and a rule must not make statements fail.
- */
-Oid
-tcs_function_by_signature(const char *signature)
-{
-	const char *rest = signature;
-	char	   *name;
-	CatCList   *functions;
-	Oid			found = InvalidOid;
-
-	if (take_identifier(&rest) == NULL || *rest++ != '.' || (name = take_identifier(&rest)) == NULL)
-		return InvalidOid;
-	functions = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
-	for (int i = 0; i < functions->n_members && !OidIsValid(found); i++)
-	{
-		HeapTuple	tuple = &functions->members[i]->tuple;
-		Oid			function = ((Form_pg_proc) GETSTRUCT(tuple))->oid;
-
-		if (function >= FirstNormalObjectId && has_signature(function, signature))
-			found = function;
-	}
-	ReleaseSysCacheList(functions);
-	return found;
-}
-
 /*
  * The function and the schema of a rule; false if they are gone.
  *
@@ -231,7 +163,7 @@ read_objects(Relation rel, HeapTuple tuple, TcsRule *rule)
 
 	rule->function = text ? tcs_rule_known_object(rel, tuple, Anum_rule_function) : InvalidOid;
 	if (text && !OidIsValid(rule->function) &&
-		!OidIsValid(rule->function = tcs_function_by_signature(text)))
+		!OidIsValid(rule->function = tcs_identity_find_function(text)))
 		return false;
 
 	text = tcs_rule_text(rel, tuple, Anum_rule_schema);

@@ -94,6 +94,5 @@ extern void tcs_rules_init(void);
 
 extern bool tcs_rules_own_table(Oid relid);
 extern bool tcs_rules_own_view(Oid relid);
-extern Oid	tcs_function_by_signature(const char *signature);
 
 #endif							/* TCS_RULE_CACHE_H */

@@ -26,7 +26,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -35,12 +34,10 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "base/identity.h"
 #include "base/level.h"
-#include "base/own_objects.h"
 #include "rules/rule_cache.h"
 #include "rules/rule_table.h"
 #include "write/write_level.h"
@@ -98,135 +95,6 @@ clear_value(Row *row, const char *column)
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg(message), detail))
 
 /*
- * Can rules speak of a relation?  False, or an error, as the level of the message is.
- */
-static bool
-check_relation(Oid relid, int elevel)
-{
-	char		kind = get_rel_relkind(relid);
-
-	if (kind == '\0')
-		ereport(elevel,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
-	else if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE &&
-			 kind != RELKIND_VIEW && kind != RELKIND_MATVIEW && kind != RELKIND_FOREIGN_TABLE)
-		ereport(elevel,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("cannot create rule for \"%s\"", get_rel_name(relid)),
-				 errdetail("Rules are for tables, views, materialized views and foreign tables.")));
-	else if (relid < FirstNormalObjectId)
-		ereport(elevel,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("cannot create rule for system catalog \"%s\"", get_rel_name(relid))));
-	/* a rule that cannot be met would keep people from dropping it */
-	else if (tcs_is_own(RelationRelationId, relid))
-		ereport(elevel,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("cannot create rule for \"%s\" of extension tcs", get_rel_name(relid))));
-	/* it goes with its session, and nobody is told */
-	else if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
-		ereport(elevel,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("cannot create rule for temporary table \"%s\"", get_rel_name(relid))));
-	else
-		return true;
-	return false;
-}
-
-/* The same of a schema and of a function. */
-static bool
-check_schema(Oid schema, int elevel)
-{
-	if ((schema < FirstNormalObjectId && schema != PG_PUBLIC_NAMESPACE) ||
-		isAnyTempNamespace(schema))
-		ereport(elevel,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("cannot create rule for schema \"%s\"", get_namespace_name(schema)),
-				 errdetail("System catalogs and temporary tables have no rules.")));
-	else if (tcs_is_own_schema(schema))
-		ereport(elevel,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("cannot create rule for schema \"%s\" of extension tcs",
-						get_namespace_name(schema))));
-	else
-		return true;
-	return false;
-}
-
-/* Does it go with its session: itself, or the type of an argument? */
-static bool
-is_temporary_function(Oid function)
-{
-	Oid		   *types;
-	int			n;
-	bool		temporary = isAnyTempNamespace(get_func_namespace(function));
-
-	(void) get_func_signature(function, &types, &n);
-	for (int i = 0; i < n && !temporary; i++)
-	{
-		HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(types[i]));
-
-		if (!HeapTupleIsValid(tuple))
-			continue;
-		temporary = isAnyTempNamespace(((Form_pg_type) GETSTRUCT(tuple))->typnamespace);
-		ReleaseSysCache(tuple);
-	}
-	return temporary;
-}
-
-static bool
-check_function(Oid function, int elevel)
-{
-	if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(function)))
-		ereport(elevel,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function with OID %u does not exist", function)));
-	else if (function < FirstNormalObjectId)
-		ereport(elevel,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("cannot create rule for function %s of the system",
-						tcs_identity_of_function(function))));
-	else if (tcs_is_own_function(function))
-		ereport(elevel,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("cannot create rule for function %s of extension tcs",
-						tcs_identity_of_function(function))));
-	else if (is_temporary_function(function))
-		ereport(elevel,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("cannot create rule for temporary function %s",
-						tcs_identity_of_function(function))));
-	else
-		return true;
-	return false;
-}
-
-/* Can rules speak of an object, which is there? */
-bool
-tcs_rule_check_object(Oid class, Oid object, int elevel)
-{
-	switch (class)
-	{
-		case RelationRelationId:
-			return check_relation(object, elevel);
-		case ProcedureRelationId:
-			return check_function(object, elevel);
-		case NamespaceRelationId:
-			return check_schema(object, elevel);
-		default:
-			return true;
-	}
-}
-
-/* What the numbers of schemas and functions are of: cluster and database. */
-char *
-tcs_rule_origin_of_oids(void)
-{
-	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
-}
-
-/*
  * Name and number of schema and function, so that both are right.  Names that come
  * from a dump are looked up behind these, and may stay as they are.
  */
@@ -245,7 +113,7 @@ resolve_objects(Row *row, Relation rel)
 		bad_rule_detail("a rule is for one of relation, schema and function",
 						errdetail("Make a rule for each."));
 	if (!isnull)
-		(void) check_relation(DatumGetObjectId(relation), ERROR);
+		(void) tcs_rule_check_object(RelationRelationId, DatumGetObjectId(relation), ERROR);
 	role = value_of(row, "role", &isnull);
 	if (!isnull)
 		(void) GetUserNameFromId(DatumGetObjectId(role), false);
@@ -256,7 +124,7 @@ resolve_objects(Row *row, Relation rel)
 	{
 		Oid			oid = get_namespace_oid(schema, false);
 
-		(void) check_schema(oid, ERROR);
+		(void) tcs_rule_check_object(NamespaceRelationId, oid, ERROR);
 		set_value(row, "schema_oid", ObjectIdGetDatum(oid));
 	}
 	if (function)
@@ -264,7 +132,7 @@ resolve_objects(Row *row, Relation rel)
 		Oid			oid = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
 															   CStringGetDatum(function)));
 
-		(void) check_function(oid, ERROR);
+		(void) tcs_rule_check_object(ProcedureRelationId, oid, ERROR);
 		set_value(row, "function_oid", ObjectIdGetDatum(oid));
 		set_value(row, "function",
 				  CStringGetTextDatum(tcs_identity_of_function(oid)));
@@ -440,7 +308,7 @@ tcs_rule_check_group(Relation rel, HeapTuple tuple, bool is_new)
 
 	if (OidIsValid(relation))
 	{
-		(void) check_relation(relation, ERROR);
+		(void) tcs_rule_check_object(RelationRelationId, relation, ERROR);
 		if (is_new)
 			require_in_no_group(rel, relation);
 	}

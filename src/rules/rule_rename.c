@@ -78,7 +78,7 @@ look_up_name(Relation rel, HeapTuple tuple)
 	if (schema != NULL)
 		row->schema = get_namespace_oid(schema, true);
 	if (function != NULL)
-		row->function = tcs_function_by_signature(function);
+		row->function = tcs_identity_find_function(function);
 	return row;
 }
 

@@ -247,7 +247,7 @@ object_of_name(Oid class, const char *name, const Search *search)
 		case ProcedureRelationId:
 			/* a long search */
 			return search->occasion == CREATED && !search->functions ? InvalidOid :
-				tcs_function_by_signature(name);
+				tcs_identity_find_function(name);
 		case NamespaceRelationId:
 			return get_namespace_oid(name, true);
 		default:

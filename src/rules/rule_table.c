@@ -230,6 +230,13 @@ tcs_rule_oid(Relation rel, HeapTuple tuple, int attnum)
 	return isnull ? InvalidOid : DatumGetObjectId(value);
 }
 
+/* What the numbers of schemas and functions are of: cluster and database. */
+char *
+tcs_rule_origin_of_oids(void)
+{
+	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
+}
+
 /* Are the numbers that a row has of this database? */
 static bool
 has_numbers(Relation rel, HeapTuple tuple)

@@ -70,6 +70,7 @@ extern bool tcs_rule_table_delete(Relation rel, HeapTuple tuple);
 extern void tcs_rule_table_changed(void);
 extern char *tcs_rule_text(Relation rel, HeapTuple tuple, int attnum);
 extern Oid	tcs_rule_oid(Relation rel, HeapTuple tuple, int attnum);
+extern char *tcs_rule_origin_of_oids(void);
 extern Oid	tcs_rule_known_object(Relation rel, HeapTuple tuple, int attnum);
 extern bool tcs_rule_is_for(Relation rel, HeapTuple tuple, int attnum, Oid object, const char *name);
 extern bool tcs_rule_same_object(Relation rel, HeapTuple a, HeapTuple b, int attnum);
@@ -83,8 +84,9 @@ extern void tcs_rules_after_rename(const List *named);
 /* rules/rule_check.c */
 extern HeapTuple tcs_rule_check_rule(Relation rel, HeapTuple tuple);
 extern HeapTuple tcs_rule_check_group(Relation rel, HeapTuple tuple, bool is_new);
+
+/* rules/rule_target.c */
 extern bool tcs_rule_check_object(Oid class, Oid object, int elevel);
-extern char *tcs_rule_origin_of_oids(void);
 
 /* rules/rule_resolve.c */
 extern int32 tcs_rule_id(Relation rel, HeapTuple tuple);
