@@ -15,6 +15,7 @@
 #include "base/settings.h"
 #include "hooks/hooks.h"
 #include "primary/asker_settings.h"
+#include "primary/read_index.h"
 #include "redirect/redirect_scan.h"
 #include "session/redirected_for.h"
 #include "shmem.h"
@@ -47,7 +48,8 @@ _PG_init(void)
 
 	tcs_guc_define_settings();
 	tcs_token_define_setting();
-	tcs_asker_define_settings();
+	tcs_asker_define_settings(tcs_readindex_show, tcs_readindex_show_quorum,
+							  tcs_readindex_show_round);
 	tcs_redirected_define_setting();
 	tcs_write_define_setting();
 	MarkGUCPrefixReserved("tcs");

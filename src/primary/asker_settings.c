@@ -14,7 +14,6 @@
 #include "utils/guc.h"
 
 #include "primary/asker_settings.h"
-#include "primary/read_index.h"
 
 static char *tcs_asker = NULL;
 static char *tcs_read_index_dummy = NULL;
@@ -39,8 +38,10 @@ check_asker(char **newval, void **extra, GucSource source)
 	return true;
 }
 
+/* Who shows the answers uses what a standby has said, so it is handed in. */
 void
-tcs_asker_define_settings(void)
+tcs_asker_define_settings(GucShowHook show_read_index, GucShowHook show_quorum,
+						  GucShowHook show_round)
 {
 	DefineCustomStringVariable("tcs.asker",
 							   "Names the versions of a standby that asks for the read index.",
@@ -54,21 +55,21 @@ tcs_asker_define_settings(void)
 							   NULL,
 							   &tcs_read_index_dummy, "", PGC_INTERNAL,
 							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE | GUC_NO_RESET_ALL,
-							   NULL, NULL, tcs_readindex_show);
+							   NULL, NULL, show_read_index);
 
 	DefineCustomStringVariable("tcs.quorum_index",
 							   "Shows what a quorum has confirmed, in addition.",
 							   NULL,
 							   &tcs_quorum_index_dummy, "", PGC_INTERNAL,
 							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE | GUC_NO_RESET_ALL,
-							   NULL, NULL, tcs_readindex_show_quorum);
+							   NULL, NULL, show_quorum);
 
 	DefineCustomStringVariable("tcs.quorum_round",
 							   "Makes the primary ask its quorum, in addition.",
 							   NULL,
 							   &tcs_quorum_round_dummy, "", PGC_INTERNAL,
 							   GUC_NO_SHOW_ALL | GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE | GUC_NO_RESET_ALL,
-							   NULL, NULL, tcs_readindex_show_round);
+							   NULL, NULL, show_round);
 }
 
 /* The versions that the peer of this connection told at its start. */

@@ -8,7 +8,10 @@
 #ifndef TCS_ASKER_SETTINGS_H
 #define TCS_ASKER_SETTINGS_H
 
+#include "utils/guc.h"
+
 extern const char *tcs_guc_asker(void);
-extern void tcs_asker_define_settings(void);
+extern void tcs_asker_define_settings(GucShowHook show_read_index, GucShowHook show_quorum,
+									  GucShowHook show_round);
 
 #endif							/* TCS_ASKER_SETTINGS_H */
