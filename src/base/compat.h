@@ -310,6 +310,13 @@ tcs_has_delegated_credential_compat(void)
 #define tcs_used_gssapi_compat(conn)	(false)
 #endif
 
+/* 16 can report errors of it otherwise; a macro, as few files know ranges */
+#if PG_VERSION_NUM >= 160000
+#define tcs_make_range_compat(entry, lower, upper, empty) make_range(entry, lower, upper, empty, NULL)
+#else
+#define tcs_make_range_compat(entry, lower, upper, empty) make_range(entry, lower, upper, empty)
+#endif
+
 /* Memory for the "extra" of a GUC; NULL when there is none, never an error. */
 static inline void *
 tcs_guc_malloc_compat(size_t size)

@@ -103,6 +103,7 @@ typedef struct Columns
 {
 	List	   *target_list;	/* as a plan has them */
 	bool		as_text;
+	const char *may_run_code;	/* one that must not travel as text, or NULL */
 } Columns;
 
 static void
@@ -120,6 +121,9 @@ take_columns(PGresult *description, void *arg)
 			tcs_peer_refuse_answer();
 		if (SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(type)))
 			transfer = tcs_portable_type(type);
+		/* a domain is told as what it is made of */
+		if (get_typtype(type) == TYPTYPE_DOMAIN)
+			tcs_peer_refuse_answer();
 		/* there is no way to have it cast */
 		if (transfer == TCS_TRANSFER_IMPOSSIBLE ||
 			(tcs_portable_text_type(type) != type && type != XMLOID))
@@ -129,6 +133,8 @@ take_columns(PGresult *description, void *arg)
 					 errdetail("Its column \"%s\" has a type whose values cannot be brought back.",
 							   PQfname(description, i))));
 		columns->as_text |= transfer == TCS_TRANSFER_TEXT;
+		if (tcs_receive_may_run_code(type))
+			columns->may_run_code = pstrdup(PQfname(description, i));
 
 		/*
 		 * its query runs as rows are fetched: no setting can be changed for
@@ -147,6 +153,14 @@ take_columns(PGresult *description, void *arg)
 		target->resorigcol = PQftablecol(description, i);
 		columns->target_list = lappend(columns->target_list, target);
 	}
+
+	/* the text of all columns is read by their types */
+	if (columns->as_text && columns->may_run_code)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot bring the cursor of a redirected statement to the standby"),
+				 errdetail("Its rows travel as text, and making a value of column \"%s\" out of that could run functions of other users.",
+						   columns->may_run_code)));
 }
 
 /* A portal like one that has been run and holds its rows. */

@@ -16,7 +16,8 @@
  *	  Values travel in binary, which no setting changes.  Names of objects travel
  *	  as text: in binary they are numbers, and the name that a number has here
  *	  may be an old one.  Domains travel as what they are made of (redirect/receive.c
- *	  says why they are not checked).
+ *	  says why they are not checked).  A range does not travel if making one runs
+ *	  functions that a user may have written.
  *
  *-------------------------------------------------------------------------
  */
@@ -298,7 +299,7 @@ transfer_of(Oid type)
 	else if (form->typtype == TYPTYPE_COMPOSITE)
 		result = transfer_of_attributes(form->typrelid);
 	else if (form->typtype == TYPTYPE_RANGE)
-		result = tcs_receive_is_special(get_range_subtype(type)) ? TCS_TRANSFER_TEXT :
+		result = tcs_receive_range_runs_code(type) ? TCS_TRANSFER_IMPOSSIBLE :
 			transfer_of(get_range_subtype(type));
 	else if (form->typtype == TYPTYPE_MULTIRANGE)
 		result = transfer_of(get_multirange_range(type));

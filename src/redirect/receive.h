@@ -10,6 +10,23 @@
 
 #include "lib/stringinfo.h"
 
+/* What values of a type are made of. */
+typedef enum TcsShape
+{
+	TCS_SHAPE_PLAIN,			/* nothing that we look into */
+	TCS_SHAPE_ARRAY,
+	TCS_SHAPE_ROW,
+	TCS_SHAPE_RANGE,
+	TCS_SHAPE_MULTIRANGE
+} TcsShape;
+
+typedef bool (*TcsTypeTest) (Oid type);
+
+extern TcsShape tcs_shape_of(Oid type, Oid *part);
+extern bool tcs_type_is_or_has(Oid type, TcsTypeTest test);
+extern bool tcs_type_lacks_binary(Oid type);
+extern bool tcs_receive_may_run_code(Oid type);
+extern bool tcs_receive_range_runs_code(Oid type);
 extern bool tcs_receive_is_special(Oid type);
 extern bool tcs_receive_is_ours(Oid type);
 extern void tcs_receive_require_end(const StringInfoData *buf, Oid type);

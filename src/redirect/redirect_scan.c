@@ -278,7 +278,7 @@ look_up_functions(TcsScan *state, TupleDesc desc, List *as_text)
 		if (column->type == PG_NODE_TREEOID)
 			getTypeInputInfo(column->type, &function, &state->ioparams[i]);
 		else if (column->as_text)
-			getTypeInputInfo(tcs_portable_text_type(column->type), &function, &state->ioparams[i]);
+			getTypeInputInfo(TEXTOID, &function, &state->ioparams[i]);
 		else
 			getTypeBinaryInputInfo(column->type, &function, &state->ioparams[i]);
 		fmgr_info(function, &state->functions[i]);
@@ -378,8 +378,7 @@ make_value(TcsScan *state, int column)
 		pg_verifymbstr(data, PQgetlength(state->result, state->next_row, column), false);
 		type = tcs_portable_text_type(promised->type);
 		if (type != TEXTOID)
-			return tcs_text_form_read(data, type, &state->functions[column],
-									  state->ioparams[column], promised->typmod);
+			return tcs_text_form_read(data, type, promised->typmod);
 		return InputFunctionCall(&state->functions[column], data,
 								 state->ioparams[column], promised->typmod);
 	}

@@ -15,31 +15,34 @@
  *	  pg_dump and postgres_fdw do it.  The statement itself keeps those of the client:
  *	  they are changed around the one value only.
  *
- *	  Names of objects are the reason for text, and the only thing in it that can
- *	  still be read as something else: the primary may have given a name to another
- *	  object, and this standby not know yet.  So the binary form, where a name is the
- *	  object's number, comes along in hexadecimal.  The value that was read must have
- *	  the same.
+ *	  A column that cannot come in binary comes as text of our own: the value in the
+ *	  form of redirect/send.c in hexadecimal, and then the names of the objects in it.
+ *	  A name is the object's number in that form, which is the same on all nodes.  But
+ *	  the primary may have given another name to that object, and this standby not
+ *	  know yet.  So the names that the number has here must be those that came.
+ *
+ *	  Nowhere is a value read by the input function of an array, a row or a range.
+ *	  These evaluate the constraints of domains in them (redirect/receive.c says what
+ *	  would come of it).
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
-#include "utils/syscache.h"
 #include "utils/typcache.h"
 #include "utils/xml.h"
 
 #include "base/settings.h"
 #include "redirect/connection.h"
+#include "redirect/receive.h"
+#include "redirect/send.h"
 #include "redirect/text_form.h"
 
 /* Is text of any value that comes from elsewhere read as it was meant? */
@@ -86,96 +89,31 @@ tcs_text_form_end(int level)
 		AtEOXact_GUC(true, level);
 }
 
-static bool can_be_sent(Oid type);
-
-static bool
-attributes_can_be_sent(Oid type)
-{
-	TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
-	bool		result = true;
-
-	for (int i = 0; i < desc->natts && result; i++)
-	{
-		if (!TupleDescAttr(desc, i)->attisdropped)
-			result = can_be_sent(TupleDescAttr(desc, i)->atttypid);
-	}
-	ReleaseTupleDesc(desc);
-	return result;
-}
-
-/* Has a type a binary form, and so has all that its values are made of? */
-static bool
-can_be_sent(Oid type)
-{
-	HeapTuple	tuple;
-	bool		result;
-
-	check_stack_depth();
-	type = getBaseType(type);
-	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	result = OidIsValid(((Form_pg_type) GETSTRUCT(tuple))->typsend);
-	ReleaseSysCache(tuple);
-	if (!result)
-		return false;
-	if (OidIsValid(get_element_type(type)))
-		return can_be_sent(get_element_type(type));
-	switch (get_typtype(type))
-	{
-		case TYPTYPE_COMPOSITE:
-			return attributes_can_be_sent(type);
-		case TYPTYPE_RANGE:
-			return can_be_sent(get_range_subtype(type));
-		case TYPTYPE_MULTIRANGE:
-			return can_be_sent(get_multirange_range(type));
-		case TYPTYPE_PSEUDO:
-			return false;
-		default:
-			return true;
-	}
-}
-
-/* The binary form of a value in hexadecimal; empty if it has none. */
-static char *
-binary_form(Oid type, Datum value)
-{
-	Oid			function;
-	bool		is_varlena;
-	bytea	   *bytes;
-	char	   *hex;
-	uint64		length;
-
-	if (!can_be_sent(type))
-		return pstrdup("");
-	getTypeBinaryOutputInfo(type, &function, &is_varlena);
-	bytes = OidSendFunctionCall(function, value);
-	hex = palloc(2 * VARSIZE_ANY_EXHDR(bytes) + 1);
-	length = hex_encode(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), hex);
-	hex[length] = '\0';
-	return hex;
-}
-
-/*
- * A value out of what redirect_text() has made of it.  "type" is the one whose input
- * function is given.
- */
+/* A value out of what redirect_text() has made of it. */
 Datum
-tcs_text_form_read(char *data, Oid type, FmgrInfo *input, Oid ioparam, int32 typmod)
+tcs_text_form_read(const char *data, Oid type, int32 typmod)
 {
-	char	   *text = strchr(data, ':');
+	const char *names = strchr(data, ':');
 	int			level;
+	StringInfoData buf;
+	StringInfoData again;
+	StringInfoData names_here;
 	Datum		value;
-	char	   *here;
 
-	if (text == NULL)
+	if (names == NULL)
 		tcs_peer_refuse_answer();
-	level = tcs_text_form_begin();
-	value = InputFunctionCall(input, text + 1, ioparam, typmod);
-	tcs_text_form_end(level);
+	initStringInfo(&buf);
+	initStringInfo(&again);
+	initStringInfo(&names_here);
+	enlargeStringInfo(&buf, (names - data) / 2 + 1);
+	buf.len = hex_decode(data, names - data, buf.data);
+	buf.data[buf.len] = '\0';
 
-	here = binary_form(type, value);
-	if (strlen(here) != text - data || strncmp(here, data, text - data) != 0)
+	level = tcs_text_form_begin();
+	value = tcs_receive(&buf, type, typmod);
+	tcs_send(&again, &names_here, type, value);
+	tcs_text_form_end(level);
+	if (strcmp(names + 1, names_here.data) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("a value of type %s from the redirect server is another one on this standby",
@@ -188,7 +126,7 @@ tcs_text_form_read(char *data, Oid type, FmgrInfo *input, Oid ioparam, int32 typ
 PG_FUNCTION_INFO_V1(tcs_redirect_text);
 
 /*
- * redirect_text(record) returns text: the one value of a row, in both forms.
+ * redirect_text(record) returns text: the one value of a row, and the names in it.
  *
  * It is called by name, with a row that has no other type than record.  So a function
  * of that name for another type of argument never fits better.
@@ -203,11 +141,10 @@ tcs_redirect_text(PG_FUNCTION_ARGS)
 	Oid			type;
 	Datum		value;
 	bool		isnull;
-	Oid			function;
-	Oid			ioparam;
-	bool		is_varlena;
 	int			level;
-	char	   *text;
+	StringInfoData buf;
+	StringInfoData names;
+	StringInfoData text;
 
 	ItemPointerSetInvalid(&tuple.t_self);
 	if (desc->natts != 1 || TupleDescAttr(desc, 0)->attisdropped)
@@ -220,23 +157,17 @@ tcs_redirect_text(PG_FUNCTION_ARGS)
 		ReleaseTupleDesc(desc);
 		PG_RETURN_NULL();
 	}
-	type = getBaseType(TupleDescAttr(desc, 0)->atttypid);
+	type = TupleDescAttr(desc, 0)->atttypid;
 	ReleaseTupleDesc(desc);
-	getTypeOutputInfo(type, &function, &is_varlena);
+	initStringInfo(&buf);
+	initStringInfo(&names);
+	initStringInfo(&text);
 	level = tcs_text_form_begin();
-	text = OidOutputFunctionCall(function, value);
-
-	/*
-	 * The binary form is that of the value as it is read again.  Arrays have
-	 * several for one text: an empty one can have a dimension, one that has
-	 * lost its last NULL still has a bitmap for them.
-	 */
-	if (can_be_sent(type))
-	{
-		getTypeInputInfo(type, &function, &ioparam);
-		value = OidInputFunctionCall(function, text, ioparam, -1);
-	}
+	tcs_send(&buf, &names, type, value);
 	tcs_text_form_end(level);
-	text = psprintf("%s:%s", binary_form(type, value), text);
-	PG_RETURN_TEXT_P(cstring_to_text(text));
+
+	enlargeStringInfo(&text, 2 * buf.len);
+	text.len = hex_encode(buf.data, buf.len, text.data);
+	appendStringInfo(&text, ":%s", names.data);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(text.data, text.len));
 }

@@ -3,6 +3,7 @@
 # A redirect runs no code of a stranger.  A standby that is behind sends a text for
 # a superuser, and on the primary somebody has taken a name in it by now: of what
 # is read, of the database, or of the extension's functions, when that is gone or dropped.
+# Nor does it evaluate the constraints of domains in the values that it brings.
 
 use strict;
 use warnings;
@@ -16,6 +17,7 @@ use Test::More;
 
 use TcsRedirect;
 use TcsTest;
+use TcsTranscript;
 use TcsWire;
 
 my ($primary, $standby) = new_pair();
@@ -38,6 +40,48 @@ foreach my $database ('first', 'second')
 	$primary->safe_psql($database, "CREATE EXTENSION tcs; CREATE TABLE t AS SELECT '$database' AS v");
 	redirect_to($primary, dbname => $database);
 }
+
+# Domains of mallory, alone and in all that values are made of; with names of objects,
+# and with a type that has no binary form.
+my %column = (
+	alone => 'm.d', named_alone => 'm.dname', in_array => 'm.d[]', names => 'm.dname[]', acls => 'm.dacl[]',
+	range => 'm.drange', multirange => 'm.dmulti', ranges => 'm.drange[]', name_range => 'm.drange_name',
+	row => 'm.row', rows => 'm.row[]', named => 'm.named', nameds => 'm.named[]', acl => 'm.with_acl',
+	domain => 'm.dnamed', domains => 'm.dnamed[]', deep => 'm.deep', deeps => 'm.deep[]', of_range => 'm.drange_domain');
+my @columns = sort keys %column;
+
+$primary->safe_psql('postgres', q{
+	CREATE SCHEMA m AUTHORIZATION mallory;
+	CREATE FUNCTION m.cmp(int, int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+		$$BEGIN RAISE LOG 'called by %', current_user; RETURN $1 - $2; END$$;
+	CREATE OPERATOR CLASS m.coded FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =,
+		OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 m.cmp(int, int);
+	CREATE TYPE m.coded_range AS RANGE (subtype = int, subtype_opclass = m.coded);
+	CREATE TABLE m.coded_values AS SELECT '[1,2)'::m.coded_range AS r, '{[1,2)}'::m.coded_multirange AS mr;
+	CREATE FUNCTION opens(refcursor, text) RETURNS refcursor LANGUAGE plpgsql AS
+		$$BEGIN OPEN $1 FOR EXECUTE $2; RETURN $1; END$$;
+});
+is(psql_err($primary, sprintf(q{
+	CREATE FUNCTION m.checks(text) RETURNS bool LANGUAGE plpgsql AS
+		$$BEGIN RAISE LOG 'called by %%', current_user; RETURN true; END$$;
+	CREATE DOMAIN m.d AS text CHECK (m.checks(VALUE));
+	CREATE DOMAIN m.dname AS regclass CHECK (m.checks(VALUE::text));
+	CREATE DOMAIN m.dacl AS aclitem CHECK (m.checks(VALUE::text));
+	CREATE DOMAIN m.dint AS int CHECK (m.checks(VALUE::text));
+	CREATE TYPE m.drange AS RANGE (subtype = m.dint, multirange_type_name = m.dmulti);
+	CREATE DOMAIN m.drange_domain AS m.drange CHECK (m.checks(VALUE::text));
+	CREATE TYPE m.drange_name AS RANGE (subtype = m.dname);
+	CREATE TYPE m.row AS (a int, d m.d);
+	CREATE TYPE m.named AS (r regclass, d m.d);
+	CREATE TYPE m.with_acl AS (a aclitem, d m.d);
+	CREATE DOMAIN m.dnamed AS m.named CHECK (m.checks((VALUE).d));
+	CREATE TYPE m.deep AS (n m.dnamed, ns m.dnamed[], r m.drange_domain, mr m.dmulti, a int[]);
+	CREATE TYPE m.grows AS (a int);
+	CREATE TYPE m.named_grows AS (r regclass);
+	CREATE TABLE m.v (%s);
+	CREATE TABLE m.grown (a m.grows, r m.named_grows);
+	GRANT USAGE ON SCHEMA m TO PUBLIC;
+}, join(', ', map { "\"$_\" $column{$_}" } @columns)), user => 'mallory'), '00000', 'domains of mallory');
 wait_for_replay($primary, $standby);
 pause_replay($standby);
 
@@ -79,6 +123,92 @@ foreach my $sql (
 is(read_at($standby, 'SELECT i FROM app.v', level => 'strong', set => { search_path => q{''} }), '1',
 	'... and is read where the text has the schema');
 unlike(log_since($primary, $taken), qr/LOG:  called by/, 'nothing of the earlier schema was run');
+
+# Values with domains in them.  Reading the table evaluates no constraint.
+my %made = (
+	alone => q{'x'}, named_alone => q{'pg_class'}, in_array => q{'{x,NULL}'}, names => q{'{{pg_class,t},{NULL,"m.row"}}'},
+	acls => q{'{mallory=r/mallory,NULL}'}, range => q{'[1,2)'}, multirange => q{'{[1,2),[3,)}'}, ranges => q{'{"[1,2)",empty}'},
+	name_range => q{'[pg_class,pg_class]'}, row => q{'(1,)'}, rows => q{'{"(1,x)",NULL}'}, named => q{'(pg_class,x)'},
+	nameds => q{'{"(pg_class,x)","(,)"}'}, acl => q{'(mallory=r/mallory,x)'}, domain => q{'(pg_class,"a ""b"", c")'},
+	domains => q{'{"(pg_class,x)",NULL}'}, of_range => q{'(,2)'},
+	deep => q{ROW('(pg_class,x)', '{"(t,y)"}', '[1,2]', '{[1,2)}', '{1,NULL}')},
+	deeps => q{ARRAY[ROW('(pg_class,x)', '{"(t,y)"}', '[1,2]', '{[1,2)}', '{1,NULL}')::m.deep, NULL]});
+$primary->safe_psql('postgres', sprintf q{SET ROLE mallory; INSERT INTO m.v SELECT %s; INSERT INTO m.v VALUES (NULL);
+	INSERT INTO m.grown VALUES ('(1)', '(pg_class)'); ALTER TYPE m.grows ADD ATTRIBUTE d m.d; ALTER TYPE m.named_grows ADD ATTRIBUTE d m.d;
+	UPDATE m.grown SET a = '(1,x)', r = '(pg_class,x)'}, join(', ', map { "$made{$_}::$column{$_}" } @columns));
+is(scalar(grep { !defined $made{$_} } @columns), 0, 'all columns have a value');
+
+my @client = (TcsTranscript->new($primary), TcsTranscript->new($standby));
+my @since = map { log_position($_) } $primary, $standby;
+my $seen = TcsWire->new($standby, options => '-c tcs.read_level=eventual');
+
+$client[1]->ok_query('SET tcs.read_level = strong; SET tcs.redirect_after = 0');
+
+# A check, for each node: nobody but mallory has called the function meanwhile.
+sub nothing_was_run
+{
+	my ($name) = @_;
+
+	foreach my $i (0, 1)
+	{
+		my $node = ($primary, $standby)[$i];
+
+		unlike(log_since($node, $since[$i]), qr/LOG:  called by (?!mallory)/, "$name: nothing was run on " . $node->name);
+		$since[$i] = log_position($node);
+	}
+	return;
+}
+
+foreach my $sql ((map { qq{SELECT "$_" FROM m.v} } @columns),
+	'SELECT * FROM m.v', 'SELECT v FROM m.v', 'SELECT ARRAY[v, NULL] FROM m.v', 'SELECT (deep).n, (deep).r, (domains)[1] FROM m.v',
+	'SELECT v.rows FROM t LEFT JOIN m.v ON false', 'SELECT (SELECT array_agg(range) FROM m.v) FROM m.v LIMIT 1')
+{
+	foreach my $format (0, 1)
+	{
+		# aclitem has no binary form for clients
+		next if $format == 1 && $sql =~ /acl|SELECT \*|SELECT v FROM|ARRAY\[v/;
+		my $before = redirected($seen);
+		my ($expected, $got) = map {
+			transcript($_, sub { bind_as($_[0]->parse('', $sql), '', '', $format)->execute('')->sync })
+		} @client;
+
+		is($got, $expected, "$sql, format $format");
+		is(redirected($seen) - $before, 1, '... redirected');
+	}
+	nothing_was_run($sql);
+}
+is(transcript($client[1], 'COPY (SELECT * FROM m.v) TO STDOUT'), transcript($client[0], 'COPY (SELECT * FROM m.v) TO STDOUT'), 'COPY');
+nothing_was_run('COPY');
+
+# Types that got a domain where the standby is not yet.
+foreach my $column ('a', 'r', 'grown')
+{
+	like(transcript($client[1], "SELECT $column FROM m.grown"), qr/error \| .* C: 40001 /, "a type has a domain by now: $column");
+	nothing_was_run($column);
+}
+
+# Cursors that a function leaves: in text if there are names in one of the columns.
+foreach my $test ([ 'row, rows, range, multirange', 1 ], [ 'range, named_alone', 0 ], [ 'named', 0 ], [ 'rows, names', 0 ],
+	[ 'named_alone, alone', 1 ])
+{
+	my $columns = join ', ', map { qq{"$_"} } split /, /, $test->[0];
+	my $sql = qq{BEGIN; SELECT opens('c', 'SELECT $columns FROM m.v') FROM t; FETCH ALL FROM c; COMMIT};
+	my ($expected, $got) = map { transcript($_, $sql) } @client;
+
+	$client[1]->query('ROLLBACK') if $client[1]->status ne 'I';
+	$test->[1] ? is($got, $expected, "a cursor: $test->[0]") :
+	  like($got, qr/C: 0A000 .*could run functions of other users/, "a cursor is refused: $test->[0]");
+	nothing_was_run("a cursor: $test->[0]");
+}
+
+# To make a range is to compare its bounds, and here that is a user's function.
+foreach my $column ('r', 'mr', 'ARRAY[r]', 'v')
+{
+	like(transcript($client[1], "SELECT $column FROM m.coded_values v"),
+		qr/error \| .* C: TC001 .*cannot be redirected: column "\w+" has the type/, "a range with a function of a user: $column");
+	nothing_was_run($column);
+}
+$_->disconnect foreach @client;
 
 # Another database has taken the name of this one.
 $primary->safe_psql('other', 'ALTER DATABASE first RENAME TO gone; ALTER DATABASE second RENAME TO first');
