@@ -32,10 +32,12 @@ typedef enum TcsCause
 	TCS_CAUSE_BUDGET
 } TcsCause;
 
-/* Three causes are known by what redirect_begin() says. */
+/* These causes are known by what redirect_begin() says. */
 #define TCS_REFUSED_CLUSTER "the redirect server is of another database cluster"
 #define TCS_REFUSED_STANDBY "the redirect server is not a primary, but a standby"
 #define TCS_REFUSED_HISTORY "the redirect server does not have what the standby has replayed"
+#define TCS_REFUSED_DEPOSED "the redirect server is not the primary any more"
+#define TCS_REFUSED_LESS "the redirect server has less WAL than the primary had before"
 
 typedef struct TcsFailure
 {

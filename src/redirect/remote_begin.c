@@ -23,6 +23,7 @@
 
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "replication/walreceiver.h"
 
 #include "base/compat.h"
 #include "base/history.h"
@@ -77,27 +78,66 @@ typedef enum Attempt
 /* ---- what is sent ---- */
 
 /*
+ * What does this standby know that the primary has?
+ *
+ * What it has replayed, and may be read here already.  What it has received: a
+ * primary inserts its WAL before it is sent.  That includes the rest of a segment
+ * that was switched, and what came from an archive.  WAL that a crash of the primary
+ * has lost was never sent.  And what the primary has told the worker, which can be
+ * what the read needs.
+ *
+ * Only positions of one timeline can be compared.  Until replay has come to a
+ * timeline, what is received of it may be of another one with this number.
+ */
+static void
+look_what_is_known(TcsKnown *known)
+{
+	TcsPosition replayed = tcs_fresh_position();
+	TcsPosition received;
+	TcsAnswer	told;
+
+	memset(known, 0, sizeof(*known));
+	known->newest = replayed.tli;
+	if (RecoveryInProgress())
+	{
+		const TcsHistory *history = tcs_history_get(replayed.tli);
+
+		known->newest = Max(replayed.tli, tcs_fresh_newest_timeline());
+		if (history->known)
+		{
+			known->replayed = replayed;
+			known->begin = history->timelines[0].begin;
+		}
+	}
+	if (replayed.tli == known->newest)
+	{
+		known->least = replayed.lsn;
+		received.lsn = GetWalRcvFlushRecPtr(NULL, &received.tli);
+		if (received.tli == replayed.tli)
+			known->least = Max(known->least, received.lsn);
+	}
+	if (tcs_fresh_newest(&told) && told.at.tli == known->newest)
+		known->least = Max(known->least, told.at.lsn);
+}
+
+/*
  * What has to be visible there before the transaction takes its snapshot.  The
  * primary waits a bit less than we do, so that it can still say what for.
  */
 static bool
-send_wanted(const TcsRemoteBegin *begin, TcsPosition here, int64 deadline)
+send_wanted(const TcsRemoteBegin *begin, const TcsKnown *known, int64 deadline)
 {
 	char		token[TCS_TOKEN_MAXLEN + 1] = "";
-	char		has[80] = "";
-	char		sql[TCS_TOKEN_MAXLEN + 200];
+	char		has[100] = "";
+	char		sql[TCS_TOKEN_MAXLEN + 220];
 	int64		left = Max(deadline - tcs_now(), 0) / 1000;
 
 	if (begin->token)
 		tcs_token_format(begin->token, token);
-	if (RecoveryInProgress())
-	{
-		const TcsHistory *history = tcs_history_get(here.tli);
-
-		if (history->known)
-			snprintf(has, sizeof(has), "@%u,%" PRIX64 ",%" PRIX64 " ",
-					 here.tli, history->timelines[0].begin, here.lsn);
-	}
+	if (known->replayed.tli != 0)
+		snprintf(has, sizeof(has), "@%u,%" PRIX64 ",%" PRIX64 ",%u,%" PRIX64 " ",
+				 known->replayed.tli, known->begin, known->replayed.lsn,
+				 known->newest, known->least);
 	snprintf(sql, sizeof(sql), "SET LOCAL %s = '%s %d %s%s'", TCS_REDIRECTED_FOR,
 			 tcs_level_name(begin->level), (int) Min(left - left / 8, PG_INT32_MAX), has, token);
 	return tcs_peer_command(NULL, sql);
@@ -129,7 +169,7 @@ send_call(void)
 }
 
 static bool
-send_pipeline(const TcsRemoteBegin *begin, TcsPosition here, int64 deadline)
+send_pipeline(const TcsRemoteBegin *begin, const TcsKnown *known, int64 deadline)
 {
 	if (!tcs_peer_command("begin", TCS_SQL_BEGIN))
 		return false;
@@ -137,7 +177,7 @@ send_pipeline(const TcsRemoteBegin *begin, TcsPosition here, int64 deadline)
 	tcs_remote.whole = begin->whole;
 	tcs_remote.depth = 1;
 	tcs_remote.rollback_to = tcs_remote.release = 0;
-	if (!send_wanted(begin, here, deadline) || !tcs_peer_command("lock", TCS_SQL_LOCK) ||
+	if (!send_wanted(begin, known, deadline) || !tcs_peer_command("lock", TCS_SQL_LOCK) ||
 		!tcs_peer_command("guard", TCS_SQL_GUARD) || !send_call())
 		return false;
 	if (begin->statement == NULL)
@@ -161,12 +201,13 @@ is_about_prepared(const char *sqlstate)
 static TcsCause
 cause_of_refusal(const char *state, const char *text)
 {
-	/* as sqlfuncs/redirect_serve.c has them */
+	/* as redirect_begin() has them */
 	if (strstr(text, TCS_REFUSED_STANDBY))
 		return TCS_CAUSE_NOT_PRIMARY;
 	if (strstr(text, TCS_REFUSED_CLUSTER))
 		return TCS_CAUSE_OTHER_CLUSTER;
-	if (strstr(text, TCS_REFUSED_HISTORY))
+	if (strstr(text, TCS_REFUSED_HISTORY) || strstr(text, TCS_REFUSED_DEPOSED) ||
+		strstr(text, TCS_REFUSED_LESS))
 		return TCS_CAUSE_DEPOSED;
 	if (state == NULL || strncmp(state, "TC", 2) != 0)
 		return TCS_CAUSE_REFUSED;
@@ -191,7 +232,8 @@ note_refusal(TcsFailure *failure, bool locking)
 		message = PQresultErrorMessage(tcs_peer.result);
 	text = message[0] == '\0' ? pstrdup("the server did not say why it refused") :
 		tcs_peer_message(message);
-	if (detail && strncmp(state, "TC", 2) == 0)
+	if (detail && (strncmp(state, "TC", 2) == 0 ||
+				   cause_of_refusal(state, text) == TCS_CAUSE_DEPOSED))
 		text = psprintf("%s: %s", text, tcs_peer_message(detail));
 	/* there is no schema of that name, or no view in it */
 	if (state && (strcmp(state, "3F000") == 0 || (locking && strcmp(state, "42P01") == 0)))
@@ -326,14 +368,12 @@ read_separator(int64 deadline)
 }
 
 /*
- * What redirect_begin() has answered; false if it is not to be trusted.  "here" is
- * where replay stood before it was called.
+ * What redirect_begin() has answered; false if it is not to be trusted.  "known" is
+ * what was known here before it was called.
  */
 static bool
-take_token(TcsRemoteBegin *begin, TcsPosition here)
+take_token(TcsRemoteBegin *begin, const TcsKnown *known)
 {
-	TcsAnswer	newest;
-
 	if (!tcs_wire_is_value(tcs_peer.result) || PQfformat(tcs_peer.result, 0) != 0 ||
 		!tcs_token_parse(PQgetvalue(tcs_peer.result, 0, 0), &begin->seen) ||
 		begin->seen.version == 0 ||
@@ -354,33 +394,18 @@ take_token(TcsRemoteBegin *begin, TcsPosition here)
 	}
 
 	/*
-	 * Its position is the end of all WAL that was inserted on the primary.
-	 * What this standby has replayed of that timeline was inserted before, so
-	 * a primary cannot have less: it is an older copy, or its answer is an
-	 * old one. That includes the rest of a segment that was switched, and
-	 * what came from an archive.  WAL that a crash of the primary has lost
-	 * was never sent to us.  On a later timeline nothing is known of it.
+	 * It has said that it is the primary.  Its position is the end of all WAL that
+	 * was inserted there, so this can be seen here, too: an answer may be an old one.
 	 */
-	if (begin->seen.tli == here.tli && begin->seen.seen_primary < here.lsn)
+	if (begin->seen.tli < known->newest)
 	{
 		tcs_failure_set(&begin->failure, TCS_CAUSE_DEPOSED,
-						pstrdup("it has less WAL than this standby had replayed before"));
+						psprintf("%s: It is on timeline %u.", TCS_REFUSED_DEPOSED, begin->seen.tli));
 		return false;
 	}
-	/* nor less than it has told the worker, which can be what the read needs */
-	if (tcs_fresh_newest(&newest) && begin->seen.tli == newest.at.tli &&
-		begin->seen.seen_primary < newest.at.lsn)
+	if (begin->seen.tli == known->newest && begin->seen.seen_primary < known->least)
 	{
-		tcs_failure_set(&begin->failure, TCS_CAUSE_DEPOSED,
-						pstrdup("it has less WAL than the primary had before"));
-		return false;
-	}
-	/* a former primary that nobody has told */
-	if (RecoveryInProgress() && begin->seen.tli < tcs_fresh_newest_timeline())
-	{
-		tcs_failure_set(&begin->failure, TCS_CAUSE_DEPOSED,
-						psprintf("it is on timeline %u, and not the primary any more",
-								 begin->seen.tli));
+		tcs_failure_set(&begin->failure, TCS_CAUSE_DEPOSED, pstrdup(TCS_REFUSED_LESS));
 		return false;
 	}
 	return true;
@@ -392,9 +417,10 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline)
 	TcsArrival	arrival = TCS_ARRIVED;
 	bool		failed = false;
 	OwnCommand command;
-	TcsPosition here = tcs_fresh_position();
+	TcsKnown	known;
 
-	if (!send_pipeline(begin, here, deadline))
+	look_what_is_known(&known);
+	if (!send_pipeline(begin, &known, deadline))
 		return note_loss(&begin->failure);
 	/* libpq has made room for what was sent: that is not the server's doing */
 	tcs_peer_expect_answers();
@@ -404,7 +430,7 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline)
 							   deadline, &failed);
 		if (arrival != TCS_ARRIVED || failed)
 			break;
-		if (command == COMMAND_CALL && !take_token(begin, here))
+		if (command == COMMAND_CALL && !take_token(begin, &known))
 			return LOST;
 		arrival = read_separator(deadline);
 		if (arrival != TCS_ARRIVED)
@@ -421,7 +447,8 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline)
 	if (arrival == TCS_ARRIVED)
 	{
 		note_refusal(&begin->failure, command == COMMAND_LOCK);
-		if (strcmp(begin->failure.sqlstate, "TC003") == 0)
+		/* only of a server that was asked whether it has what is known here */
+		if (strcmp(begin->failure.sqlstate, "TC003") == 0 && known.replayed.tli != 0)
 		{
 			const char *detail = PQresultErrorField(tcs_peer.result, PG_DIAG_MESSAGE_DETAIL);
 
@@ -505,6 +532,20 @@ wants_more_time(const TcsRemoteBegin *begin, Attempt attempt)
 		(attempt == REFUSED && strcmp(begin->failure.sqlstate, "TC001") == 0);
 }
 
+/*
+ * Has a host said that the token is lost, or that it is no primary?  One that refuses
+ * for another reason has not looked at the token; one that is behind has found it
+ * on its history, or does not know yet.
+ */
+static bool
+has_judged(const TcsFailure *failure)
+{
+	return strcmp(failure->sqlstate, "TC003") == 0 ||
+		failure->cause == TCS_CAUSE_NOT_PRIMARY ||
+		failure->cause == TCS_CAUSE_OTHER_CLUSTER ||
+		failure->cause == TCS_CAUSE_DEPOSED;
+}
+
 /* One after the other, as long as there is time. */
 static bool
 begin_at_any(TcsRemoteBegin *begin, const TcsServer *server, int64 deadline)
@@ -512,7 +553,7 @@ begin_at_any(TcsRemoteBegin *begin, const TcsServer *server, int64 deadline)
 	TcsHostLists lists;
 	TcsHostWalk *walk;
 	TcsFailure	all = {0};
-	bool		all_answered = true;
+	bool		all_judged = true;
 	const TcsHost *host;
 
 	tcs_peer_get_hosts(server, &lists);
@@ -535,7 +576,7 @@ begin_at_any(TcsRemoteBegin *begin, const TcsServer *server, int64 deadline)
 							 started, until, deadline);
 		if (wants_more_time(begin, attempt))
 			tcs_hosts_note_silent(walk);
-		all_answered &= attempt == REFUSED || failure->cause == TCS_CAUSE_NOT_PRIMARY;
+		all_judged &= has_judged(failure);
 		/* libpq names the host itself */
 		if (tcs_hosts_has_several(walk) && strstr(failure->text, "connection to server") == NULL)
 			failure->text = psprintf("%s: %s", tcs_peer_place(host), failure->text);
@@ -543,8 +584,8 @@ begin_at_any(TcsRemoteBegin *begin, const TcsServer *server, int64 deadline)
 		tcs_remote_drop();
 	}
 	begin->failure = all;
-	/* one that has not answered may be the primary, and know better */
-	if (tcs_hosts_has_several(walk) && !all_answered)
+	/* one that has not judged may be the primary, and know better */
+	if (!all_judged)
 		begin->lost = NULL;
 	return false;
 }
@@ -596,6 +637,9 @@ begin_on_kept(TcsRemoteBegin *begin, int64 deadline)
 		if (attempt == TOO_LATE)
 			describe_silence(&begin->failure, "answer", now, until, deadline);
 	}
+	/* others may know better */
+	if (tcs_remote.several)
+		begin->lost = NULL;
 	tcs_remote_close();
 	return false;
 }

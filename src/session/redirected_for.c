@@ -39,9 +39,11 @@ check_redirected_for(char **newval, void **extra, GucSource source)
 	if ((*newval)[end] == '@')
 	{
 		const char *position = *newval + end;
+		TcsKnown   *known = &redirected.known;
 
-		if (sscanf(position, "@%u,%" SCNx64 ",%" SCNx64 " %n", &redirected.has.tli,
-				   &redirected.has_begin, &redirected.has.lsn, &end) < 3 || redirected.has.tli == 0)
+		if (sscanf(position, "@%u,%" SCNx64 ",%" SCNx64 ",%u,%" SCNx64 " %n",
+				   &known->replayed.tli, &known->begin, &known->replayed.lsn,
+				   &known->newest, &known->least, &end) < 5 || known->replayed.tli == 0)
 			return false;
 		(void) sscanf(position + end, "%126s", token);
 	}

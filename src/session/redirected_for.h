@@ -11,20 +11,29 @@
 #include "base/tcs.h"
 #include "token/token.h"
 
+/* What a standby knows that the primary has. */
+typedef struct TcsKnown
+{
+	TcsPosition replayed;		/* here; tli 0: not said */
+	XLogRecPtr	begin;			/* of the timeline that is replayed */
+	TimeLineID	newest;			/* timeline known of */
+	XLogRecPtr	least;			/* WAL of that timeline; 0: nothing is known */
+} TcsKnown;
+
 /* What a standby asks of a transaction here, before its snapshot is taken. */
 typedef struct TcsRedirected
 {
 	TcsLevel	level;
 	int			max_wait;		/* ms */
-	TcsPosition has;			/* what it has replayed; tli 0: not said */
-	XLogRecPtr	has_begin;		/* where that timeline began */
+	TcsKnown	known;
 	bool		have_token;
 	TcsToken	token;
 } TcsRedirected;
 
 /*
- * Name of the setting by which it asks, as "level ms [@timeline,begin,position]
- * [token]", the two positions in hexadecimal.
+ * Name of the setting by which it asks, as "level ms
+ * [@timeline,begin,replayed,newest timeline,least] [token]", the positions in
+ * hexadecimal.
  */
 #define TCS_REDIRECTED_FOR	"tcs.redirected_for"
 

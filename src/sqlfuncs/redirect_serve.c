@@ -21,7 +21,6 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
-#include "base/history.h"
 #include "gate/gate.h"
 #include "primary/smart_shutdown.h"
 #include "redirect/carried_settings.h"
@@ -70,26 +69,6 @@ require_place(uint64 system_identifier, Oid database, Oid user)
 }
 
 /*
- * Is what the standby has replayed part of this server's history?  Its session may
- * have read all of that.  A standby on a newer timeline says itself that this is no
- * primary any more.
- */
-static void
-require_history(const TcsRedirected *wanted)
-{
-	TimeLineID	tli = GetWALInsertionTimeLine();
-
-	if (wanted->has.tli != 0 && wanted->has.tli <= tli &&
-		tcs_history_locate(tcs_history_get(tli), wanted->has.tli, wanted->has_begin,
-						   wanted->has.lsn, NULL) != TCS_HISTORY_YES)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg(TCS_REFUSED_HISTORY),
-				 errdetail("The standby has replayed %X/%X of timeline %u; this server writes timeline %u, which does not come from there.",
-						   LSN_FORMAT_ARGS(wanted->has.lsn), wanted->has.tli, tli)));
-}
-
-/*
  * redirect_begin(): the first statement of a redirected transaction.
  *
  * What it needs was said by SET LOCAL tcs.redirected_for, which has waited for
@@ -113,7 +92,6 @@ tcs_redirect_begin(PG_FUNCTION_ARGS)
 				 errmsg("redirect_begin() must be called in a REPEATABLE READ, READ ONLY transaction")));
 	tcs_leave_if_stopping();
 	wanted = tcs_gate_check_redirected();
-	require_history(wanted);
 	tcs_leftover_watch();
 	(void) tcs_session_primary_token(wanted->have_token ? &wanted->token : NULL, &seen);
 	tcs_settings_apply(VARDATA_ANY(settings), VARSIZE_ANY_EXHDR(settings));

@@ -83,7 +83,7 @@ foreach my $level (@levels)
 	my ($state, $message) = psql_err($told, $read, level => $level, max_staleness => '1ms', max_wait => '100ms');
 
 	is($state, 'TC001', "$level: nothing is redirected to a copy");
-	like($message, qr/it has less WAL than the primary had before/, '... which is the reason');
+	like($message, qr/the redirect server has less WAL than the primary had before/, '... which is the reason');
 }
 $copy->stop;
 $deposed->safe_psql('postgres', sprintf(
@@ -123,7 +123,7 @@ foreach my $level (@levels)
 	my ($state, $message) =
 	  psql_err($told, $read, %opt, fallback => 'redirect, error');
 	is($state, 'TC001', "$level: nothing is redirected to the deposed primary");
-	like($message, qr/it is on timeline 1, and not the primary any more/, '... which is the reason');
+	like($message, qr/the redirect server is not the primary any more: It is on timeline 1/, '... which is the reason');
 }
 
 $deposed->safe_psql('postgres', q{UPDATE t SET v = 'deposed' WHERE id = 2});

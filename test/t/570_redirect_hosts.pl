@@ -231,7 +231,7 @@ is($look->ok_query('SELECT timeline_id FROM tcs.status'), '1', 'nothing of the n
 
 my ($answer, $reason) = answer_by('deposed_alone');
 
-like($answer, qr/^TC00[14]: .*not redirected: .*it is on timeline 1, and not the primary any more/,
+like($answer, qr/^TC00[14]: .*not redirected: .*the redirect server is not the primary any more: It is on timeline 1/,
 	'a deposed primary serves nothing, though replay is on its timeline');
 like($reason, qr/; not redirected: 55000: the redirect server is not the primary any more$/, '... tcs.last_read says why');
 is(described($kept, $read), 'new', 'a connection that was kept to it: the next host serves');
@@ -250,7 +250,7 @@ resume_replay($reader);
 wait_for_replay($second, $reader);
 pause_replay($reader);
 $second->safe_psql('postgres', q{UPDATE t SET v = 'newer'});
-like(scalar(answer_by('deposed_alone')), qr/it is on timeline 1, and not the primary any more/,
+like(scalar(answer_by('deposed_alone')), qr/the redirect server is not the primary any more: It is on timeline 1/,
 	'replay has gone on: the deposed primary serves nothing');
 is(answer_by('deposed_first'), 'newer', '... and the next host does');
 

@@ -19,6 +19,7 @@ use Test::More;
 use TcsHostile;
 use TcsReadIndex;
 use TcsTest;
+use TcsToken;
 use TcsWire;
 
 # What a move may cost a process, in kB.
@@ -334,7 +335,8 @@ $peer->set_token(primary_token('UPDATE t SET v = 2'));
 
 my $token = primary_token('UPDATE t SET v = 4');
 
-$peer->set_token($token);
+# The primary goes on to write WAL of its own, which the standby receives.
+$peer->set_token(token_with($token, seen_primary => 0x10000000));
 
 sub session_with_peer
 {
@@ -417,7 +419,7 @@ my $client = session_with_peer('first_token@call');
 $client->ok_query(q{SET tcs.session_token = ''; SET tcs.read_level = 'strong'});
 my ($result) = $client->query($number);
 is($result->{state}, 'TC001', 'redirect, a position from before: refused');
-like(TcsWire::describe_result($result), qr/less WAL than this standby had replayed/, '... and says why');
+like(TcsWire::describe_result($result), qr/the redirect server has less WAL than the primary had before/, '... and says why');
 $client->disconnect;
 
 # Each answer is small.  What is kept of them is not, if nobody looks.
