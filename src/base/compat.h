@@ -408,6 +408,20 @@ tcs_walsender_sleep_on_compat(void)
 }
 
 /*
+ * Is there a place for one more replication connection?  A look without the lock of
+ * the list: it can be late by a moment.
+ */
+static inline bool
+tcs_walsender_place_is_free_compat(void)
+{
+#if PG_VERSION_NUM >= 160000
+	return !dlist_is_empty(&ProcGlobal->walsenderFreeProcs);
+#else
+	return ProcGlobal->walsenderFreeProcs != NULL;
+#endif
+}
+
+/*
  * Do commits wait for standbys now, if synchronous_commit asks for it?  The
  * releases of May 2025 replaced the flag by a status.
  */

@@ -53,6 +53,12 @@
  *	  server does not know how many connections are needed.  It knows of those
  *	  that have a physical slot, and keeps room for them.
  *
+ *	  A connection takes its place before it authenticates, so anybody who reaches
+ *	  the port can use the places up for a moment.  No worker leaves for that, as
+ *	  places are free again soon, and a standby that was refused tries again.  If
+ *	  no place becomes free for long, workers leave all the same: a standby may be
+ *	  kept out by them together with who holds the rest.
+ *
  *	  Who asks is remembered by process, for the view tcs.standbys.  A slot is
  *	  written by the process that it belongs to, under the lock, and cleared at
  *	  its exit.
@@ -70,9 +76,7 @@
 #include "access/xlog_internal.h"
 #include "common/ip.h"
 #include "miscadmin.h"
-#include "replication/slot.h"
 #include "replication/walsender.h"
-#include "replication/walsender_private.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
@@ -87,6 +91,7 @@
 #include "primary/quorum.h"
 #include "primary/read_index.h"
 #include "primary/smart_shutdown.h"
+#include "primary/walsender_places.h"
 
 #define TCS_MAX_ASKERS		64
 #define TCS_ASKER_ANSWERS	64
@@ -116,10 +121,12 @@ typedef struct TcsReadIndex
 	pg_atomic_uint64 acknowledged;
 
 	/*
-	 * Replication connections that were refused for want of a walsender;
-	 * atomic, only counted up, by processes that have no PGPROC.
+	 * Replication connections that were refused for want of a walsender: while
+	 * all were in use, and while others had a place that had not authenticated
+	 * yet.  Atomic, only counted up, by processes that have no PGPROC.
 	 */
 	pg_atomic_uint32 refused;
+	pg_atomic_uint32 crowded_out;
 
 	TcsAsker	askers[TCS_MAX_ASKERS];
 } TcsReadIndex;
@@ -151,6 +158,7 @@ tcs_readindex_shmem_init(void *ptr, LWLock *lock, bool found)
 	memset(shared, 0, sizeof(TcsReadIndex));
 	pg_atomic_init_u64(&shared->acknowledged, 0);
 	pg_atomic_init_u32(&shared->refused, 0);
+	pg_atomic_init_u32(&shared->crowded_out, 0);
 }
 
 /*
@@ -225,7 +233,7 @@ make_acknowledged(void)
  * An error ends a process: is it a replication connection that found no
  * walsender?  Called from emit_log_hook.
  *
- * InitProcess() raises that before there is a PGPROC, so no lock can be taken.
+ * InitProcess() raises that before there is a PGPROC, so no LWLock can be taken.
  * The workers' own connections do not count, or they would drive each other out.
  * A client that lies about its name harms nobody but itself.
  */
@@ -234,52 +242,8 @@ tcs_readindex_note_refused(int sqlstate)
 {
 	if (sqlstate == ERRCODE_TOO_MANY_CONNECTIONS && am_walsender &&
 		MyProc == NULL && shared != NULL && !tcs_client_is_asker())
-		pg_atomic_fetch_add_u32(&shared->refused, 1);
-}
-
-/*
- * Are there more physical slots that nobody uses than walsenders that are free?
- * Then the name of one of these slots.
- *
- * Its standby will come back, and must not be refused first.  A standby that is
- * refused tries again after wal_retrieve_retry_interval; an HA agent that compares
- * timelines before it rewinds may go the long way.  Logical slots do not count, as
- * SQL can read them without a walsender.
- */
-static bool
-standby_is_away(NameData *name)
-{
-	int			away = 0;
-	int			unused = 0;
-
-	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
-	for (int i = 0; i < max_replication_slots; i++)
-	{
-		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
-
-		if (!slot->in_use)
-			continue;
-		SpinLockAcquire(&slot->mutex);
-		if (SlotIsPhysical(slot) && slot->data.persistency == RS_PERSISTENT &&
-			!tcs_slot_is_active_compat(slot))
-		{
-			*name = slot->data.name;
-			away++;
-		}
-		SpinLockRelease(&slot->mutex);
-	}
-	LWLockRelease(ReplicationSlotControlLock);
-
-	for (int i = 0; i < max_wal_senders && away > 0; i++)
-	{
-		WalSnd	   *walsnd = &WalSndCtl->walsnds[i];
-
-		SpinLockAcquire(&walsnd->mutex);
-		if (walsnd->pid == 0)
-			unused++;
-		SpinLockRelease(&walsnd->mutex);
-	}
-	return away > unused;
+		pg_atomic_fetch_add_u32(tcs_walsenders_unused() > 0 ? &shared->crowded_out :
+								&shared->refused, 1);
 }
 
 /*
@@ -290,14 +254,15 @@ static void
 yield_to_replication(void)
 {
 	uint32		refused = pg_atomic_read_u32(&shared->refused);
+	uint32		crowded_out = pg_atomic_read_u32(&shared->crowded_out);
 	NameData	slot;
 
-	if (standby_is_away(&slot))
+	if (tcs_walsenders_standby_is_away(&slot))
 		ereport(ERROR,
 				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
 				 errmsg("max_wal_senders has no room for replication slot \"%s\": the worker of tcs gives way to replication",
 						NameStr(slot))));
-	if (was_asked && refused != refused_before)
+	if (tcs_walsenders_are_crowded(crowded_out) || (was_asked && refused != refused_before))
 		ereport(ERROR,
 				(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
 				 errmsg("max_wal_senders is used up: the worker of tcs gives way to replication")));

@@ -6,7 +6,8 @@
 # after a restart of the primary, when everybody connects at once.  Room is kept for
 # one that is away and has a slot, so that it is not refused first.  tcs.status
 # must say why the primary is not asked, strong must end with that reason, and
-# workers must be back when there is room.
+# workers must be back when there is room.  Who has not authenticated drives no
+# worker away, unless a standby is kept out for long.
 
 use strict;
 use warnings;
@@ -16,7 +17,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use FindBin;
+use IO::Socket::UNIX;
 use lib "$FindBin::RealBin/../perl";
+use TcsNodes;
 use TcsTest;
 
 my $primary = new_primary('primary', conf => "max_wal_senders = 10\nwal_level = logical\n");
@@ -137,5 +140,56 @@ $primary->safe_psql('postgres', q{SELECT pg_drop_replication_slot('away')});
 $primary->restart;
 is(read_at($standbys[0], $read, level => 'strong', max_wait => -1),
 	$value, 'nobody is away any more: the worker asks');
+
+
+##
+## Connections that do not authenticate
+##
+
+# Opens replication connections that are asked for a password, and say none.  Returns
+# those that have a place, and the number of those that were refused.
+sub crowd
+{
+	my ($n) = @_;
+	my $startup = pack('N', 196608) . "user\0nobody\0replication\x{00}1\0\0";
+	my ($refused, @crowd) = (0);
+
+	foreach (1 .. $n)
+	{
+		my $socket = IO::Socket::UNIX->new(Peer => $primary->host . '/.s.PGSQL.' . $primary->port)
+		  or die "no connection: $!";
+		my $answer = '';
+
+		$socket->syswrite(pack('N', 4 + length $startup) . $startup);
+		$socket->sysread($answer, 8000);
+		$refused++ if $answer =~ /^E.*C53300/s;
+		push @crowd, $socket if $answer =~ /^R/;
+	}
+	return ($refused, @crowd);
+}
+
+set_hba($primary, q{SELECT count(*) = 1 FROM pg_hba_file_rules WHERE user_name = '{nobody}'},
+	'local replication nobody scram-sha-256', slurp_file($primary->data_dir . '/pg_hba.conf'));
+$primary->append_conf('postgresql.conf', "authentication_timeout = '10min'");
+set_senders(5);
+is(read_at($standbys[0], $read, level => 'strong', max_wait => -1), $value, 'room for three more');
+$log = log_position($standbys[0]);
+
+my ($refused, @crowd) = crowd(5);
+
+is(@crowd . " $refused", '3 2', 'who does not authenticate has the rest, and some are refused');
+is(read_at($standbys[0], $read, level => 'strong', max_wait => -1), $value, '... the worker asks');
+unlike(log_since($standbys[0], $log), qr/gives way/, '... and has not left');
+
+# They stay, and keep a standby out together with the worker.
+$standbys[1]->start;
+link_says($standbys[0], 'down', 'raise max_wal_senders on the primary', 'a standby is kept out for long: the worker leaves');
+all_stream('who does not authenticate stays');
+$_->close foreach @crowd;
+$primary->restart;
+foreach my $node (@standbys)
+{
+	is(read_at($node, $read, level => 'strong', max_wait => -1), $value, 'they have gone: ' . $node->name . ' asks');
+}
 
 done_testing();
