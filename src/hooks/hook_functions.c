@@ -11,6 +11,7 @@
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "fmgr.h"
 #include "tcop/pquery.h"
@@ -147,7 +148,7 @@ before_function(Oid function)
 		check_function(function);
 }
 
-/* Something is made or dropped. */
+/* Something is made, changed or dropped. */
 static pg_noinline void
 note_ddl(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *arg)
 {
@@ -158,6 +159,8 @@ note_ddl(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *ar
 		tcs_rules_trigger_created(objectId);
 	else if (access == OAT_POST_CREATE && classId == AuthIdRelationId)
 		tcs_rules_role_created(objectId);
+	else if (access == OAT_POST_ALTER && classId == InheritsRelationId)
+		tcs_rules_parents_changed(objectId);
 }
 
 static void

@@ -90,6 +90,7 @@ extern void tcs_rules_note_function(Oid function);
 extern void tcs_rules_function_writes(Oid function, TcsWriteLevel *level, int *rule);
 extern void tcs_rules_write_verdict(int set, TcsWriteLevel *level, int *rule);
 extern const char *tcs_rules_reason(int rule);
+extern void tcs_rules_parents_changed(Oid child);
 extern void tcs_rules_init(void);
 
 extern bool tcs_rules_own_table(Oid relid);

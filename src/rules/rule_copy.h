@@ -60,10 +60,19 @@ typedef struct TcsRuleCandidate
 	int			weight;			/* of the object */
 } TcsRuleCandidate;
 
-/* What is known of a relation. */
+/*
+ * What is known of a relation.  It holds while neither the relation has changed nor
+ * any that it depends on: its ancestors, and what is read with it.  The count of
+ * changes says so; see rules/rule_known.c.
+ */
 typedef struct TcsKnownRelation
 {
 	Oid			relid;			/* key */
+	uint64		changed_at;		/* count at the last change of this relation */
+	uint64		made_at;		/* count when the look-up began; 0: its changes
+								 * are watched, but nothing else is known */
+	uint64		checked_at;		/* count up to which it is known to hold */
+	List	   *ancestors;		/* OIDs */
 	int			ncandidates;	/* rules of the relation itself */
 	TcsRuleCandidate *candidates;
 	List	   *groups;			/* numbers; also those of its ancestors */

@@ -6,8 +6,19 @@
  * NOTES
  *	  A relation stands for all that is read through it: partitions and
  *	  children, the relations and functions of a view.  Each relation that was
- *	  looked up is remembered until any relation changes; which is only looked at
- *	  when a statement is planned.
+ *	  looked up is remembered until it changes, or one that it depends on does.
+ *	  Anybody can change relations of his own all the time, so changes of others must
+ *	  cost nothing.
+ *
+ *	  A relation is watched before anything of it is read from a catalog.  So no
+ *	  change is missed: it comes before the reading, which then sees it, or it is
+ *	  counted.  What is known depends on relations that are all watched:
+ *	  - on the relation itself: its kind, schema, and parents, or its query;
+ *	  - on its ancestors, for their parents and schemas;
+ *	  - on what is read with it, for its children, or its query.
+ *	  Core sends an invalidation of the parent for each child that comes, and one of
+ *	  the child for each that goes or comes.  Where core sends none of the child, we do:
+ *	  see tcs_rules_parents_changed().
  *
  *	  An error can end a look-up anywhere.  So a relation is remembered only once
  *	  all of it is known, and what a walk through views is at belongs to that walk.
@@ -20,6 +31,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_proc.h"
@@ -29,6 +41,7 @@
 #include "rewrite/rewriteSupport.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
@@ -36,10 +49,14 @@
 
 #include "rules/rule_copy.h"
 
-/* Relations looked up so far, all of which are known in full. */
+/* Relations looked up or watched so far. */
 static MemoryContext known_context = NULL;
 static HTAB *known = NULL;
 static bool known_is_stale = false;
+
+/* Counts changes of relations that are watched. */
+static uint64 changes = 1;
+static uint64 swept_at = 1;
 
 /*
  * Relations that others inherit from, of all that were looked up.  When one of
@@ -63,15 +80,102 @@ tcs_rules_forget_known(void)
 	tcs_rules.epoch++;
 }
 
-/* Some relation has changed, or all may have (InvalidOid). */
+/*
+ * Is it a change of our own that is undone, by an abort or PREPARE TRANSACTION?
+ *
+ * What was looked up meanwhile depends on relations as they were with that change.
+ * Those need not be the ones that the invalidation names: without its child, a table
+ * does not depend on that.
+ */
+static bool
+is_undone(void)
+{
+	return !IsTransactionState() && TransactionIdIsValid(GetTopTransactionIdIfAny());
+}
+
+/*
+ * Some relation has changed, or all may have (InvalidOid).  Nothing is allocated or
+ * freed here, since this comes in the midst of looking up.
+ */
 void
 tcs_rules_relation_changed(Oid relid)
 {
-	if (known != NULL && !known_is_stale)
-		tcs_rules_forget_known();
+	TcsKnownRelation *relation;
+
 	if (inherited_from != NULL && OidIsValid(relid) &&
 		hash_search(inherited_from, &relid, HASH_FIND, NULL) != NULL)
 		ResetPlanCache();
+	if (known == NULL)
+		return;
+	if (!OidIsValid(relid) || is_undone())
+	{
+		tcs_rules_forget_known();
+		return;
+	}
+	relation = hash_search(known, &relid, HASH_FIND, NULL);
+	if (relation != NULL)
+	{
+		relation->changed_at = ++changes;
+		tcs_rules.epoch++;
+	}
+}
+
+/*
+ * A relation was made the child of another one, or is none any more.
+ *
+ * Core has changed the columns that both have, and by that sent an invalidation.  But
+ * there need not be any such column.
+ */
+void
+tcs_rules_parents_changed(Oid child)
+{
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(child)))
+		CacheInvalidateRelcacheByRelid(child);
+}
+
+/* Have all changes of a relation from now on counted. */
+static TcsKnownRelation *
+watch(Oid relid)
+{
+	bool		found;
+	TcsKnownRelation *relation = hash_search(known, &relid, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		memset(relation, 0, sizeof(*relation));
+		relation->relid = relid;
+	}
+	return relation;
+}
+
+/* Has any of these relations changed since a count? */
+static bool
+any_changed(const List *relids, uint64 since)
+{
+	ListCell   *lc;
+
+	foreach(lc, relids)
+	{
+		const TcsKnownRelation *relation = hash_search(known, &lfirst_oid(lc), HASH_FIND, NULL);
+
+		if (relation == NULL || relation->changed_at > since)
+			return true;
+	}
+	return false;
+}
+
+/* Does what is known of a relation still hold? */
+static bool
+holds(TcsKnownRelation *relation)
+{
+	if (relation->checked_at == changes)
+		return true;
+	if (relation->made_at == 0 || relation->changed_at > relation->made_at ||
+		any_changed(relation->ancestors, relation->made_at) ||
+		(relation->has_all && any_changed(relation->through, relation->made_at)))
+		return false;
+	relation->checked_at = changes;
+	return true;
 }
 
 
@@ -130,6 +234,7 @@ ancestors_of(Oid relid)
 
 			if (!list_member_oid(found, parent))
 			{
+				(void) watch(parent);
 				found = lappend_oid(found, parent);
 				todo = lappend_oid(todo, parent);
 				note_inherited_from(parent);
@@ -139,6 +244,39 @@ ancestors_of(Oid relid)
 	}
 	table_close(inherits, AccessShareLock);
 	return found;
+}
+
+/*
+ * The children and partitions of a relation, near and far.
+ *
+ * A partition that is being detached counts until it is: for some snapshots it is
+ * still read.
+ */
+static List *
+descendants_of(Oid relid)
+{
+	HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(Oid),.hcxt = CurrentMemoryContext};
+	List	   *all = list_make1_oid(relid);
+	HTAB	   *met = hash_create("tcs descendants", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+
+	(void) hash_search(met, &relid, HASH_ENTER, NULL);
+	for (int i = 0; i < list_length(all); i++)
+	{
+		ListCell   *lc;
+
+		CHECK_FOR_INTERRUPTS();
+		(void) watch(list_nth_oid(all, i));
+		foreach(lc, find_inheritance_children_extended(list_nth_oid(all, i), false, NoLock, NULL, NULL))
+		{
+			bool		found;
+
+			(void) hash_search(met, &lfirst_oid(lc), HASH_ENTER, &found);
+			if (!found)
+				all = lappend_oid(all, lfirst_oid(lc));
+		}
+	}
+	hash_destroy(met);
+	return list_delete_first(all);
 }
 
 /* Does a rule in the copy speak of a function? */
@@ -223,7 +361,7 @@ look_into_view(Oid relid, TcsQueryObjects *objects)
 static void
 find_candidates(TcsKnownRelation *relation)
 {
-	List	   *ancestors = ancestors_of(relation->relid);
+	List	   *ancestors = relation->ancestors = ancestors_of(relation->relid);
 	List	   *schemas = list_make1_oid(get_rel_namespace(relation->relid));
 	ListCell   *lc;
 
@@ -250,7 +388,39 @@ find_candidates(TcsKnownRelation *relation)
 	}
 }
 
-/* The table of what is known, empty if that holds no more. */
+static void
+free_lists(TcsKnownRelation *relation)
+{
+	if (relation->candidates != NULL)
+		pfree(relation->candidates);
+	list_free(relation->ancestors);
+	list_free(relation->groups);
+	list_free(relation->through);
+	list_free(relation->functions);
+}
+
+/* Forget relations that are gone, which nobody will ask for again. */
+static void
+sweep_known(void)
+{
+	HASH_SEQ_STATUS status;
+	TcsKnownRelation *relation;
+
+	hash_seq_init(&status, known);
+	while ((relation = hash_seq_search(&status)) != NULL)
+	{
+		if (relation->changed_at <= swept_at ||
+			SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relation->relid)))
+			continue;
+		free_lists(relation);
+		(void) hash_search(known, &relation->relid, HASH_REMOVE, NULL);
+	}
+}
+
+/*
+ * The table of what is known, empty if that holds no more.  So that it does not grow
+ * for ever, it is swept when as much has changed as it may have that is gone.
+ */
 static void
 prepare_known(void)
 {
@@ -263,6 +433,13 @@ prepare_known(void)
 		known = NULL;
 		known_is_stale = false;
 	}
+	if (known != NULL && changes - swept_at > (uint64) Max(1024, hash_get_num_entries(known) / 2))
+	{
+		uint64		before = changes;
+
+		sweep_known();
+		swept_at = before;
+	}
 	if (known != NULL)
 		return;
 	if (known_context == NULL)
@@ -273,7 +450,9 @@ prepare_known(void)
 						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-/* Put a relation, which is known in full, into the table. */
+/*
+ * Put a relation, which is known in full, in the place of what was known of it before.
+ */
 static TcsKnownRelation *
 remember(const TcsKnownRelation *found)
 {
@@ -286,10 +465,13 @@ remember(const TcsKnownRelation *found)
 		copy.candidates = palloc(found->ncandidates * sizeof(TcsRuleCandidate));
 		memcpy(copy.candidates, found->candidates, found->ncandidates * sizeof(TcsRuleCandidate));
 	}
+	copy.ancestors = list_copy(found->ancestors);
 	copy.groups = list_copy(found->groups);
 	copy.through = list_copy(found->through);
 	copy.functions = list_copy(found->functions);
-	relation = hash_search(known, &found->relid, HASH_ENTER, NULL);
+	relation = watch(found->relid);
+	copy.changed_at = relation->changed_at;
+	free_lists(relation);
 	*relation = copy;
 	MemoryContextSwitchTo(oldcontext);
 	return relation;
@@ -299,13 +481,14 @@ remember(const TcsKnownRelation *found)
 static TcsKnownRelation *
 find_out(Oid relid)
 {
-	TcsKnownRelation found = {.relid = relid};
+	TcsKnownRelation found = {.relid = relid,.made_at = changes};
 	TcsKnownRelation *relation;
 	MemoryContext work;
 	MemoryContext oldcontext;
 	char		kind;
 
 	CHECK_FOR_INTERRUPTS();
+	(void) watch(relid);
 	work = AllocSetContextCreate(CurrentMemoryContext, "tcs look-up of a relation", ALLOCSET_SMALL_SIZES);
 	oldcontext = MemoryContextSwitchTo(work);
 	kind = get_rel_relkind(relid);
@@ -322,7 +505,7 @@ find_out(Oid relid)
 		found.functions = objects.functions;
 	}
 	else if (kind != '\0' && has_subclass(relid))
-		found.through = list_delete_first(find_all_inheritors(relid, NoLock, NULL));
+		found.through = descendants_of(relid);
 	found.has_all = !found.is_view;
 	relation = remember(&found);
 	MemoryContextSwitchTo(oldcontext);
@@ -335,7 +518,7 @@ known_relation(Oid relid)
 {
 	TcsKnownRelation *relation = hash_search(known, &relid, HASH_FIND, NULL);
 
-	return relation != NULL ? relation : find_out(relid);
+	return relation != NULL && holds(relation) ? relation : find_out(relid);
 }
 
 /*
@@ -344,6 +527,7 @@ known_relation(Oid relid)
  * The list is at once what was found and what is still to be looked at, so a view
  * that leads back to itself ends the walk.  An error leaves no trace but relations
  * that are known in full.  Nothing is thrown away here: that is for prepare_known().
+ * What changes meanwhile makes the result hold for this use alone, and the walk goes on.
  */
 static void
 walk_through_view(TcsKnownRelation *view)
@@ -354,6 +538,7 @@ walk_through_view(TcsKnownRelation *view)
 	MemoryContext oldcontext = MemoryContextSwitchTo(work);
 	List	   *all = list_make1_oid(view->relid);
 	List	   *functions = NIL;
+	uint64		started_at = changes;
 	HTAB	   *met;
 
 	ctl.hcxt = work;
@@ -378,9 +563,13 @@ walk_through_view(TcsKnownRelation *view)
 	MemoryContextSwitchTo(known_context);
 	all = list_copy_tail(all, 1);
 	functions = list_copy(functions);
+	list_free(view->through);
+	list_free(view->functions);
 	view->through = all;
 	view->functions = functions;
 	view->has_all = true;
+	view->made_at = started_at;
+	view->checked_at = 0;
 	MemoryContextSwitchTo(oldcontext);
 	MemoryContextDelete(work);
 }

@@ -20,7 +20,6 @@
 
 #include "common/hashfn.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 
 #include "base/xact.h"
 #include "rules/rule_copy.h"
@@ -47,6 +46,9 @@ typedef struct SetBucket
 	uint32		hash;			/* key */
 	RuleSet    *first;
 } SetBucket;
+
+/* How often a set is judged for one statement, at most. */
+#define MAX_TRIES	10
 
 /* Sets; these are never freed, since plans have their numbers. */
 static HTAB *sets_by_hash = NULL;
@@ -324,11 +326,9 @@ judge_group(int group, TcsRuleVerdict *verdict)
 		if (member->group == group)
 			relids = lappend_oid(relids, member->relation);
 	}
+	/* of one that is gone, nothing is known */
 	foreach(lc, relids)
-	{
-		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(lfirst_oid(lc))))
-			judge_member(lfirst_oid(lc), verdict);
-	}
+		judge_member(lfirst_oid(lc), verdict);
 }
 
 static void
@@ -389,13 +389,19 @@ tcs_rules_verdict(int number, bool *wrote_to_group)
 	if (unlikely(set->verdict.made_for != tcs_rules.epoch))
 	{
 		uint64		judged_for;
+		int			tries = 0;
 
-		/* looking relations up can let changes in */
+		/*
+		 * Looking relations up can let changes in.  All that was looked up is
+		 * as it was at some time of this statement once it was judged twice.
+		 * Who changes what it reads all the time must not hold it up for
+		 * ever; then the next statement judges again.
+		 */
 		do
 		{
 			judged_for = tcs_rules.epoch;
 			judge_set(set);
-		} while (judged_for != tcs_rules.epoch && tcs_rules.valid);
+		} while (judged_for != tcs_rules.epoch && tcs_rules.valid && ++tries < MAX_TRIES);
 		set->verdict.made_for = judged_for;
 	}
 	*wrote_to_group = false;
