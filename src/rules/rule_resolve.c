@@ -15,6 +15,11 @@
  *	  Until then the row is unresolved, and no rule.  Its column "unresolved" has its
  *	  id, so that it can stand beside a rule with the same criteria.
  *
+ *	  What is in force when a dump is made is in force where it is restored, and
+ *	  nothing else is.  A row that was unresolved then is held: another row may have
+ *	  taken its name since, or a stranger made an object of that name.  It is put in
+ *	  force only by tcs.resolve_rules().
+ *
  *	  A name proves nothing.  Anyone who may create something in a schema could wait for
  *	  a row there and have it bound to an object of his; and by the name of a schema
  *	  he can rename what is in it.  So an object gets its rules by itself only from
@@ -92,7 +97,9 @@ typedef enum Occasion
 	COMPARED,					/* nothing is said, and all objects count */
 	RESTORED,					/* warns of what is missing */
 	CREATED,					/* only objects whose owner may make rules */
-	DEMANDED					/* tcs.resolve_rules(): says what it does */
+	ENABLED,					/* restored, with triggers off: likewise */
+	DEMANDED					/* tcs.resolve_rules(): says what it does, and
+								 * what is held counts as well */
 } Occasion;
 
 typedef struct Search
@@ -157,6 +164,25 @@ tcs_rule_is_unresolved(Relation rel, HeapTuple tuple)
 			return true;
 	}
 	return !is_of_groups(rel) && !is_null(rel, tuple, Anum_rule_unresolved);
+}
+
+/* Is a row held, unless somebody has said by hand what it is for? */
+static bool
+is_held(Relation rel, HeapTuple tuple)
+{
+	int			held = is_of_groups(rel) ? Anum_group_held : Anum_rule_held;
+	int			n;
+	const Kind *kinds = kinds_of(rel, &n);
+	bool		isnull;
+
+	if (!DatumGetBool(heap_getattr(tuple, held, RelationGetDescr(rel), &isnull)) || isnull)
+		return false;
+	for (int i = 0; i < n; i++)
+	{
+		if (!is_null(rel, tuple, kinds[i].missing) && is_null(rel, tuple, kinds[i].here))
+			return true;
+	}
+	return false;
 }
 
 static HeapTuple
@@ -352,7 +378,7 @@ static void
 warn_of_missing(Relation rel, HeapTuple tuple, const Kind *kind, const char *name,
 				const Search *search)
 {
-	if (search->occasion != RESTORED && search->occasion != DEMANDED)
+	if (search->occasion != RESTORED && search->occasion != ENABLED && search->occasion != DEMANDED)
 		return;
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
@@ -433,14 +459,31 @@ place_is_taken(Relation rel, HeapTuple tuple)
 	return taken;
 }
 
-/* A row of rules says whether it is resolved, by its id or nothing. */
+/* A row of rules says whether it is resolved, by its id or nothing; then none is held. */
 static HeapTuple
 marked_tuple(Relation rel, HeapTuple tuple, bool unresolved)
 {
+	int			held = is_of_groups(rel) ? Anum_group_held : Anum_rule_held;
+
+	if (!unresolved && !is_null(rel, tuple, held))
+		tuple = with_column(rel, tuple, held, (Datum) 0, true);
 	if (is_of_groups(rel) || (!unresolved && is_null(rel, tuple, Anum_rule_unresolved)))
 		return tuple;
 	return with_column(rel, tuple, Anum_rule_unresolved,
 					   Int32GetDatum(tcs_rule_id(rel, tuple)), !unresolved);
+}
+
+/* Say that a row is held, to who can do something about it. */
+static void
+warn_of_held(Relation rel, HeapTuple tuple, const Search *search)
+{
+	if (search->occasion != RESTORED && search->occasion != ENABLED)
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 errmsg("%s is not in force: it was not when it was dumped", row_in_words(rel, tuple)),
+			 errdetail("It is kept, and shown as unresolved."),
+			 errhint("Drop it, or call tcs.resolve_rules() to put it in force.")));
 }
 
 /* A row with what was found, or as it is if that cannot be. */
@@ -452,6 +495,11 @@ resolve_row(Relation rel, HeapTuple tuple, const Search *search)
 
 	if (!tcs_rule_is_unresolved(rel, tuple))
 		return tuple;
+	if (search->occasion != COMPARED && search->occasion != DEMANDED && is_held(rel, tuple))
+	{
+		warn_of_held(rel, tuple, search);
+		return marked_tuple(rel, tuple, true);
+	}
 	found = find_objects(rel, tuple, search, &missing);
 	if (!missing && place_is_taken(rel, found))
 	{
@@ -490,7 +538,7 @@ tcs_rule_resolve_new(Relation rel, HeapTuple tuple)
 
 	if (!tcs_rule_is_unresolved(rel, tuple))
 		return tuple;
-	if (tcs_rule_is_unresolved(rel, resolve_row(rel, tuple, &search)))
+	if (!is_held(rel, tuple) && tcs_rule_is_unresolved(rel, resolve_row(rel, tuple, &search)))
 		lock_creation(ShareLock);
 	search.occasion = RESTORED;
 	return resolve_row(rel, tuple, &search);
@@ -569,21 +617,19 @@ has_unresolved(TcsRuleTable table)
 	return found;
 }
 
+static int
+resolve_tables(const Search *search)
+{
+	return resolve_table(TCS_TABLE_RULE, search) + resolve_table(TCS_TABLE_GROUP, search);
+}
+
 /* tcs.resolve_rules(), by somebody who may write the tables. */
 int
 tcs_rules_resolve_all(void)
 {
 	Search		search = {.occasion = DEMANDED};
 
-	return resolve_table(TCS_TABLE_RULE, &search) + resolve_table(TCS_TABLE_GROUP, &search);
-}
-
-/* Something has been created: are there rows that wait for it? */
-static void
-resolve_created(const Search *search)
-{
-	(void) resolve_table(TCS_TABLE_RULE, search);
-	(void) resolve_table(TCS_TABLE_GROUP, search);
+	return resolve_tables(&search);
 }
 
 /* Does a statement create a temporary relation, for which there are no rules? */
@@ -619,32 +665,18 @@ tcs_rules_after_creation(bool functions)
 	if (!has_unresolved(TCS_TABLE_RULE) && !has_unresolved(TCS_TABLE_GROUP))
 		return;
 	CommandCounterIncrement();
-	resolve_created(&search);
+	/* are there rows that wait for it? */
+	(void) resolve_tables(&search);
 }
 
-/*
- * Is a statement an ALTER TABLE of a table of rules?  Their owner switches triggers on
- * again when a dump has been restored without (pg_restore --disable-triggers).
- */
-bool
-tcs_rules_alters_table(const Node *statement)
-{
-	const RangeVar *table = ((const AlterTableStmt *) statement)->relation;
-	Oid			relid;
-
-	if (strcmp(table->relname, "rule") != 0 && strcmp(table->relname, "rule_group") != 0)
-		return false;
-	relid = RangeVarGetRelid(table, NoLock, true);
-	return OidIsValid(relid) &&
-		(relid == tcs_rule_table_oid(TCS_TABLE_RULE) || relid == tcs_rule_table_oid(TCS_TABLE_GROUP));
-}
-
-/* That is done, by the owner of the table, so he may write it. */
+/* A table of rules was altered by its owner, who may write it: see tcs_rules_alters_table(). */
 void
 tcs_rules_after_altered_table(void)
 {
+	Search		search = {.occasion = ENABLED};
+
 	CommandCounterIncrement();
-	(void) tcs_rules_resolve_all();
+	(void) resolve_tables(&search);
 }
 
 /*
@@ -660,5 +692,5 @@ tcs_rules_role_created(Oid role)
 		!has_unresolved(TCS_TABLE_RULE))
 		return;
 	CommandCounterIncrement();
-	resolve_created(&search);
+	(void) resolve_tables(&search);
 }

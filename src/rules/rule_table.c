@@ -82,7 +82,7 @@ static const Column rule_columns[Natts_rule] = {
 	{"id", INT4OID}, {"relation", REGCLASSOID}, {"function", TEXTOID},
 	{"schema", NAMEOID}, {"role", REGROLEOID}, {"missing_relation", TEXTOID},
 	{"missing_function", TEXTOID}, {"missing_schema", NAMEOID}, {"missing_role", NAMEOID},
-	{"unresolved", INT4OID}, {"application_name", TEXTOID},
+	{"unresolved", INT4OID}, {"held", BOOLOID}, {"application_name", TEXTOID},
 	{"operation", TEXTOID}, {"level", TEXTOID}, {"max_staleness", INT4OID},
 	{"max_wait", INT4OID}, {"fallback", TEXTOID}, {"floor", TEXTOID},
 	{"hard", BOOLOID}, {"reason", TEXTOID}, {"schema_oid", OIDOID},
@@ -92,6 +92,7 @@ static const Column rule_columns[Natts_rule] = {
 
 static const Column group_columns[Natts_group] = {
 	{"relation", REGCLASSOID}, {"name", TEXTOID}, {"missing", TEXTOID},
+	{"held", BOOLOID},
 };
 
 
@@ -606,4 +607,21 @@ tcs_rules_trigger_created(Oid trigger)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of relation %s", get_rel_name(relid)),
 				 errdetail("Triggers and foreign keys on tables of extension tcs are for their owner alone.")));
+}
+
+/*
+ * Is a statement an ALTER TABLE of a table of rules?  Their owner switches triggers on
+ * again when a dump has been restored without (pg_restore --disable-triggers).
+ */
+bool
+tcs_rules_alters_table(const Node *statement)
+{
+	const RangeVar *table = ((const AlterTableStmt *) statement)->relation;
+	Oid			relid;
+
+	if (strcmp(table->relname, "rule") != 0 && strcmp(table->relname, "rule_group") != 0)
+		return false;
+	relid = RangeVarGetRelid(table, NoLock, true);
+	return OidIsValid(relid) &&
+		(relid == tcs_rule_table_oid(TCS_TABLE_RULE) || relid == tcs_rule_table_oid(TCS_TABLE_GROUP));
 }

@@ -26,6 +26,7 @@ enum
 	Anum_rule_missing_schema,
 	Anum_rule_missing_role,
 	Anum_rule_unresolved,
+	Anum_rule_held,
 	Anum_rule_application_name,
 	Anum_rule_operation,
 	Anum_rule_level,
@@ -49,7 +50,8 @@ enum
 	Anum_group_relation = 1,
 	Anum_group_name,
 	Anum_group_missing,
-	Natts_group = Anum_group_missing
+	Anum_group_held,
+	Natts_group = Anum_group_held
 };
 
 typedef enum TcsRuleTable

@@ -460,6 +460,7 @@ CREATE TABLE rule (
 	missing_schema name,
 	missing_role name,
 	unresolved int,				-- its id while it is no rule for that reason
+	held boolean,				-- it was none when it was dumped, and stays so until asked for
 	application_name text,
 	operation text NOT NULL DEFAULT 'read',
 	level text,
@@ -488,7 +489,8 @@ CREATE UNIQUE INDEX rule_criteria ON rule
 CREATE TABLE rule_group (
 	relation regclass UNIQUE,
 	name text NOT NULL,
-	missing text				-- as in the table of rules
+	missing text,				-- as in the table of rules
+	held boolean				-- likewise
 );
 
 -- there is no primary key, and it can be published
@@ -550,10 +552,11 @@ COMMENT ON TRIGGER rules_truncated ON rule_group IS 'tells the sessions of this 
 -- What pg_dump appends to the table in the FROM clause of its query.  The columns of
 -- objects get other names there, and come out as null.  The names of the objects, as
 -- they are now, come out as missing; the trigger looks them up where they are
--- restored.  What is gone is left out.
+-- restored.  What is gone is left out.  What is not in force now is held there, and
+-- comes after what is, so it takes the place of none.
 SELECT pg_catalog.pg_extension_config_dump('rule', $$
 AS r (id, relation_here, function_here, schema_here, role_here, missing_relation_here,
-	missing_function_here, missing_schema_here, missing_role_here, unresolved_here)
+	missing_function_here, missing_schema_here, missing_role_here, unresolved_here, held_here)
 CROSS JOIN LATERAL (
 	SELECT NULL::pg_catalog.regclass AS relation, NULL::pg_catalog.text AS function,
 		   NULL::pg_catalog.name AS schema, NULL::pg_catalog.regrole AS role,
@@ -567,20 +570,26 @@ CROSS JOIN LATERAL (
 		   CASE WHEN role_here IS NULL THEN missing_role_here
 		   ELSE (SELECT a.rolname FROM pg_catalog.pg_roles a
 				  WHERE a.oid OPERATOR(pg_catalog.=) role_here::pg_catalog.oid) END AS missing_role,
-		   id AS unresolved) AS dumped
+		   id AS unresolved,
+		   CASE WHEN pg_catalog.num_nonnulls(missing_relation_here, missing_function_here,
+			   missing_schema_here, missing_role_here, unresolved_here) OPERATOR(pg_catalog.>) 0
+		   THEN true END AS held) AS dumped
 WHERE (relation_here IS NULL OR missing_relation IS NOT NULL)
-  AND (role_here IS NULL OR missing_role IS NOT NULL)$$);
+  AND (role_here IS NULL OR missing_role IS NOT NULL)
+ORDER BY held NULLS FIRST, id$$);
 SELECT pg_catalog.pg_extension_config_dump('rule_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('rule_group', $$
-AS g (relation_here, name, missing_here)
+AS g (relation_here, name, missing_here, held_here)
 CROSS JOIN LATERAL (
 	SELECT NULL::pg_catalog.regclass AS relation,
 		   CASE WHEN relation_here IS NULL THEN missing_here
 		   ELSE (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
 				   FROM pg_catalog.pg_class c
 				   JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-				  WHERE c.oid OPERATOR(pg_catalog.=) relation_here::pg_catalog.oid) END AS missing) AS dumped
-WHERE missing IS NOT NULL$$);
+				  WHERE c.oid OPERATOR(pg_catalog.=) relation_here::pg_catalog.oid) END AS missing,
+		   CASE WHEN missing_here IS NOT NULL THEN true END AS held) AS dumped
+WHERE missing IS NOT NULL
+ORDER BY held NULLS FIRST$$);
 
 CREATE FUNCTION set_rule(
 	relation regclass DEFAULT NULL,

@@ -344,7 +344,62 @@ unlike(restored('source', 'same'), qr/ERROR/, 'a name that several rows have');
 is(at('same', q{SELECT count(*) FILTER (WHERE relation = 'open.taken'::regclass AND unresolved IS NULL), count(*) FILTER (WHERE unresolved = 'relation open.taken') FROM tcs.rules}),
 	'1|2', '... one is in force, and the others are kept');
 like(level('same', 'SELECT * FROM account'), qr/^strong$/, '... the floors of others are in force');
-is(at('same', 'SELECT count(relations), count(unresolved) FROM tcs.groups'), '2|2', '... the same with groups');
+is(at('same', q{SELECT level FROM tcs.rules WHERE relation = 'open.taken'::regclass}), 'bounded', '... as where the dump was made');
+is(at('same', $_), at('source', $_), '... the same with groups') foreach ('SELECT * FROM tcs.groups ORDER BY name');
+
+
+##
+## What is in force at the dump is in force after the restore, and nothing else
+##
+
+at('source', q{
+TRUNCATE tcs.rule, tcs.rule_group;
+CREATE ROLE reader;
+INSERT INTO tcs.rule (id, missing_relation, level) VALUES (910, 'open.swapped', 'eventual');
+INSERT INTO tcs.rule (id, missing_relation, role, level) VALUES (911, 'open.swapped', 'reader', 'eventual');
+INSERT INTO tcs.rule (id, missing_relation, level) VALUES (912, 'open.stored', 'eventual');
+INSERT INTO tcs.rule_group (name, missing) VALUES ('old', 'open.swapped'), ('old', 'open.stored');
+CREATE TABLE open.keyed (id int PRIMARY KEY, v int);
+CREATE MATERIALIZED VIEW open.stored0 AS SELECT id, v FROM open.keyed GROUP BY id;
+CREATE TABLE open.swapped0 (v int);
+ALTER TABLE open.swapped0 OWNER TO mallory;
+GRANT SELECT ON open.keyed TO mallory;
+ALTER MATERIALIZED VIEW open.stored0 OWNER TO mallory;
+SELECT tcs.set_rule('open.swapped0', 'strong', floor => 'strong', hard => true);
+SELECT tcs.set_rule('open.stored0', 'strong', floor => 'strong', hard => true);
+SELECT tcs.set_group('new', 'open.swapped0', 'open.stored0', 'account');
+});
+at('source', 'ALTER TABLE open.swapped0 RENAME TO swapped; ALTER MATERIALIZED VIEW open.stored0 RENAME TO stored', user => 'mallory');
+{
+	my $rules = 'SELECT id, relation, level, floor, unresolved IS NOT NULL FROM tcs.rules ORDER BY id';
+	my $groups = 'SELECT * FROM tcs.groups ORDER BY name';
+	my %was = map { $_ => at('source', $_) } ($rules, $groups);
+	my $same_as_before = sub
+	{
+		my ($dbname) = @_;
+
+		is(at($dbname, $_), $was{$_}, "$dbname: $_") foreach ($rules, $groups);
+		is(level($dbname, 'SELECT * FROM open.swapped'), 'strong', "$dbname: ... and obeyed");
+		return;
+	};
+
+	like($was{$rules}, qr/^910\|\|eventual\|\|t$/m, 'an old row of a name that another one has now');
+	like(restored('source', 'swap_plain'), qr/rule 910 is not in force: it was not when it was dumped/, 'a restore tells of it');
+	$same_as_before->('swap_plain');
+	restored('source', 'swap_inserts', dump => ['--column-inserts']);
+	$same_as_before->('swap_inserts');
+	restored('source', 'swap_custom', restore => []);
+	$same_as_before->('swap_custom');
+	restored('swap_custom', 'swap_again', restore => ['--single-transaction']);
+	$same_as_before->('swap_again');
+	restored('source', 'swap_data', dump => ['--schema-only']);
+	restored('source', 'swap_data', into => 1, dump => [ '--data-only', '--disable-triggers' ]);
+	$same_as_before->('swap_data');
+	at('swap_plain', q{UPDATE tcs.rule SET reason = 'seen'; CREATE TABLE unrelated (v int); ALTER TABLE open.swapped ADD w int});
+	$same_as_before->('swap_plain');
+	is(at('swap_plain', 'SELECT tcs.resolve_rules()'), '1', 'what is asked for is put in force, where the place is free');
+	is(at('swap_plain', 'SELECT id, unresolved FROM tcs.rules WHERE id IN (910, 911) ORDER BY id'), "910|relation open.swapped\n911|", '... and no more');
+}
 
 
 ##
