@@ -189,13 +189,22 @@ next_words(Words *words, void *data, Size size)
 		(void) next_word(words, (uint32 *) data + i);
 }
 
+/*
+ * Has a plan a mark?  If its EXECUTE has come here, that has seen the hint, and only
+ * the rest of the mark counts: the rules, and a level that parallel workers would
+ * have to know.
+ */
 bool
-tcs_choice_is_marked(const PlannedStmt *plan)
+tcs_choice_is_marked(const PlannedStmt *plan, bool hint_was_seen)
 {
 	Words		words = {plan, 0};
 	uint32		first;
 
-	return next_word(&words, &first);
+	if (!next_word(&words, &first))
+		return false;
+	return !hint_was_seen || (first & (TCS_MARK_IS_SET | TCS_MARK_HAS_SET)) ||
+		((first & TCS_HINT_LEVEL) &&
+		 ((first >> TCS_MARK_LEVEL_SHIFT) & TCS_MARK_LEVEL_MASK) == TCS_LEVEL_LINEARIZABLE);
 }
 
 /* Read the mark of a plan.  False if it has none. */
@@ -248,6 +257,19 @@ tcs_choice_of_plan(const PlannedStmt *plan, TcsHint *hint, TcsChoice *choice)
 	if (!tcs_plan_may_have_words_compat(plan) || !read_mark(plan, &first, &set, hint))
 		set = session_set();
 	choose_by_set(hint->set != 0 ? hint : NULL, set, choice);
+}
+
+/* The same without the hint. */
+void
+tcs_choice_of_plan_by_rules(const PlannedStmt *plan, TcsChoice *choice)
+{
+	TcsHint		hint;
+	uint32		first;
+	int			set;
+
+	if (!tcs_plan_may_have_words_compat(plan) || !read_mark(plan, &first, &set, &hint))
+		set = session_set();
+	choose_by_set(NULL, set, choice);
 }
 
 /* Keep the choice of a statement for those that run within it. */
@@ -328,16 +350,16 @@ find_hint(const char *source, int location, int len, TcsHint *hint)
 }
 
 /*
- * A plan has been made: keep in it what its statement asks for.  "source" is NULL
- * where there can be no hint: below another statement, which has read its own.
- * "functions" are those with rules, from before planning, which can make them
- * vanish.
+ * A plan has been made: keep in it what its statement asks for.  The text has no
+ * source where there can be no hint: below another statement, unless that is the
+ * EXECUTE of this one.  "functions" are those with rules, from before planning, which
+ * can make them vanish.
  */
 void
-tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source, List *functions)
+tcs_choice_mark(PlannedStmt *plan, const TcsText *text, List *functions)
 {
 	TcsHint		hint;
-	bool		has_hint = find_hint(source, query->stmt_location, query->stmt_len, &hint);
+	bool		has_hint = find_hint(text->source, text->location, text->len, &hint);
 	TcsRuleItems items = {0};
 	int			set = 0;
 
@@ -450,7 +472,7 @@ prepared_is_known(const CachedPlanSource *source)
  */
 static bool
 look_into_prepared(const ExecuteStmt *execute, bool *has_hint, TcsHint *hint,
-				   TcsRuleItems *items)
+				   TcsRuleItems *items, TcsText *prepared_text)
 {
 	PreparedStatement *prepared = FetchPreparedStatement(execute->name, false);
 	CachedPlanSource *source;
@@ -463,6 +485,12 @@ look_into_prepared(const ExecuteStmt *execute, bool *has_hint, TcsHint *hint,
 	if (!*has_hint && source->raw_parse_tree != NULL)
 		*has_hint = find_hint(source->query_string, source->raw_parse_tree->stmt_location,
 							  source->raw_parse_tree->stmt_len, hint);
+	if (*has_hint && prepared_text != NULL && source->raw_parse_tree != NULL)
+		*prepared_text = (TcsText)
+		{
+			source->query_string, source->raw_parse_tree->stmt_location,
+				source->raw_parse_tree->stmt_len
+		};
 	if (!tcs_rules_exist())
 		return false;
 
@@ -482,14 +510,17 @@ look_into_prepared(const ExecuteStmt *execute, bool *has_hint, TcsHint *hint,
 
 /* The same of any utility statement. */
 static bool
-look_into_utility(Node *statement, bool *has_hint, TcsHint *hint, TcsRuleItems *items)
+look_into_utility(Node *statement, bool *has_hint, TcsHint *hint, TcsRuleItems *items,
+				  TcsText *prepared_text)
 {
 	Node	   *inner = inner_statement(statement);
 
 	if (IsA(statement, ExecuteStmt))
-		return look_into_prepared((ExecuteStmt *) statement, has_hint, hint, items);
+		return look_into_prepared((ExecuteStmt *) statement, has_hint, hint, items,
+								  prepared_text);
 	if (inner != NULL && IsA(inner, Query) && ((Query *) inner)->utilityStmt != NULL)
-		return look_into_utility(((Query *) inner)->utilityStmt, has_hint, hint, items);
+		return look_into_utility(((Query *) inner)->utilityStmt, has_hint, hint, items,
+								 prepared_text);
 	if (!tcs_rules_exist())
 		return false;
 	if (inner != NULL && IsA(inner, Query))
@@ -509,16 +540,18 @@ look_into_utility(Node *statement, bool *has_hint, TcsHint *hint, TcsRuleItems *
 
 /*
  * Choose for a utility statement that reads.  Returns whether locks were taken on
- * what it reads.
+ * what it reads.  If a prepared statement runs with a hint, be it that of its EXECUTE,
+ * its text is returned in "prepared_text", which can be NULL.
  */
 bool
 tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source, TcsHint *hint,
-					  TcsChoice *choice)
+					  TcsChoice *choice, TcsText *prepared_text)
 {
 	bool		has_hint = find_hint(source, pstmt->stmt_location, pstmt->stmt_len, hint);
 	TcsRuleItems items = {0};
 	int			set = 0;
-	bool		locks = look_into_utility(pstmt->utilityStmt, &has_hint, hint, &items);
+	bool		locks = look_into_utility(pstmt->utilityStmt, &has_hint, hint, &items,
+										  prepared_text);
 
 	if (tcs_rules_exist())
 		set = tcs_rules_intern(&items);
@@ -531,11 +564,11 @@ tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source, TcsHint *hin
  * its hint, which is returned.  What is wrong with the hint is told all the same.
  */
 TcsWriteLevel
-tcs_choice_write_level_of_hint(const Query *query, const char *source)
+tcs_choice_write_level_of_hint(const TcsText *text)
 {
 	TcsHint		hint;
 
-	if (!find_hint(source, query->stmt_location, query->stmt_len, &hint) ||
+	if (!find_hint(text->source, text->location, text->len, &hint) ||
 		(hint.set & TCS_HINT_WRITE_LEVEL) == 0)
 		return TCS_WRITE_DEFAULT;
 	return hint.write_level;

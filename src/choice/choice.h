@@ -88,18 +88,19 @@ extern void tcs_choice_add_inner(TcsChoice *choice, const TcsChoice *inner);
 extern void tcs_choice_by_settings(TcsChoice *choice);
 extern void tcs_choice_of_plan(const PlannedStmt *plan, TcsHint *hint, TcsChoice *choice);
 extern bool tcs_choice_of_utility(const PlannedStmt *pstmt, const char *source,
-								  TcsHint *hint, TcsChoice *choice);
+								  TcsHint *hint, TcsChoice *choice,
+								  TcsText *prepared_text);
 extern void tcs_choice_of_query(Query *query, const char *source, TcsHint *hint,
 								TcsChoice *choice);
 extern bool tcs_choice_of_simple_query(const Query *query, const char *source,
 									   TcsChoice *choice);
 extern void tcs_choice_of_function(Oid function, TcsChoice *choice);
-extern bool tcs_choice_is_marked(const PlannedStmt *plan);
+extern void tcs_choice_of_plan_by_rules(const PlannedStmt *plan, TcsChoice *choice);
+extern bool tcs_choice_is_marked(const PlannedStmt *plan, bool hint_was_seen);
 extern List *tcs_choice_functions(Query *query);
-extern void tcs_choice_mark(PlannedStmt *plan, Query *query, const char *source,
-							List *functions);
+extern void tcs_choice_mark(PlannedStmt *plan, const TcsText *text, List *functions);
 extern void tcs_choice_note_write(const PlannedStmt *plan);
-extern TcsWriteLevel tcs_choice_write_level_of_hint(const Query *query, const char *source);
+extern TcsWriteLevel tcs_choice_write_level_of_hint(const TcsText *text);
 extern void tcs_choice_check_utility_hint(const PlannedStmt *pstmt, const char *source);
 extern List *tcs_choice_truncated_tables(const TruncateStmt *truncate);
 extern bool tcs_choice_collect_utility_writes(Node *statement, TcsRuleItems *items);

@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "tcop/pquery.h"
 #include "utils/syscache.h"
 
 #include "base/compat.h"
@@ -104,6 +106,47 @@ tcs_arrive(TcsRead *read)
 	if (unlikely(read->choice.write_level != TCS_WRITE_DEFAULT))
 		tcs_write_by_hint(read->choice.write_level, tcs_xact_statement_is_sole());
 	note_statement(&read->choice);
+}
+
+/*
+ * Does planning run this only to see what the plan has?  Then the gate is still to
+ * come, and waits for what this finds out.  The plan is thrown away, and so are others
+ * that have a result of this in them.
+ */
+bool
+tcs_arrive_is_ahead(void)
+{
+	if (!tcs_frames_include(TCS_FRAME_AHEAD))
+		return false;
+	tcs_gate_note_early_run();
+	return true;
+}
+
+/*
+ * Planning runs a statement of a function: can the plan be made again?  It cannot if
+ * its statement writes, or goes by a fixed snapshot.  When it is made again, a portal
+ * is there, and what planning reads then counts.
+ */
+static bool
+can_plan_again(void)
+{
+	return ActivePortal == NULL && !IsolationUsesXactSnapshot() &&
+		tcs_frames_begin_with(TCS_FRAME_PLANNER) &&
+		!tcs_frames_begin_with(TCS_FRAME_WRITES);
+}
+
+/*
+ * Does planning run this too early, or only to guess?  Its statement is still to come,
+ * and then the plan is made again.
+ */
+bool
+tcs_arrive_is_early(const TcsChoice *choice)
+{
+	if (!can_plan_again() || tcs_gate_is_satisfied(choice))
+		return false;
+	tcs_gate_note_early_run();
+	tcs_frames_note_function(InvalidOid);
+	return true;
 }
 
 /* Compare what was chosen for something below a statement with what is proved. */

@@ -43,19 +43,6 @@ require_one_snapshot(void)
 				 errhint("Use SET TRANSACTION ISOLATION LEVEL REPEATABLE READ in the procedure, or another read level.")));
 }
 
-/*
- * Planning runs a statement of a function: can the plan be made again?  It cannot if
- * its statement writes, or goes by a fixed snapshot.  When it is made again, a portal
- * is there, and what planning reads then counts.
- */
-static bool
-can_plan_again(void)
-{
-	return ActivePortal == NULL && !IsolationUsesXactSnapshot() &&
-		tcs_frames_begin_with(TCS_FRAME_PLANNER) &&
-		!tcs_frames_begin_with(TCS_FRAME_WRITES);
-}
-
 /* A statement below another: compare only, and only if settings changed. */
 static void
 check_nested(QueryDesc *query_desc)
@@ -63,6 +50,8 @@ check_nested(QueryDesc *query_desc)
 	TcsClientStatement *client = &tcs_client_statement;
 	bool		same_settings = client->generation == tcs_settings_generation;
 	bool		chosen = tcs_client_is_chosen();
+	TcsFrame   *frame = tcs_frame_innermost();
+	bool		hint_was_seen = frame != NULL && tcs_frame_is_hinted(frame);
 	TcsLevel	level = chosen ? client->choice.choice.level : (TcsLevel) tcs_read_level;
 	TcsRead		read;
 
@@ -74,37 +63,26 @@ check_nested(QueryDesc *query_desc)
 		(level != TCS_LEVEL_LINEARIZABLE || tcs_frames_begin_with(TCS_FRAME_PLANNER)) &&
 		!(chosen && tcs_read_level == TCS_LEVEL_LINEARIZABLE) &&
 		(!tcs_plan_may_have_words_compat(query_desc->plannedstmt) ||
-		 !tcs_choice_is_marked(query_desc->plannedstmt)))
+		 !tcs_choice_is_marked(query_desc->plannedstmt, hint_was_seen)))
 	{
 		if (level == TCS_LEVEL_SNAPSHOT)
 			require_one_snapshot();
 		return;
 	}
 
-	/*
-	 * The gate is still to come, and waits for what this finds out.  The plan
-	 * is thrown away, and so are others that have a result of this in them.
-	 */
-	if (tcs_frames_include(TCS_FRAME_AHEAD))
-	{
-		tcs_gate_note_early_run();
+	if (tcs_arrive_is_ahead())
 		return;
-	}
-	tcs_choice_of_plan(query_desc->plannedstmt, &read.hint, &read.choice);
+	/* the client's own EXECUTE may have had a hint in its place */
+	if (hint_was_seen && tcs_frame_next(frame->link.previous) == NULL)
+		tcs_choice_of_plan_by_rules(query_desc->plannedstmt, &read.choice);
+	else
+		tcs_choice_of_plan(query_desc->plannedstmt, &read.hint, &read.choice);
 	if (chosen)
 		tcs_choice_join(&client->choice, &read.choice);
 	tcs_arrive_leave_out_workers(&read.choice, query_desc);
 
-	/*
-	 * planning comes too early, or only guesses; its statement is still to
-	 * come
-	 */
-	if (can_plan_again() && !tcs_gate_is_satisfied(&read.choice))
-	{
-		tcs_gate_note_early_run();
-		tcs_frames_note_function(InvalidOid);
+	if (tcs_arrive_is_early(&read.choice))
 		return;
-	}
 	tcs_arrive_nested(&read, query_desc);
 	/* settings that a function changed are what its next statements go by */
 	if (!same_settings && !chosen)

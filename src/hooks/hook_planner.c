@@ -141,7 +141,7 @@ discard_early_runs(bool ahead)
  * that the hint of an exempt statement asks for, or NOT_EXEMPT.
  */
 static int
-before_planning(Query **parse, const char *source, bool plain)
+before_planning(Query **parse, const TcsText *text, bool plain)
 {
 	Query	   *query = *parse;
 
@@ -151,11 +151,34 @@ before_planning(Query **parse, const char *source, bool plain)
 	if (unlikely(tcs_client_statement.ran_too_early))
 		tcs_gate_forget_early_runs();
 	if (tcs_exempt_query(query) || (!plain && tcs_exempt_administration(query)))
-		return plain ? TCS_WRITE_DEFAULT : tcs_choice_write_level_of_hint(query, source);
+		return plain ? TCS_WRITE_DEFAULT : tcs_choice_write_level_of_hint(text);
 	if (ActivePortal == NULL && !(tcs_proof_meets_settings() && plain))
-		*parse = wait_before_planning(query, source);
+		*parse = wait_before_planning(query, text->source);
 	note_planning_begins();
 	return NOT_EXEMPT;
+}
+
+/*
+ * The verdict for a prepared statement that has a hint and whose EXECUTE is at work,
+ * which has come to the gate before.  The plan can serve a Bind later on.
+ */
+static int
+judge_prepared(Query *query, const TcsText *text)
+{
+	return tcs_exempt_query(query) || tcs_exempt_administration(query) ?
+		tcs_choice_write_level_of_hint(text) : NOT_EXEMPT;
+}
+
+/* The text of a statement that is planned, where a hint in it counts. */
+static TcsText
+text_for_hints(const TcsFrame *outer, const Query *query, const char *source)
+{
+	if (outer == NULL)
+		return (TcsText) {source, query->stmt_location, query->stmt_len};
+	/* not what functions run; arguments of EXECUTE can call some */
+	if (tcs_frame_is_hinted(outer) && outer->prepared.source == source)
+		return outer->prepared;
+	return (TcsText) {.source = NULL};
 }
 
 /* Planning that is not on the hot path. */
@@ -163,14 +186,15 @@ static pg_noinline PlannedStmt *
 plan_with_care(TCS_PLANNER_ARGS)
 {
 	TcsFrame   *outer = tcs_frame_innermost();
+	const TcsText text = text_for_hints(outer, parse, query_string);
 
 	/* settings alone decide: there is neither a hint nor a rule */
 	const bool	plain = tcs_rules_idle &&
-		(outer != NULL ||
-		 !tcs_hint_is_possible(query_string, parse->stmt_location, parse->stmt_len));
+		!tcs_hint_is_possible(text.source, text.location, text.len);
 	const bool	ahead = tcs_rules_plan_ahead;
-	const int	exempt = !ahead && outer == NULL ?
-		before_planning(&parse, query_string, plain) : NOT_EXEMPT;
+	const int	exempt = ahead ? NOT_EXEMPT :
+		outer == NULL ? before_planning(&parse, &text, plain) :
+		text.source != NULL ? judge_prepared(parse, &text) : NOT_EXEMPT;
 	const bool	marked = !plain && exempt == NOT_EXEMPT && !ahead &&
 		tcs_attachment == TCS_ATTACHED && tcs_enabled;
 	const bool	watched = unlikely(tcs_told_is_wanted);
@@ -200,7 +224,7 @@ plan_with_care(TCS_PLANNER_ARGS)
 	else if (marked)
 	{
 		tcs_arrive_keep_functions_from_workers(plan);
-		tcs_choice_mark(plan, parse, outer == NULL ? query_string : NULL, functions);
+		tcs_choice_mark(plan, &text, functions);
 	}
 	if (unlikely(outer != NULL && tcs_frame_armed(outer) != NULL))
 		plan = tcs_redirect_planned(outer->armed, plan, cursorOptions);

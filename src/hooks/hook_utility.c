@@ -21,6 +21,7 @@
 #include "base/own_objects.h"
 #include "base/xact.h"
 #include "choice/choice.h"
+#include "choice/standing_default.h"
 #include "gate/gate.h"
 #include "gate/redirect_attempt.h"
 #include "gate/snapshot_swap.h"
@@ -38,7 +39,9 @@
 #include "statement/exempt.h"
 #include "statement/hook_frames.h"
 #include "statement/planning_reads.h"
+#include "statement/read_only.h"
 #include "statement/statement_queries.h"
+#include "statement/statement_source.h"
 #include "statement/utility_kind.h"
 #include "write/write_level.h"
 
@@ -69,14 +72,102 @@ check_nested_copy(const PlannedStmt *pstmt)
 	TcsClientStatement *client = &tcs_client_statement;
 	TcsRead		read;
 
-	if (!tcs_gate_is_open_here() || ((CopyStmt *) pstmt->utilityStmt)->relation == NULL)
+	if (((CopyStmt *) pstmt->utilityStmt)->relation == NULL)
 		return;
 	if (client->generation == tcs_settings_generation && !tcs_rules_exist())
 		return;
-	(void) tcs_choice_of_utility(pstmt, NULL, &read.hint, &read.choice);
+	(void) tcs_choice_of_utility(pstmt, NULL, &read.hint, &read.choice, NULL);
 	if (tcs_client_is_chosen())
 		tcs_choice_join(&client->choice, &read.choice);
 	tcs_arrive_nested(&read, NULL);
+}
+
+static void
+note_reads(Query *query, void *arg)
+{
+	*(bool *) arg |= tcs_planning_reads(query);
+}
+
+/* Can planning the statement read, as far as can be told? */
+static bool
+planning_of_site_reads(const TcsSite *site)
+{
+	bool		reads = false;
+
+	return !tcs_look_at_queries(site, note_reads, &reads) || reads;
+}
+
+/*
+ * Is what the hint of a nested statement asks for met, as far as can be told without
+ * a comparison?  Where the emergency valve has lowered the client's statement,
+ * nothing in it asks for more.
+ */
+static bool
+nested_hint_is_met(TcsRead *read)
+{
+	TcsClientStatement *client = &tcs_client_statement;
+
+	if ((read->hint.set & (TCS_HINT_LEVEL | TCS_HINT_TOKEN | TCS_HINT_MAX_STALENESS)) == 0)
+		return true;
+	if (tcs_client_is_chosen() && client->choice.choice.by == TCS_BY_RELAX)
+		tcs_choice_join(&client->choice, &read->choice);
+	if (!tcs_frames_include(TCS_FRAME_RESUMED) && tcs_gate_is_satisfied(&read->choice))
+		return true;
+	/* what core refuses is refused in core's words */
+	tcs_refused_check(&read->site);
+	if (read->site.explain_only && !planning_of_site_reads(&read->site))
+		return true;
+	return tcs_standing_excuses(&read->site, &read->choice) && read->site.reads_nothing;
+}
+
+/*
+ * A prepared statement is run within another one: by a function, say.  Hints in the
+ * text of functions are not read, but the one that was prepared goes with its
+ * statement.  It is compared before planning, which can read as well.
+ */
+static void
+check_nested_execute(const PlannedStmt *pstmt, const char *source, TcsFrame *frame)
+{
+	TcsText		text = tcs_statement_prepared_text(pstmt->utilityStmt);
+	TcsRead		read;
+
+	if (!tcs_hint_is_possible(text.source, text.location, text.len))
+		return;
+	(void) tcs_choice_of_utility(pstmt, NULL, &read.hint, &read.choice, &frame->prepared);
+	if (read.hint.set == 0)
+		return;
+	if (tcs_arrive_is_ahead() || tcs_arrive_is_early(&read.choice))
+		return;
+	read.site = (TcsSite)
+	{
+		.kind = TCS_SITE_UTILITY,.utility = pstmt->utilityStmt,.plan = pstmt,
+			.source = source,.explain_only = tcs_utility_explains_only(pstmt->utilityStmt)
+	};
+	if (!nested_hint_is_met(&read))
+		tcs_arrive_nested(&read, NULL);
+	/* it only raises: the transaction is not the statement's own */
+	if (!read.site.explain_only)
+		tcs_write_require(read.choice.write_level, 0);
+}
+
+/* Before a utility statement runs that is not the client's own. */
+static void
+before_nested_utility(const PlannedStmt *pstmt, const char *source, TcsFrame *frame)
+{
+	switch (nodeTag(pstmt->utilityStmt))
+	{
+		case T_CopyStmt:
+			if (!((CopyStmt *) pstmt->utilityStmt)->is_from)
+				check_nested_copy(pstmt);
+			break;
+		case T_ExecuteStmt:
+		case T_ExplainStmt:
+		case T_CreateTableAsStmt:
+			check_nested_execute(pstmt, source, frame);
+			break;
+		default:
+			break;
+	}
 }
 
 /*
@@ -119,12 +210,6 @@ refuse_weak_isolation(void)
 			 errhint("Leave out the isolation level, or choose level \"session\" for snapshots per statement.")));
 }
 
-static void
-note_reads(Query *query, void *arg)
-{
-	*(bool *) arg |= tcs_planning_reads(query);
-}
-
 /*
  * EXPLAIN without ANALYZE: has it to wait, since planning may read?  It runs what is
  * declared IMMUTABLE, and shows the result.  A later EXECUTE can get that plan.
@@ -132,11 +217,8 @@ note_reads(Query *query, void *arg)
 static bool
 explain_has_to_wait(const TcsRead *read)
 {
-	bool		reads = false;
-
 	return !read->site.armed && tcs_gate_is_open_here() &&
-		!tcs_gate_is_satisfied(&read->choice) &&
-		(!tcs_look_at_queries(&read->site, note_reads, &reads) || reads);
+		!tcs_gate_is_satisfied(&read->choice) && planning_of_site_reads(&read->site);
 }
 
 /*
@@ -172,11 +254,12 @@ explain_arrives(TcsRead *read)
 /*
  * Before a utility statement runs.  Returns the statement to run: if the gate
  * let invalidations in, names that were looked up before may have come to mean
- * other objects.  In "armed": its redirect, if its query is to run elsewhere.
+ * other objects.  In the frame: its redirect, if its query is to run elsewhere, and
+ * the text of the prepared statement, if it runs one with a hint.
  */
 static PlannedStmt *
 before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
-			   QueryEnvironment *query_env, TcsArmed **armed)
+			   QueryEnvironment *query_env, TcsFrame *frame)
 {
 	Node	   *statement = pstmt->utilityStmt;
 	bool		explain_only = tcs_utility_explains_only(statement);
@@ -204,13 +287,14 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 				.source = source,.params = params
 		};
 		site->holding = tcs_utility_holds_locks(statement);
-		site->holding |= tcs_choice_of_utility(pstmt, source, &read.hint, &read.choice);
+		site->holding |= tcs_choice_of_utility(pstmt, source, &read.hint, &read.choice,
+											   &frame->prepared);
 		if (explain_only)
 			explain_arrives(&read);
 		else
 			tcs_arrive(&read);
 		reads_nothing = site->reads_nothing;
-		*armed = site->armed;
+		frame->armed = site->armed;
 		if (unlikely(site->locks_released ||
 					 (known != SharedInvalidMessageCounter &&
 					  TransactionStartedDuringRecovery())) &&
@@ -269,6 +353,8 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable,
 {
 	TcsRead		read;
 
+	if (afterwards == TCS_AFTER_NOTHING)
+		return;
 	if (tcs_read_level == TCS_LEVEL_SNAPSHOT && !FirstSnapshotSet &&
 		(afterwards == TCS_AFTER_BEGIN || afterwards == TCS_AFTER_SET) &&
 		!IsolationUsesXactSnapshot() && GetCurrentTransactionNestLevel() == 1)
@@ -443,8 +529,6 @@ before_change(const PlannedStmt *pstmt, const char *source, bool nested,
 			return tcs_rules_alters_table(statement) ?
 				TCS_AFTER_ALTERED_RULES : TCS_AFTER_CREATION;
 		case T_CopyStmt:
-			if (!((CopyStmt *) statement)->is_from && nested)
-				check_nested_copy(pstmt);
 			if (((CopyStmt *) statement)->is_from && tcs_gate_is_open_here())
 				tcs_choice_note_utility_write(pstmt, source);
 			break;
@@ -492,11 +576,14 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	TcsFrame	frame;
 
 	frame.armed = NULL;
+	frame.prepared.source = NULL;
 	if (top)
 	{
 		tcs_set_local_before_utility(statement, context == PROCESS_UTILITY_TOPLEVEL);
-		pstmt = before_utility(pstmt, queryString, params, queryEnv, &frame.armed);
+		pstmt = before_utility(pstmt, queryString, params, queryEnv, &frame);
 	}
+	else if (nested && tcs_gate_is_open_here())
+		before_nested_utility(pstmt, queryString, &frame);
 	if (ends_prepared && !RecoveryInProgress())
 		before_end_of_prepared(commits_prepared);
 	if (unlikely(tcs_leftover_is_watched))

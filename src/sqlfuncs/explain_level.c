@@ -189,7 +189,7 @@ tcs_explain_level(PG_FUNCTION_ARGS)
 		plan->utilityStmt = query->utilityStmt;
 		plan->stmt_location = query->stmt_location;
 		plan->stmt_len = query->stmt_len;
-		(void) tcs_choice_of_utility(plan, statement, &hint, choice);
+		(void) tcs_choice_of_utility(plan, statement, &hint, choice, NULL);
 	}
 	else
 		tcs_choice_of_query(query, statement, &hint, choice);

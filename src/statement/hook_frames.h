@@ -11,9 +11,8 @@
 #include "executor/execdesc.h"
 
 #include "base/tcs.h"
+#include "statement/site.h"
 #include "write/write_level.h"
-
-struct TcsArmed;
 
 /* What a frame is; bits, and no bit says that it runs a plan. */
 #define TCS_FRAME_PLANNER		0x01	/* plans a statement */
@@ -37,10 +36,12 @@ typedef struct TcsFrame
 	int			is;				/* TCS_FRAME_* */
 	union
 	{
-		struct TcsArmed *armed; /* UTILITY: its redirect */
+		TcsArmed   *armed;		/* UTILITY: its redirect */
 		List	   *ran;		/* PLANNER, outermost: functions with rules
 								 * that planning ran */
 	};
+	TcsText		prepared;		/* UTILITY: of the prepared statement that it
+								 * runs, if there is a hint for that */
 	TcsWriteAsked asked;		/* PROCEDURE: of each transaction it makes */
 } TcsFrame;
 
@@ -77,10 +78,17 @@ tcs_frame_next(ErrorContextCallback *link)
 }
 
 /* The redirect that waits for the query of a frame's statement, or NULL. */
-static inline struct TcsArmed *
+static inline TcsArmed *
 tcs_frame_armed(const TcsFrame *frame)
 {
 	return (frame->is & TCS_FRAME_UTILITY) ? frame->armed : NULL;
+}
+
+/* Is this the frame of an EXECUTE, for which a hint has been found? */
+static inline bool
+tcs_frame_is_hinted(const TcsFrame *frame)
+{
+	return (frame->is & TCS_FRAME_UTILITY) && frame->prepared.source != NULL;
 }
 
 /* The innermost frame, or NULL: then what happens now is the client's own. */

@@ -151,10 +151,30 @@ text_writes_walker(Node *node, void *context)
 		case T_MergeStmt:
 		case T_LockingClause:
 			return true;
-		case T_RawStmt:
-			return text_writes_walker(((RawStmt *) node)->stmt, context);
 		default:
 			return raw_expression_tree_walker(node, text_writes_walker, context);
+	}
+}
+
+/*
+ * Core's walker knows no utility statements.  The protocol can prepare those as well;
+ * what they write, core refuses when they run.
+ */
+static bool
+text_can_be_walked(const RawStmt *raw)
+{
+	if (raw == NULL)
+		return false;
+	switch (nodeTag(raw->stmt))
+	{
+		case T_SelectStmt:
+		case T_InsertStmt:
+		case T_UpdateStmt:
+		case T_DeleteStmt:
+		case T_MergeStmt:
+			return true;
+		default:
+			return false;
 	}
 }
 
@@ -178,7 +198,8 @@ utility_may_write(Node *utility)
 	{
 		PreparedStatement *prepared = FetchPreparedStatement(((ExecuteStmt *) utility)->name, true);
 
-		return text_writes_walker((Node *) prepared->plansource->raw_parse_tree, NULL);
+		return text_can_be_walked(prepared->plansource->raw_parse_tree) &&
+			text_writes_walker(prepared->plansource->raw_parse_tree->stmt, NULL);
 	}
 	if (IsA(utility, CopyStmt))
 		return text_writes_walker(((CopyStmt *) utility)->query, NULL);

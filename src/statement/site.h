@@ -11,6 +11,14 @@
 #include "executor/execdesc.h"
 #include "nodes/params.h"
 
+/* The text of a statement, within that of its message. */
+typedef struct TcsText
+{
+	const char *source;			/* of the whole message; NULL: there is none */
+	int			location;
+	int			len;			/* 0: up to the end */
+} TcsText;
+
 /* Where a statement comes to the gate. */
 typedef enum TcsSiteKind
 {

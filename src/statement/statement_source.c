@@ -233,6 +233,34 @@ tcs_utility_execute(Node *utility)
 	return utility && IsA(utility, ExecuteStmt) ? (ExecuteStmt *) utility : NULL;
 }
 
+/*
+ * The text of the prepared statement that a utility statement runs, explains or
+ * creates a table from.  Without a source if there is none.
+ */
+TcsText
+tcs_statement_prepared_text(Node *utility)
+{
+	CachedPlanSource *plan = NULL;
+
+	while (utility != NULL && (IsA(utility, ExplainStmt) || IsA(utility, CreateTableAsStmt)))
+	{
+		Node	   *inner = IsA(utility, ExplainStmt) ?
+			((ExplainStmt *) utility)->query : ((CreateTableAsStmt *) utility)->query;
+
+		utility = IsA(inner, Query) ? ((Query *) inner)->utilityStmt : NULL;
+	}
+	if (utility != NULL && IsA(utility, ExecuteStmt))
+	{
+		PreparedStatement *prepared = FetchPreparedStatement(((ExecuteStmt *) utility)->name, false);
+
+		plan = prepared ? prepared->plansource : NULL;
+	}
+	if (plan == NULL || plan->raw_parse_tree == NULL)
+		return (TcsText) {.source = NULL};
+	return (TcsText) {plan->query_string, plan->raw_parse_tree->stmt_location,
+		plan->raw_parse_tree->stmt_len};
+}
+
 /* Is a plan that starts that of an EXECUTE? */
 bool
 tcs_statement_is_of(ExecuteStmt *execute, const char *source)

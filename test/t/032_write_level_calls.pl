@@ -107,6 +107,32 @@ $writer->ok_query('RESET tcs.write_level');
 		is(commits_at('session'), '3', '... behind another statement');
 	}
 
+	# the hint of a prepared statement, which CALL, DO and triggers can run
+	$watch->ok_query(q{CREATE TABLE fires (v int);
+		CREATE FUNCTION fires() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN EXECUTE 'EXECUTE p'; RETURN NULL; END$$;
+		CREATE TRIGGER fires AFTER INSERT ON fires FOR EACH ROW EXECUTE FUNCTION fires();
+		CREATE TABLE late (v int);
+		CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED
+			FOR EACH ROW EXECUTE FUNCTION fires()});
+	foreach my $mode ('force_generic_plan', 'force_custom_plan')
+	{
+		my $run = q{EXECUTE 'EXECUTE p';};
+
+		$writer->ok_query("DEALLOCATE ALL; SET plan_cache_mode = $mode; PREPARE p AS $hint $insert");
+		is(committed_at([ $_, $insert ]), 'session: 1', "a hint of a prepared statement, $mode: $_")
+		  foreach ('EXECUTE p', "DO \$\$BEGIN $run END\$\$", "DO \$\$BEGIN $run COMMIT; INSERT INTO t VALUES (-2); END\$\$",
+			'INSERT INTO fires VALUES (1)', 'INSERT INTO late VALUES (1)', 'BEGIN; INSERT INTO late VALUES (1); COMMIT');
+		$writer->parse('q', "$hint $insert")->sync->results;
+		$writer->ok_query('EXPLAIN EXECUTE q');
+		forget_commits();
+		$writer->bind('', 'q')->execute('')->sync->results;
+		is(commits_at('session'), '1', '... and bound with the plan of EXPLAIN');
+		$writer->ok_query("PREPARE less AS /* tcs(write_level=eventual) */ $insert; SET tcs.write_level = session");
+		is(committed_at("DO \$\$BEGIN EXECUTE 'EXECUTE less'; END\$\$"), 'session: 1', '... one that asks for less');
+		$writer->ok_query('RESET tcs.write_level');
+	}
+	$writer->ok_query('RESET plan_cache_mode');
+
 	# a rule of the procedure, no matter who calls it
 	$watch->ok_query(q{SELECT tcs.set_rule(function => 'three()', level => 'session', operation => 'write')});
 	is(committed_at([ 'CALL three()', $insert ]), 'session: 3', 'a rule of a procedure');
