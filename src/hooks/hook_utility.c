@@ -57,6 +57,7 @@ typedef enum TcsAfterwards
 	TCS_AFTER_BEGIN,
 	TCS_AFTER_CHAIN,
 	TCS_AFTER_SET,
+	TCS_AFTER_SET_WITHOUT_WAIT, /* its next read waits by itself */
 	TCS_AFTER_SNAPSHOT_IMPORT,
 	TCS_AFTER_CREATION,			/* of a relation or schema, or a change of its
 								 * owner */
@@ -315,10 +316,42 @@ before_utility(PlannedStmt *pstmt, const char *source, ParamListInfo params,
 	return pstmt;
 }
 
+/* Is a statement all that its message has?  False for some that are. */
+static bool
+is_whole_message(const PlannedStmt *pstmt, const char *source)
+{
+	const char *end = source + pstmt->stmt_len;
+
+	return pstmt->stmt_location == 0 &&
+		(pstmt->stmt_len == 0 || *end == '\0' || (*end == ';' && end[1] == '\0'));
+}
+
+/*
+ * SET within a transaction: is it one to wait behind?  What reads next waits by itself
+ * if it has to, but then it holds locks, and names in it are looked up already.  So
+ * SET waits if it is about what a read asks for, and a read is likely to follow.  A
+ * RESET in a message of several statements is rather there to ask for less.
+ */
+static bool
+set_is_before_read(const PlannedStmt *pstmt, const char *source)
+{
+	const VariableSetStmt *set = castNode(VariableSetStmt, pstmt->utilityStmt);
+
+	if (set->kind == VAR_SET_MULTI)
+		return true;
+	if (set->kind != VAR_SET_VALUE && set->kind != VAR_SET_CURRENT &&
+		!is_whole_message(pstmt, source))
+		return false;
+	return set->name == NULL || pg_strncasecmp(set->name, "tcs.", 4) == 0 ||
+		pg_strcasecmp(set->name, "transaction_isolation") == 0;
+}
+
 /* Decided before it runs, since some free their own parse tree. */
 static TcsAfterwards
-decide_afterwards(Node *statement)
+decide_afterwards(const PlannedStmt *pstmt, const char *source)
 {
+	Node	   *statement = pstmt->utilityStmt;
+
 	if (IsA(statement, TransactionStmt))
 	{
 		TransactionStmtKind kind = ((TransactionStmt *) statement)->kind;
@@ -331,9 +364,10 @@ decide_afterwards(Node *statement)
 	{
 		VariableSetStmt *set = (VariableSetStmt *) statement;
 
-		return set->kind == VAR_SET_MULTI &&
-			strcmp(set->name, "TRANSACTION SNAPSHOT") == 0 ?
-			TCS_AFTER_SNAPSHOT_IMPORT : TCS_AFTER_SET;
+		if (set->kind == VAR_SET_MULTI && strcmp(set->name, "TRANSACTION SNAPSHOT") == 0)
+			return TCS_AFTER_SNAPSHOT_IMPORT;
+		return IsTransactionBlock() && !set_is_before_read(pstmt, source) ?
+			TCS_AFTER_SET_WITHOUT_WAIT : TCS_AFTER_SET;
 	}
 	return TCS_AFTER_NOTHING;
 }
@@ -344,7 +378,7 @@ decide_afterwards(Node *statement)
  * undo.
  *
  * After BEGIN, or SET in a REPEATABLE READ block: a chance to wait while there
- * is no snapshot.  BEGIN in READ COMMITTED waits for the token only: what else
+ * is no snapshot, which is left to the first read where SET says nothing of reads.  BEGIN in READ COMMITTED waits for the token only: what else
  * is asked for is asked of each statement again.
  */
 static void
@@ -356,7 +390,8 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable,
 	if (afterwards == TCS_AFTER_NOTHING)
 		return;
 	if (tcs_read_level == TCS_LEVEL_SNAPSHOT && !FirstSnapshotSet &&
-		(afterwards == TCS_AFTER_BEGIN || afterwards == TCS_AFTER_SET) &&
+		(afterwards == TCS_AFTER_BEGIN || afterwards == TCS_AFTER_SET ||
+		 afterwards == TCS_AFTER_SET_WITHOUT_WAIT) &&
 		!IsolationUsesXactSnapshot() && GetCurrentTransactionNestLevel() == 1)
 	{
 		if (was_repeatable || weak_isolation_in == tcs_xact_id())
@@ -389,11 +424,14 @@ after_utility(TcsAfterwards afterwards, bool was_in_block, bool was_repeatable,
 			read.site.holding = was_in_block;
 			break;
 		case TCS_AFTER_SET:
+		case TCS_AFTER_SET_WITHOUT_WAIT:
 			if (!IsTransactionBlock() || !IsolationUsesXactSnapshot() || FirstSnapshotSet)
 				return;
 			tcs_transaction_prove();
 			if (tcs_guc_redirected() != NULL)
 				tcs_gate_await_redirected(tcs_guc_redirected());
+			if (afterwards == TCS_AFTER_SET_WITHOUT_WAIT)
+				return;
 			/* earlier statements of the block may have taken locks */
 			read.site.holding = true;
 			break;
@@ -567,7 +605,8 @@ tcs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	bool		commits_prepared = is_transaction_kind(statement, TRANS_STMT_COMMIT_PREPARED);
 	bool		ends_prepared = commits_prepared ||
 		is_transaction_kind(statement, TRANS_STMT_ROLLBACK_PREPARED);
-	TcsAfterwards afterwards = top ? decide_afterwards(statement) : TCS_AFTER_NOTHING;
+	TcsAfterwards afterwards = top ?
+		decide_afterwards(pstmt, queryString) : TCS_AFTER_NOTHING;
 	bool		was_in_block = IsTransactionBlock() ||
 		(MyXactFlags & XACT_FLAGS_PIPELINING) != 0;
 	bool		was_repeatable = IsolationUsesXactSnapshot();

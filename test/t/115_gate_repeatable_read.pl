@@ -98,6 +98,37 @@ foreach my $case (
 	run('COMMIT');
 }
 
+# Several statements in one message: what only sets something does not wait, and the
+# first that reads does, even so.
+foreach my $case (
+	[ 'a token', '-c default_transaction_isolation=repeatable\\ read' ],
+	[ 'strong', '-c default_transaction_isolation=repeatable\\ read', q{SET tcs.read_level = 'strong'} ],
+	[ 'snapshot', '', q{SET tcs.read_level = 'snapshot'} ])
+{
+	my ($name, $options, @set) = @$case;
+
+	fresh_client($options);
+	run(@set);
+	foreach (
+		[ "SET a.b = 'x'; $read; $read", 'SET, and what reads' ],
+		[ "RESET a.b; PREPARE p AS $read; EXECUTE p", 'RESET, and EXECUTE' ],
+		[ "SET a.b = 'x'; DECLARE c CURSOR FOR $read; FETCH c", 'SET, and a cursor' ])
+	{
+		fall_behind();
+		run(set_token());
+		at_once($_, '', "$name: $_")
+		  foreach ("SET a.b = 'x'; SET a.b = 'y'", "SET a.b = 'x'; COMMIT", "ROLLBACK; SET a.b = 'x'", 'RESET a.b; RESET a.c');
+		waits($_->[0], $v, "$name: $_->[1] in one message");
+	}
+	fall_behind();
+	waits(set_token() . "; $read", $v, "$name: SET of a token, and what reads");
+	fall_behind();
+	run(set_token());
+	at_once('RESET tcs.read_level; RESET tcs.session_token', '', "$name: RESET of all that is asked for");
+	at_once($read, $v - 1, '... and nothing is asked for any more');
+}
+catch_up();
+
 # A chained transaction has no BEGIN that could wait.  Its first query does,
 # since nothing was read in it yet.
 fresh_client();
