@@ -21,13 +21,16 @@
 #include "base/relax.h"
 #include "base/stats.h"
 #include "base/switch.h"
+#include "primary/acknowledged.h"
 #include "primary/commits_in_flight.h"
+#include "primary/lease_grant.h"
 #include "primary/quorum.h"
 #include "primary/read_index.h"
 #include "redirect/connection_budget.h"
 #include "redirect/outage.h"
 #include "shmem.h"
 #include "standby/freshness.h"
+#include "standby/lease_held.h"
 #include "standby/replay.h"
 #include "standby/wait_queue.h"
 #include "write/write_level.h"
@@ -43,7 +46,10 @@ static const TcsShmemModule modules[] = {
 	{"tcs_switch", tcs_switch_shmem_size, tcs_switch_shmem_init},
 	{"tcs_fresh", tcs_fresh_shmem_size, tcs_fresh_shmem_init},
 	{"tcs_queue", tcs_queue_shmem_size, tcs_queue_shmem_init},
+	{"tcs_acknowledged", tcs_acknowledged_shmem_size, tcs_acknowledged_shmem_init},
 	{"tcs_commits", tcs_commits_shmem_size, tcs_commits_shmem_init},
+	{"tcs_lease", tcs_lease_shmem_size, tcs_lease_shmem_init},
+	{"tcs_held", tcs_held_shmem_size, tcs_held_shmem_init},
 	{"tcs_quorum", tcs_quorum_shmem_size, tcs_quorum_shmem_init},
 	{"tcs_readindex", tcs_readindex_shmem_size, tcs_readindex_shmem_init},
 	{"tcs_replay", tcs_replay_shmem_size, tcs_replay_shmem_init},

@@ -19,6 +19,7 @@
 #include "redirect/redirect_scan.h"
 #include "session/redirected_for.h"
 #include "shmem.h"
+#include "standby/lease_worker.h"
 #include "standby/worker.h"
 #include "token/token_setting.h"
 #include "write/write_level.h"
@@ -48,8 +49,7 @@ _PG_init(void)
 
 	tcs_guc_define_settings();
 	tcs_token_define_setting();
-	tcs_asker_define_settings(tcs_readindex_show, tcs_readindex_show_quorum,
-							  tcs_readindex_show_round);
+	tcs_asker_define_settings(tcs_readindex_show);
 	tcs_redirected_define_setting();
 	tcs_write_define_setting();
 	MarkGUCPrefixReserved("tcs");
@@ -59,4 +59,5 @@ _PG_init(void)
 	tcs_hooks_install();
 	tcs_scan_init();
 	tcs_worker_register();
+	tcs_lease_worker_register();
 }

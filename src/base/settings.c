@@ -43,6 +43,9 @@ int			tcs_redirect_timeout = 2000;
 int			tcs_redirect_idle_timeout = 60000;
 int			tcs_max_redirect_connections = 20;
 bool		tcs_enabled = true;
+int			tcs_lease_duration = 0;
+int			tcs_lease = TCS_LEASE_OFF;
+int			tcs_lease_max_lag = 100;
 uint64		tcs_settings_generation = 1;
 uint64		tcs_choice_generation = 1;
 
@@ -92,6 +95,12 @@ static const struct config_enum_entry hints_options[] = {
 static const struct config_enum_entry hint_errors_options[] = {
 	{"error", TCS_HINT_ERRORS_ERROR, false},
 	{"warning", TCS_HINT_ERRORS_WARNING, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry lease_options[] = {
+	{"off", TCS_LEASE_OFF, false},
+	{"on", TCS_LEASE_ON, false},
 	{NULL, 0, false}
 };
 
@@ -333,6 +342,16 @@ define_client_settings(void)
 							 NULL, NULL, NULL);
 }
 
+/* A lease that is shorter than a round trip and a pause of a process is of no use. */
+static bool
+check_lease_duration(int *newval, void **extra, GucSource source)
+{
+	if (*newval == 0 || *newval >= (int) TCS_LEASE_MIN)
+		return true;
+	GUC_check_errdetail("\"tcs.lease_duration\" must be 0, or at least %d ms.", TCS_LEASE_MIN);
+	return false;
+}
+
 /* Bounds of what a client asks for, and what comes if it cannot be had in time. */
 static void
 define_client_limits(void)
@@ -430,6 +449,27 @@ define_server_settings(void)
 							"0 keeps it until the session ends.",
 							&tcs_redirect_idle_timeout, 60000, 0, INT_MAX,
 							PGC_SUSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("tcs.lease_duration",
+							"Sets how long a read lease lasts that this primary grants.",
+							"0 grants none; otherwise 200 ms at least.",
+							&tcs_lease_duration, 0, 0, (int) TCS_LEASE_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							check_lease_duration, NULL, NULL);
+
+	DefineCustomEnumVariable("tcs.lease",
+							 "Sets whether this standby holds a read lease.",
+							 "With one, strong reads ask nobody, and commits on the primary wait for this standby.",
+							 &tcs_lease, TCS_LEASE_OFF,
+							 lease_options, PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomIntVariable("tcs.lease_max_lag",
+							"Sets how long replay may be late before this standby gives its read lease back.",
+							NULL,
+							&tcs_lease_max_lag, 100, 1, (int) TCS_LEASE_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("tcs.enabled",

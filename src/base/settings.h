@@ -50,6 +50,17 @@ typedef enum TcsHintErrors
 	TCS_HINT_ERRORS_WARNING
 } TcsHintErrors;
 
+/* Values of tcs.lease. */
+typedef enum TcsLeaseMode
+{
+	TCS_LEASE_OFF,
+	TCS_LEASE_ON
+} TcsLeaseMode;
+
+/* Bounds of tcs.lease_duration, in ms. */
+#define TCS_LEASE_MIN		200
+#define TCS_LEASE_MAX		INT64CONST(10000)
+
 extern TCS_LOCAL int tcs_read_level;
 extern TCS_LOCAL int tcs_report_token;
 extern TCS_LOCAL int tcs_hints;
@@ -69,6 +80,9 @@ extern int	tcs_redirect_timeout;	/* ms */
 extern int	tcs_redirect_idle_timeout;	/* ms, 0: never */
 extern int	tcs_max_redirect_connections;
 extern TCS_LOCAL bool tcs_enabled;
+extern int	tcs_lease_duration;
+extern int	tcs_lease;
+extern int	tcs_lease_max_lag;
 
 /*
  * Changes whenever a setting that decides about a read may have changed.  The

@@ -15,6 +15,8 @@
 /* An unmet requirement, and what was tried. */
 typedef struct TcsUnmet
 {
+	bool		may_use_lease;	/* a read lease proves freshness for it ... */
+	bool		by_lease;		/* ... and has */
 	TcsRequirement req;
 	TcsReason	reason;
 	TcsProof	proof;			/* what the snapshot to be used proves */

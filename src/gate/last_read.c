@@ -42,7 +42,8 @@ tcs_last_read_note(const TcsRead *read, TcsOutcome outcome, TcsLevel served_at)
 	TcsLastRead *last = &tcs_last;
 
 	tcs_client_statement.at_once_level = -1;
-	last->outcome = outcome;
+	last->outcome = outcome == TCS_OUTCOME_AT_ONCE && facts->by_lease ?
+		TCS_OUTCOME_BY_LEASE : outcome;
 	last->level = facts->req.level;
 	last->served_at = served_at;
 	last->by = read->choice.by;

@@ -15,6 +15,7 @@ typedef enum TcsOutcome
 {
 	TCS_OUTCOME_NONE,
 	TCS_OUTCOME_AT_ONCE,
+	TCS_OUTCOME_BY_LEASE,		/* the same, proved by a read lease */
 	TCS_OUTCOME_WAITED,
 	TCS_OUTCOME_REDIRECTED,
 	TCS_OUTCOME_DOWNGRADED,

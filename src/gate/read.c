@@ -26,6 +26,7 @@
 #include "redirect/redirect_server.h"
 #include "redirect/remote_xact.h"
 #include "session/proof.h"
+#include "standby/lease_held.h"
 #include "statement/hook_frames.h"
 
 TcsClientStatement tcs_client_statement = {.at_once_level = -1};
@@ -144,6 +145,8 @@ begin_facts(TcsRead *read, bool fixed)
 	facts->fixed = fixed;
 	facts->imported = fixed && tcs_transaction.imported;
 	facts->now = read->context.arrival;
+	facts->may_use_lease = facts->in_recovery && tcs_site_is_read(&read->site) &&
+		!IsolationUsesXactSnapshot();
 }
 
 /*
@@ -238,6 +241,24 @@ tcs_prove_fixed_snapshot(const TcsRead *read, bool wait)
 	return tcs_requirement_met(req, &tcs_transaction.proof);
 }
 
+/*
+ * The snapshot at hand was taken after an earlier statement.  If the lease that was
+ * seen valid then still is, it has all that was acknowledged before it was taken.
+ */
+static void
+prove_by_lease(TcsRead *read)
+{
+	TcsUnmet   *facts = &read->facts;
+	const TcsRequirement *req = &facts->req;
+
+	if (!facts->may_use_lease || req->fresh_after == 0 || req->confirm ||
+		facts->proof.fresh_at >= req->fresh_after || !tcs_held_continues())
+		return;
+	facts->by_lease = true;
+	facts->proof.fresh_at = req->fresh_after;
+	tcs_proof_raise(&tcs_proven.proof, &facts->proof);
+}
+
 /* Compare the requirement with what is proved of the snapshot at hand. */
 void
 tcs_read_weigh(TcsRead *read)
@@ -251,7 +272,10 @@ tcs_read_weigh(TcsRead *read)
 		facts->proof = tcs_transaction.proof;
 	}
 	else if (!site->resumed)
+	{
 		facts->proof = tcs_proven.proof;
+		prove_by_lease(read);
+	}
 	read->met = tcs_requirement_is_empty(&facts->req) ||
 		tcs_requirement_met(&facts->req, &facts->proof);
 	if (site->kind == TCS_SITE_QUERY && !facts->fixed && tcs_read_has_void_plan())

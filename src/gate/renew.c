@@ -30,6 +30,7 @@
 #include "redirect/redirect_server.h"
 #include "session/proof.h"
 #include "standby/freshness.h"
+#include "standby/lease_held.h"
 
 /* Why a wait that has not met its requirement failed. */
 TcsReason
@@ -54,6 +55,27 @@ tcs_renew_reason(const TcsUnmet *facts, TcsWaitResult result)
 	return req->fresh_after != 0 ? TCS_REASON_UNKNOWN : TCS_REASON_BEHIND;
 }
 
+/*
+ * Prove what can be proved of a snapshot that is taken after this call, also by a read
+ * lease.  A quorum's confirmation is no matter of a lease.
+ */
+static void
+prove_to_come(TcsUnmet *facts)
+{
+	const TcsRequirement *req = &facts->req;
+	int64		now;
+
+	tcs_fresh_prove(NULL, &facts->proof);
+	if (!facts->may_use_lease || req->fresh_after == 0 || req->confirm ||
+		facts->proof.fresh_at >= req->fresh_after)
+		return;
+	now = tcs_now();
+	if (!tcs_held_is_valid())
+		return;
+	facts->by_lease = true;
+	facts->proof.fresh_at = now;
+}
+
 /* Wait on a standby or on a primary, as the node is, on one timeline. */
 static TcsWaitResult
 wait_on_timeline(TcsUnmet *facts, bool holding, int64 deadline, bool impatient)
@@ -64,7 +86,7 @@ wait_on_timeline(TcsUnmet *facts, bool holding, int64 deadline, bool impatient)
 	if (facts->in_recovery)
 	{
 		/* the first look is not a wait */
-		tcs_fresh_prove(NULL, &facts->proof);
+		prove_to_come(facts);
 		if (facts->proof.at.tli != facts->req.made_on)
 			return TCS_WAIT_OTHER_TIMELINE;
 		if (tcs_requirement_met(&facts->req, &facts->proof))
@@ -320,7 +342,7 @@ give_back(TcsRead *read)
 	site->locks_released = false;
 	if (!facts->in_recovery)
 		return holding;
-	tcs_fresh_prove(NULL, &facts->proof);
+	prove_to_come(facts);
 	if (tcs_requirement_met(&facts->req, &facts->proof))
 		return holding;
 	site->locks_released = !holding &&

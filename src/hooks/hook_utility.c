@@ -29,8 +29,8 @@
 #include "hooks/arrive.h"
 #include "hooks/hooks.h"
 #include "hooks/set_local.h"
+#include "primary/acknowledged.h"
 #include "primary/commits_in_flight.h"
-#include "primary/read_index.h"
 #include "redirect/leftovers.h"
 #include "redirect/redirect_server.h"
 #include "rules/rule_table.h"
@@ -502,7 +502,7 @@ after_end_of_prepared(bool commits)
 	tcs_commits_leave();
 	if (RecoveryInProgress())
 		return;
-	tcs_readindex_note_commit(XactLastRecEnd);
+	tcs_acknowledged_note(XactLastRecEnd);
 	tcs_write_after_prepared(commits);
 }
 

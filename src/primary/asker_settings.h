@@ -11,7 +11,6 @@
 #include "utils/guc.h"
 
 extern const char *tcs_guc_asker(void);
-extern void tcs_asker_define_settings(GucShowHook show_read_index, GucShowHook show_quorum,
-									  GucShowHook show_round);
+extern void tcs_asker_define_settings(const GucShowHook *show);
 
 #endif							/* TCS_ASKER_SETTINGS_H */

@@ -27,7 +27,7 @@
  *	  that could carry it) or as a column:
  *
  *		version flags sysid lsn library tli:begin[,tli:begin ...] end
- *			[ quorum:config:flushed:round]
+ *			[ quorum:config:flushed:round][ lease=longest:duration:new]
  *
  *	  "end" is the end of the primary's WAL on disk.  The read index may go back:
  *	  it is the end of some commit, and who has noted that, or the quorum's
@@ -43,6 +43,9 @@
  *	  The last part is for those who ask for it: the state of the quorum
  *	  (TcsQuorumState), its configuration, what it has flushed, and the position
  *	  behind which a round was begun (see primary/quorum.c).
+ *
+ *	  "lease" says how long read leases last at most, and which one was granted (see
+ *	  primary/lease_grant.c).  Without it there are none.
  *
  *	  Readers must ignore what follows after the fields they know.
  *
@@ -67,8 +70,6 @@
  */
 #include "postgres.h"
 
-#include <ctype.h>
-#include <errno.h>
 #include <inttypes.h>
 
 #include "access/xact.h"
@@ -87,7 +88,9 @@
 
 #include "base/compat.h"
 #include "base/settings.h"
+#include "primary/acknowledged.h"
 #include "primary/asker_settings.h"
+#include "primary/lease_grant.h"
 #include "primary/quorum.h"
 #include "primary/read_index.h"
 #include "primary/smart_shutdown.h"
@@ -113,13 +116,6 @@ typedef struct TcsAsker
 
 typedef struct TcsReadIndex
 {
-	/*
-	 * Largest end of a commit of this server's that its backend has come back
-	 * from; 0 before the first one.  Raised by compare and exchange, never
-	 * lowered.
-	 */
-	pg_atomic_uint64 acknowledged;
-
 	/*
 	 * Replication connections that were refused for want of a walsender: while
 	 * all were in use, and while others had a place that had not authenticated
@@ -156,23 +152,8 @@ tcs_readindex_shmem_init(void *ptr, LWLock *lock, bool found)
 		return;
 
 	memset(shared, 0, sizeof(TcsReadIndex));
-	pg_atomic_init_u64(&shared->acknowledged, 0);
 	pg_atomic_init_u32(&shared->refused, 0);
 	pg_atomic_init_u32(&shared->crowded_out, 0);
-}
-
-/*
- * A transaction of this process has committed, and its client has not been
- * told yet.  Called in the commit callback, so nothing here may throw.
- */
-void
-tcs_readindex_note_commit(XLogRecPtr end)
-{
-	uint64		noted = pg_atomic_read_u64(&shared->acknowledged);
-
-	while (noted < end &&
-		   !pg_atomic_compare_exchange_u64(&shared->acknowledged, &noted, end))
-		;
 }
 
 /*
@@ -215,7 +196,7 @@ tcs_readindex_make(void)
 static TcsPosition
 make_acknowledged(void)
 {
-	XLogRecPtr	lsn = pg_atomic_read_u64(&shared->acknowledged);
+	XLogRecPtr	lsn = tcs_acknowledged();
 	TcsPosition position;
 
 	if (lsn == InvalidXLogRecPtr)
@@ -291,18 +272,26 @@ copy_client_addr(char *buf, int size)
 		buf[0] = '\0';
 }
 
+/* The name of the standby that asks. */
+static const char *
+asker_name(void)
+{
+	const char *name = application_name ? application_name : "";
+
+	if (strncmp(name, TCS_ASKER_PREFIX, strlen(TCS_ASKER_PREFIX)) == 0)
+		name += strlen(TCS_ASKER_PREFIX);
+	return name;
+}
+
 /* Find a slot for this process, which asks for the first time. */
 static void
 register_asker(void)
 {
 	TcsAsker   *slot = NULL;
-	const char *name = application_name ? application_name : "";
+	const char *name = asker_name();
 	char		library[TCS_VERSION_LEN] = "";
 	char		build[TCS_BUILD_LEN - 3] = "";
 	int			token_version = 0;
-
-	if (strncmp(name, TCS_ASKER_PREFIX, strlen(TCS_ASKER_PREFIX)) == 0)
-		name += strlen(TCS_ASKER_PREFIX);
 
 	/*
 	 * it is shown in databases of any encoding, but check_asker() has seen to
@@ -435,6 +424,30 @@ append_quorum(StringInfo buf, TcsQuestion question)
 					 quorum.config, quorum.flushed, round);
 }
 
+/* The question of a standby for a lease, if it is one. */
+static bool
+is_for_lease(TcsQuestion question, TcsLeaseQuestion *lease)
+{
+	switch (question)
+	{
+		case TCS_ASK_LEASE_FIRST:
+			*lease = TCS_LEASE_FIRST;
+			return true;
+		case TCS_ASK_LEASE_NEXT:
+			*lease = TCS_LEASE_NEXT;
+			return true;
+		case TCS_ASK_LEASE_DROP:
+			*lease = TCS_LEASE_DROP;
+			return true;
+		case TCS_ASK_READ_INDEX:
+		case TCS_ASK_QUORUM:
+		case TCS_ASK_ROUND:
+		case TCS_QUESTION_COUNT:
+			break;
+	}
+	return false;
+}
+
 /* The answer to a standby, as palloc'd text. */
 char *
 tcs_readindex_answer(TcsQuestion question)
@@ -450,9 +463,17 @@ tcs_readindex_answer(TcsQuestion question)
 	}
 	else
 	{
-		TcsPosition position = make_acknowledged();
-		const TcsHistory *history = tcs_history_get(position.tli);
+		TcsLeaseGrant grant = {.longest = tcs_lease_longest()};
+		TcsLeaseQuestion lease;
+		bool		for_lease = is_for_lease(question, &lease);
+		TcsPosition position;
+		const TcsHistory *history;
 
+		/* the lease first, then what was committed */
+		if (for_lease)
+			tcs_lease_take_question(lease, asker_name(), &grant);
+		position = make_acknowledged();
+		history = tcs_history_get(position.tli);
 		appendStringInfo(&buf, "%d primary %" PRIx64 " %" PRIx64 " %s ",
 						 TCS_ANSWER_VERSION, GetSystemIdentifier(), position.lsn,
 						 TCS_VERSION);
@@ -461,9 +482,15 @@ tcs_readindex_answer(TcsQuestion question)
 							 history->timelines[i].tli, history->timelines[i].begin);
 		/* after the read index was flushed, so it is not less */
 		appendStringInfo(&buf, " %" PRIx64, GetFlushRecPtr(NULL));
-		if (question != TCS_ASK_READ_INDEX)
+		if (question == TCS_ASK_QUORUM || question == TCS_ASK_ROUND)
 			append_quorum(&buf, question);
-		note_asker(position.lsn);
+		if (for_lease || grant.longest > 0)
+			appendStringInfo(&buf, TCS_LEASE_PART "%" PRIx64 ":%" PRIx64 ":%d",
+							 grant.longest, grant.duration, grant.is_new);
+		if (for_lease)
+			tcs_lease_note_told(position.lsn);
+		else
+			note_asker(position.lsn);
 	}
 	return buf.data;
 }
@@ -501,147 +528,43 @@ show_answer(TcsQuestion question)
 	return answer;
 }
 
-/* Show hook of tcs.read_index. */
-const char *
-tcs_readindex_show(void)
+static const char *
+show_read_index(void)
 {
 	return show_answer(TCS_ASK_READ_INDEX);
 }
 
-/* Show hook of tcs.quorum_index. */
-const char *
-tcs_readindex_show_quorum(void)
+static const char *
+show_quorum(void)
 {
 	return show_answer(TCS_ASK_QUORUM);
 }
 
-/* Show hook of tcs.quorum_round. */
-const char *
-tcs_readindex_show_round(void)
+static const char *
+show_round(void)
 {
 	return show_answer(TCS_ASK_ROUND);
 }
 
-/* Take a number off a text; false if none is there, or one that is too large. */
-static bool
-take_number(const char **text, int base, uint64 max, uint64 *value)
+static const char *
+show_lease_first(void)
 {
-	char	   *end;
-
-	/* what strtoull() would take besides digits */
-	if (!isxdigit((unsigned char) **text) ||
-		(base == 16 && (*text)[0] == '0' && ((*text)[1] == 'x' || (*text)[1] == 'X')))
-		return false;
-	errno = 0;
-	*value = strtoull(*text, &end, base);
-	if (errno != 0 || end == *text || *value > max)
-		return false;
-	*text = end;
-	return true;
+	return show_answer(TCS_ASK_LEASE_FIRST);
 }
 
-/* Take a character off a text; false if another one is there. */
-static bool
-take_char(const char **text, char c)
+static const char *
+show_lease_next(void)
 {
-	if (**text != c)
-		return false;
-	(*text)++;
-	return true;
+	return show_answer(TCS_ASK_LEASE_NEXT);
 }
 
-/* Take a word off a text, and the blank after it. */
-static bool
-take_word(const char **text, char *word, int size)
+static const char *
+show_lease_drop(void)
 {
-	int			len = strcspn(*text, " ");
-
-	if (len == 0 || len >= size || (*text)[len] != ' ')
-		return false;
-	memcpy(word, *text, len);
-	word[len] = '\0';
-	*text += len + 1;
-	return true;
+	return show_answer(TCS_ASK_LEASE_DROP);
 }
 
-/*
- * Take the timelines off a text, newest first.  Each must have begun before the
- * next one did.
- */
-static bool
-take_timelines(const char **text, TcsAnswerText *answer)
-{
-	do
-	{
-		TcsTimeline *t = &answer->timelines[answer->ntimelines];
-		uint64		tli;
-
-		if (!take_number(text, 16, PG_UINT32_MAX, &tli) || !take_char(text, ':') ||
-			!take_number(text, 16, PG_UINT64_MAX, &t->begin))
-			return false;
-		t->tli = (TimeLineID) tli;
-		if (answer->ntimelines > 0)
-		{
-			if (t->tli == 0 || t->tli >= t[-1].tli || t->begin > t[-1].begin)
-				return false;
-			t->end = t[-1].begin;
-		}
-		answer->ntimelines++;
-	} while (answer->ntimelines < TCS_ANSWER_TIMELINES && take_char(text, ','));
-
-	/* a standby does not say which timeline it is on */
-	return answer->standby || answer->timelines[0].tli != 0;
-}
-
-/* Take what is said of the quorum, if anything is. */
-static void
-take_quorum(const char *text, TcsAnswerText *answer)
-{
-	TcsQuorum	told = {0};
-	XLogRecPtr	round;
-	uint64		state;
-	uint64		config;
-
-	answer->quorum.state = TCS_QUORUM_NOT_TOLD;
-	if (!take_char(&text, ' ') ||
-		!take_number(&text, 10, PG_INT32_MAX, &state) || !take_char(&text, ':') ||
-		!take_number(&text, 16, PG_UINT32_MAX, &config) || !take_char(&text, ':') ||
-		!take_number(&text, 16, PG_UINT64_MAX, &told.flushed) || !take_char(&text, ':') ||
-		!take_number(&text, 16, PG_UINT64_MAX, &round) || state >= TCS_QUORUM_NOT_TOLD)
-		return;
-	told.state = (TcsQuorumState) state;
-	told.config = (uint32) config;
-	answer->quorum = told;
-	answer->round = round;
-}
-
-/* Read an answer; false if it is none that this version understands. */
-bool
-tcs_readindex_parse(const char *text, TcsAnswerText *answer)
-{
-	char		role[16];
-	uint64		version;
-
-	memset(answer, 0, sizeof(*answer));
-	if (strnlen(text, TCS_ANSWER_MAXLEN) == TCS_ANSWER_MAXLEN)
-		return false;
-	for (const char *p = text; *p != '\0'; p++)
-	{
-		if (*p < ' ' || *p > '~')
-			return false;
-	}
-	if (!take_number(&text, 10, PG_INT32_MAX, &version) || version < 1 ||
-		!take_char(&text, ' ') || !take_word(&text, role, sizeof(role)) ||
-		!take_number(&text, 16, PG_UINT64_MAX, &answer->system_identifier) ||
-		!take_char(&text, ' ') ||
-		!take_number(&text, 16, PG_UINT64_MAX, &answer->lsn) ||
-		!take_char(&text, ' ') ||
-		!take_word(&text, answer->library, sizeof(answer->library)))
-		return false;
-	answer->standby = strcmp(role, "primary") != 0;
-	if (!take_timelines(&text, answer) || !take_char(&text, ' ') ||
-		!take_number(&text, 16, PG_UINT64_MAX, &answer->flushed))
-		return false;
-	take_quorum(text, answer);
-	return true;
-}
+/* By TcsQuestion: the show hooks of the settings by which it is asked. */
+const GucShowHook tcs_readindex_show[TCS_QUESTION_COUNT] = {
+	show_read_index, show_quorum, show_round, show_lease_first, show_lease_next, show_lease_drop
+};

@@ -10,12 +10,14 @@
 
 #include "datatype/timestamp.h"
 #include "storage/lwlock.h"
+#include "utils/guc.h"
 
 #include "base/history.h"
 #include "primary/quorum.h"
 
 #define TCS_ANSWER_VERSION		1
 #define TCS_ANSWER_MAXLEN		1024
+#define TCS_LEASE_PART			" lease="	/* begins what it says of leases */
 #define TCS_ANSWER_TIMELINES	16
 #define TCS_VERSION_LEN			16
 #define TCS_BUILD_LEN			64
@@ -28,7 +30,11 @@ typedef enum TcsQuestion
 {
 	TCS_ASK_READ_INDEX,			/* nothing else */
 	TCS_ASK_QUORUM,				/* what a quorum has confirmed */
-	TCS_ASK_ROUND				/* the same, and a new round is to be begun */
+	TCS_ASK_ROUND,				/* the same, and a new round is to be begun */
+	TCS_ASK_LEASE_FIRST,		/* a read lease; nothing is held */
+	TCS_ASK_LEASE_NEXT,			/* the same; what was told last is here */
+	TCS_ASK_LEASE_DROP,			/* nothing is held, and nothing is wanted */
+	TCS_QUESTION_COUNT
 } TcsQuestion;
 
 /* An answer as it was read off the wire. */
@@ -44,6 +50,10 @@ typedef struct TcsAnswerText
 	TcsQuorum	quorum;			/* not told: TCS_QUORUM_NOT_TOLD */
 	XLogRecPtr	round;			/* of the round that was begun: more than this
 								 * has to be flushed; 0: none was */
+	int64		lease_longest;	/* us; no lease there lasts longer; 0: there
+								 * are none */
+	int64		lease_duration; /* us; 0: none was granted */
+	bool		lease_is_new;
 } TcsAnswerText;
 
 /* A standby that asks, as the primary knows it. */
@@ -60,12 +70,9 @@ typedef struct TcsAskerInfo
 } TcsAskerInfo;
 
 extern TcsPosition tcs_readindex_make(void);
-extern void tcs_readindex_note_commit(XLogRecPtr end);
+extern const GucShowHook tcs_readindex_show[TCS_QUESTION_COUNT];	/* by TcsQuestion */
 extern void tcs_readindex_note_refused(int sqlstate);
 extern char *tcs_readindex_answer(TcsQuestion question);
-extern const char *tcs_readindex_show(void);
-extern const char *tcs_readindex_show_quorum(void);
-extern const char *tcs_readindex_show_round(void);
 extern bool tcs_readindex_parse(const char *text, TcsAnswerText *answer);
 extern int	tcs_readindex_askers(TcsAskerInfo *infos, int max);
 extern bool tcs_readindex_asker_staleness(int pid, XLogRecPtr replayed,

@@ -47,7 +47,9 @@
 #include "base/settings.h"
 #include "base/stats.h"
 #include "base/xact.h"
+#include "primary/acknowledged.h"
 #include "primary/commits_in_flight.h"
+#include "primary/lease_grant.h"
 #include "primary/read_index.h"
 #include "session/proof.h"
 #include "session/session_token.h"
@@ -422,10 +424,15 @@ pre_commit(void)
 	tcs_session_is_ending = true;
 	tcs_commits_enter();
 	if (!tcs_is_client_backend())
+	{
+		tcs_lease_before_commit();
 		return;
+	}
 
 	writes = TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
 		prepared_transaction_ended;
+	if (writes || xid_to_come)
+		tcs_lease_before_commit();
 	if (tcs_report_token == TCS_REPORT_OFF)
 	{
 		if (writes)
@@ -497,11 +504,17 @@ note_committed(void)
 {
 	tcs_commits_leave();
 	/* also without an xid: the commit of a prepared one may be in it */
-	tcs_readindex_note_commit(XactLastCommitEnd);
+	tcs_acknowledged_note(XactLastCommitEnd);
 	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
 		!prepared_transaction_ended)
+	{
+		/* an apply worker can have committed a prepared one */
+		if (!tcs_is_client_backend())
+			tcs_lease_after_commit(XactLastCommitEnd);
 		return;
+	}
 
+	tcs_lease_after_commit(XactLastCommitEnd);
 	last_written.tli = GetWALInsertionTimeLine();
 	last_written.lsn = XactLastCommitEnd;
 	tcs_proof_note_acknowledged(last_written);

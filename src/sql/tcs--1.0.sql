@@ -200,7 +200,8 @@ CREATE FUNCTION tcs_internal.last_read(
 	OUT served_level text,
 	OUT reason text,
 	OUT redirect_detail text,
-	OUT wait_detail text)
+	OUT wait_detail text,
+	OUT by_lease boolean)
 AS 'MODULE_PATHNAME', 'tcs_last_read'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
@@ -208,7 +209,7 @@ COMMENT ON FUNCTION tcs_internal.last_read() IS 'data of the view tcs.last_read'
 
 CREATE VIEW last_read AS
 SELECT level, level_source, rule_id, needed_lsn, reached_lsn, timeline_id,
-	   staleness, wait_time, outcome, served_level, reason, redirect_detail, wait_detail
+	   staleness, wait_time, outcome, served_level, reason, redirect_detail, wait_detail, by_lease
   FROM tcs_internal.last_read();
 
 COMMENT ON VIEW last_read IS
@@ -223,6 +224,7 @@ COMMENT ON COLUMN last_read.reason IS
 'why it was not served at once: behind, foreign_cluster, lost_in_failover, freshness_unknown, old_snapshot, blocks_replay, no_quorum, not_confirmed, relaxed or no_token';
 COMMENT ON COLUMN last_read.redirect_detail IS 'why the primary did not serve it, for people';
 COMMENT ON COLUMN last_read.wait_detail IS 'why it was not waited for, for people';
+COMMENT ON COLUMN last_read.by_lease IS 'whether a read lease has proved it fresh, so that nobody was asked';
 
 /* ---- statistics ---- */
 
@@ -339,6 +341,43 @@ COMMENT ON VIEW standbys IS
 COMMENT ON COLUMN standbys.client_addr IS 'address of the standby; null: by a Unix-domain socket';
 COMMENT ON COLUMN standbys.asks IS 'whether it asks for the read index: the library is loaded there';
 COMMENT ON COLUMN standbys.state IS 'as in pg_stat_replication; null: no WAL is streamed to it from here';
+
+/* ---- read leases ---- */
+
+CREATE FUNCTION tcs_internal.leases(
+	OUT pid int,
+	OUT application_name text,
+	OUT state text,
+	OUT granted_time timestamptz,
+	OUT remaining interval,
+	OUT told_lsn pg_lsn,
+	OUT reached_lsn pg_lsn,
+	OUT grants bigint,
+	OUT renewals bigint,
+	OUT given_back bigint,
+	OUT commits_waited bigint,
+	OUT longest_wait double precision)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'tcs_leases'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION tcs_internal.leases() IS 'data of the view tcs.leases';
+
+CREATE VIEW leases AS
+SELECT pid, application_name, state, granted_time, remaining, told_lsn, reached_lsn,
+	   grants, renewals, given_back, commits_waited, longest_wait
+  FROM tcs_internal.leases();
+
+COMMENT ON VIEW leases IS
+'read leases: on a primary those it has granted, on a standby its own';
+COMMENT ON COLUMN leases.pid IS 'on a primary, the process that the holder is connected to, null if it is gone; on a standby, the lease worker';
+COMMENT ON COLUMN leases.state IS
+'granted on a primary; on a standby: holds, lagging, not_granted, connecting or off';
+COMMENT ON COLUMN leases.told_lsn IS 'position that the holder was told last';
+COMMENT ON COLUMN leases.reached_lsn IS 'position that the holder has said it has replayed';
+COMMENT ON COLUMN leases.given_back IS 'how often this standby gave its lease back, as replay was late';
+COMMENT ON COLUMN leases.commits_waited IS 'commits that waited for this holder';
+COMMENT ON COLUMN leases.longest_wait IS 'the longest of these waits, in ms';
 
 /* ---- writes ---- */
 
@@ -764,16 +803,17 @@ GRANT SELECT ON tcs_internal.redirect_lock TO PUBLIC;
 REVOKE ALL ON FUNCTION stat_reads_reset(), stat_writes_reset(), relax(text, interval, text), relax_end(),
 	tcs_internal.stat_reads(), tcs_internal.stat_downgrades(), tcs_internal.stat_writes(),
 	tcs_internal.stat_redirects(), tcs_internal.askers(), tcs_internal.asker_staleness(int, pg_lsn),
-	tcs_internal.fdw_validator(text[], oid)
+	tcs_internal.leases(), tcs_internal.fdw_validator(text[], oid)
 FROM PUBLIC;
 
 -- what a session may know of itself and of its node
 GRANT SELECT ON status, last_read, quorum, relaxed TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION tcs_internal.stat_reads(), tcs_internal.stat_downgrades(), tcs_internal.stat_writes(),
-	tcs_internal.stat_redirects(), tcs_internal.askers(), tcs_internal.asker_staleness(int, pg_lsn)
+	tcs_internal.stat_redirects(), tcs_internal.askers(), tcs_internal.asker_staleness(int, pg_lsn),
+	tcs_internal.leases()
 TO pg_monitor;
-GRANT SELECT ON stat_reads, stat_downgrades, stat_writes, stat_redirects, standbys, rules, groups TO pg_monitor;
+GRANT SELECT ON stat_reads, stat_downgrades, stat_writes, stat_redirects, standbys, leases, rules, groups TO pg_monitor;
 
 -- for who dumps the database; pg_read_all_data may as well
 GRANT SELECT ON rule, rule_group, rule_id_seq, rules, groups TO pg_database_owner;

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
@@ -23,10 +24,12 @@
 #include "base/level.h"
 #include "base/settings.h"
 #include "base/stats.h"
+#include "primary/lease_grant.h"
 #include "primary/read_index.h"
 #include "redirect/connection_budget.h"
 #include "redirect/redirect_server.h"
 #include "sqlfuncs/rows.h"
+#include "standby/lease_held.h"
 
 PG_FUNCTION_INFO_V1(tcs_stat_reads);
 PG_FUNCTION_INFO_V1(tcs_stat_downgrades);
@@ -34,6 +37,7 @@ PG_FUNCTION_INFO_V1(tcs_stat_reads_reset);
 PG_FUNCTION_INFO_V1(tcs_askers);
 PG_FUNCTION_INFO_V1(tcs_asker_staleness);
 PG_FUNCTION_INFO_V1(tcs_redirects);
+PG_FUNCTION_INFO_V1(tcs_leases);
 
 /* ---- reads ---- */
 
@@ -167,6 +171,72 @@ tcs_asker_staleness(PG_FUNCTION_ARGS)
 									   &staleness))
 		PG_RETURN_NULL();
 	PG_RETURN_INTERVAL_P(tcs_interval_of_us(staleness));
+}
+
+/* ---- read leases ---- */
+
+/* The one that this standby holds, or not. */
+static void
+put_own_lease(FunctionCallInfo fcinfo)
+{
+	TcsHeldInfo held;
+	Datum		values[12];
+	bool		nulls[12];
+
+	tcs_held_get(&held);
+	memset(nulls, true, sizeof(nulls));
+	nulls[0] = held.pid == 0;
+	values[0] = Int32GetDatum(held.pid);
+	nulls[2] = nulls[7] = nulls[8] = nulls[9] = false;
+	values[2] = CStringGetTextDatum(tcs_held_state_name(held.state));
+	nulls[4] = held.left == 0;
+	if (!nulls[4])
+		values[4] = IntervalPGetDatum(tcs_interval_of_us(held.left));
+	values[7] = Int64GetDatum((int64) held.grants);
+	values[8] = Int64GetDatum((int64) held.renewals);
+	values[9] = Int64GetDatum((int64) held.lags);
+	tcs_put_row(fcinfo, lengthof(values), values, nulls);
+}
+
+Datum
+tcs_leases(PG_FUNCTION_ARGS)
+{
+	TcsLeaseHolderInfo infos[TCS_LEASE_HOLDERS];
+	bool		may_see_names = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+	int			n;
+
+	tcs_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	if (RecoveryInProgress())
+	{
+		put_own_lease(fcinfo);
+		return (Datum) 0;
+	}
+	n = tcs_lease_holders(infos, lengthof(infos));
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[12];
+		bool		nulls[12] = {false};
+
+		values[0] = Int32GetDatum(infos[i].pid);
+		nulls[0] = infos[i].pid == 0;
+		values[1] = CStringGetTextDatum(infos[i].application_name);
+		nulls[1] = !may_see_names;
+		values[2] = CStringGetTextDatum("granted");
+		values[3] = TimestampTzGetDatum(infos[i].since);
+		values[4] = IntervalPGetDatum(tcs_interval_of_us(infos[i].left));
+		values[5] = LSNGetDatum(infos[i].told);
+		nulls[5] = infos[i].told == InvalidXLogRecPtr;
+		values[6] = LSNGetDatum(infos[i].reached);
+		nulls[6] = infos[i].reached == InvalidXLogRecPtr;
+		values[7] = Int64GetDatum((int64) infos[i].grants);
+		values[8] = Int64GetDatum((int64) infos[i].renewals);
+		nulls[9] = true;
+		values[10] = Int64GetDatum((int64) infos[i].commits);
+		values[11] = Float8GetDatum(infos[i].longest_wait / 1000.0);
+		tcs_put_row(fcinfo, lengthof(values), values, nulls);
+	}
+	return (Datum) 0;
 }
 
 /* ---- redirects ---- */

@@ -263,6 +263,7 @@ outcome_name(TcsOutcome outcome)
 		case TCS_OUTCOME_NONE:
 			break;
 		case TCS_OUTCOME_AT_ONCE:
+		case TCS_OUTCOME_BY_LEASE:
 			return "served";
 		case TCS_OUTCOME_REDIRECTED:
 			return "redirected";
@@ -288,8 +289,8 @@ tcs_last_read(PG_FUNCTION_ARGS)
 {
 	TcsLastRead last;
 	TcsLevel	served_at;
-	Datum		values[13];
-	bool		nulls[13] = {false};
+	Datum		values[14];
+	bool		nulls[14] = {false};
 
 	tcs_require_preloaded();
 	tcs_last_read_get(&last);
@@ -320,5 +321,6 @@ tcs_last_read(PG_FUNCTION_ARGS)
 	nulls[10] = last.reason == TCS_REASON_NONE;
 	values[11] = detail_or_null(last.redirect_failure, &nulls[11]);
 	values[12] = detail_or_null(last.note, &nulls[12]);
+	values[13] = BoolGetDatum(last.outcome == TCS_OUTCOME_BY_LEASE);
 	return tcs_one_row(fcinfo, lengthof(values), values, nulls);
 }

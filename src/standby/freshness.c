@@ -91,8 +91,7 @@ typedef struct TcsFresh
 
 	/*
 	 * The newest timeline of this cluster that is known here, though it may
-	 * not be replayed yet.  Atomic; written by the worker alone, and only
-	 * raised.
+	 * not be replayed yet.  Atomic; only raised, by compare and exchange.
 	 */
 	pg_atomic_uint32 newest_timeline;
 
@@ -151,7 +150,7 @@ tcs_fresh_newest_timeline(void)
 }
 
 /*
- * There is such a timeline.  Worker only.
+ * There is such a timeline.  Worker and lease worker only.
  *
  * It is not forgotten before this server restarts: that no primary of it answers any
  * more says nothing about what it has acknowledged.
@@ -159,8 +158,11 @@ tcs_fresh_newest_timeline(void)
 void
 tcs_fresh_note_timeline(TimeLineID tli)
 {
-	if (tli > pg_atomic_read_u32(&fresh->newest_timeline))
-		pg_atomic_write_u32(&fresh->newest_timeline, tli);
+	uint32		known = pg_atomic_read_u32(&fresh->newest_timeline);
+
+	while (tli > known &&
+		   !pg_atomic_compare_exchange_u32(&fresh->newest_timeline, &known, tli))
+		;
 }
 
 /* The instant that an answer proves, if replay has come to it; else 0. */

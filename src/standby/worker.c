@@ -48,6 +48,7 @@
 #include "base/stats.h"
 #include "base/switch.h"
 #include "base/version.h"
+#include "primary/lease_grant.h"
 #include "standby/replay.h"
 #include "standby/worker.h"
 #include "standby/worker_parts.h"
@@ -378,7 +379,10 @@ tcs_worker_main(Datum arg)
 	}
 
 	if (!ShutdownRequestPending)
+	{
+		tcs_lease_note_promotion();
 		ereport(LOG, (errmsg("tcs: this server is no standby any more, worker ends")));
+	}
 
 	/* an exit code other than 0 lets the postmaster start us again */
 	proc_exit(ShutdownRequestPending ? 1 : 0);

@@ -11,6 +11,7 @@
 #include "access/xlogrecovery.h"
 
 #include "base/history.h"
+#include "primary/lease_grant.h"
 #include "standby/replay.h"
 #include "standby/worker_hosts.h"
 #include "standby/worker_parts.h"
@@ -270,6 +271,32 @@ take_less(uint64 missing)
 		tcs_worker.round.hold_until = now + TCS_REPEAT_AFTER;
 }
 
+/*
+ * May an answer be used, for a lease?  If not, why; tcs_worker has what was known when
+ * it was asked.
+ */
+bool
+tcs_worker_judge_for_lease(const TcsAnswerText *text, TcsPosition at, const char **reason)
+{
+	uint64		missing;
+
+	if (!answer_is_usable(text, at, reason))
+		return false;
+	if (text->timelines[0].tli != at.tli)
+		*reason = "the primary is on a timeline that is not replayed yet";
+	else if (answer_goes_back(text, at, &missing))
+		*reason = "the server asked has less WAL than the primary had before";
+	else if (!wal_here_is_known())
+		*reason = "this standby still replays the WAL that it had when it started";
+	else
+	{
+		if (at.tli == tcs_worker.tli)
+			tcs_worker.told = Max(tcs_worker.told, text->flushed);
+		return true;
+	}
+	return false;
+}
+
 /* An answer has come. */
 void
 tcs_worker_take_answer(const TcsAnswerText *text)
@@ -309,6 +336,7 @@ tcs_worker_take_answer(const TcsAnswerText *text)
 		tcs_worker.told = Max(tcs_worker.told, text->flushed);
 
 	tcs_fresh_add_answer(&answer);
+	tcs_lease_note_longest(text->lease_longest);
 	if (tcs_worker.asked_for_quorum)
 		take_confirmation(text);
 	now = tcs_now();

@@ -47,7 +47,8 @@
 
 /* How a question is put, by TcsQuestion. */
 static const char *const ask_replication[] = {
-	"SHOW tcs.read_index", "SHOW tcs.quorum_index", "SHOW tcs.quorum_round"
+	"SHOW tcs.read_index", "SHOW tcs.quorum_index", "SHOW tcs.quorum_round",
+	"SHOW tcs.lease_first", "SHOW tcs.lease_next", "SHOW tcs.lease_drop"
 };
 #define TCS_ASK_SQL(setting) \
 	"SELECT CASE WHEN NOT ('NO_SHOW_ALL' OPERATOR(pg_catalog.=) ANY" \
@@ -55,7 +56,8 @@ static const char *const ask_replication[] = {
 	" THEN pg_catalog.current_setting('" setting "') END"
 
 static const char *const ask_sql[] = {
-	TCS_ASK_SQL("tcs.read_index"), TCS_ASK_SQL("tcs.quorum_index"), TCS_ASK_SQL("tcs.quorum_round")
+	TCS_ASK_SQL("tcs.read_index"), TCS_ASK_SQL("tcs.quorum_index"), TCS_ASK_SQL("tcs.quorum_round"),
+	TCS_ASK_SQL("tcs.lease_first"), TCS_ASK_SQL("tcs.lease_next"), TCS_ASK_SQL("tcs.lease_drop")
 };
 
 /* ERRCODE_TOO_MANY_CONNECTIONS as it comes over the wire */

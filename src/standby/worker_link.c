@@ -205,6 +205,17 @@ note_timelines(TimeLineID streamed)
 	tcs_fresh_note_timeline(tcs_history_newest_fetched(tcs_fresh_newest_timeline()));
 }
 
+/*
+ * A question is about to be sent: how much WAL is here?  The end of what was received
+ * comes first: see wal_here_is_known().
+ */
+void
+tcs_worker_note_wal_here(void)
+{
+	tcs_worker.had.lsn = GetWalRcvFlushRecPtr(NULL, &tcs_worker.had.tli);
+	tcs_worker.had_replayed = tcs_fresh_position();
+}
+
 /* Ask, if it is time to or somebody waits for it. */
 static void
 ask_if_due(int64 now, const TcsQueueView *view)
@@ -222,9 +233,7 @@ ask_if_due(int64 now, const TcsQueueView *view)
 	tcs_worker.asked_for_quorum = question != TCS_ASK_READ_INDEX;
 	/* the number first, the clock second: see standby/wait_queue.c */
 	tcs_worker.question = tcs_queue_ask();
-	/* the end of what was received first: see wal_here_is_known() */
-	tcs_worker.had.lsn = GetWalRcvFlushRecPtr(NULL, &tcs_worker.had.tli);
-	tcs_worker.had_replayed = tcs_fresh_position();
+	tcs_worker_note_wal_here();
 	note_timelines(tcs_worker.had.tli);
 	tcs_worker.asked_at = tcs_worker.last_asked = tcs_now();
 	if (!tcs_conn_ask(question, reason))

@@ -83,8 +83,11 @@ extern void tcs_worker_close_connection(void);
 /* in worker_link.c */
 extern void tcs_worker_tend_connection(const TcsQueueView *view);
 extern int64 tcs_worker_probe_interval(void);
+extern void tcs_worker_note_wal_here(void);
 
 /* in worker_answer.c */
 extern void tcs_worker_take_answer(const TcsAnswerText *text);
+extern bool tcs_worker_judge_for_lease(const TcsAnswerText *text, TcsPosition at,
+									   const char **reason);
 
 #endif							/* TCS_WORKER_PARTS_H */
