@@ -55,6 +55,8 @@ restart_after_crash = on
 
 TCS_CONF = """
 shared_preload_libraries = 'tcs'
+tcs.lease_duration = 1s
+tcs.lease = {lease}
 """
 
 ASK_CONF = """
@@ -284,7 +286,8 @@ class Cluster:
             sync=f"ANY 1 ({others})" if self.sync else "")
         text = CONF.format(**values)
         if self.tcs:
-            text += TCS_CONF
+            # the last one asks for each strong read
+            text += TCS_CONF.format(lease="off" if node.name == NAMES[-1] else "on")
             if node.asks:
                 text += ASK_CONF.format(**values)
         with open(os.path.join(node.dir, "postgresql.conf"), "w") as conf:
