@@ -161,6 +161,8 @@ note_ddl(ObjectAccessType access, Oid classId, Oid objectId, int subId, void *ar
 		tcs_rules_role_created(objectId);
 	else if (access == OAT_POST_ALTER && classId == InheritsRelationId)
 		tcs_rules_parents_changed(objectId);
+	else if (access == OAT_POST_ALTER)
+		tcs_rules_object_altered(classId, objectId, subId);
 }
 
 static void

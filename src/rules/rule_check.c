@@ -122,7 +122,7 @@ resolve_objects(Row *row, Relation rel)
 	clear_value(row, "unresolved");
 	if (schema)
 	{
-		Oid			oid = get_namespace_oid(schema, false);
+		Oid			oid = tcs_rule_keep_schema(schema, false);
 
 		(void) tcs_rule_check_object(NamespaceRelationId, oid, ERROR);
 		set_value(row, "schema_oid", ObjectIdGetDatum(oid));
@@ -132,6 +132,7 @@ resolve_objects(Row *row, Relation rel)
 		Oid			oid = DatumGetObjectId(DirectFunctionCall1(regprocedurein,
 															   CStringGetDatum(function)));
 
+		tcs_rule_keep_function(oid);
 		(void) tcs_rule_check_object(ProcedureRelationId, oid, ERROR);
 		set_value(row, "function_oid", ObjectIdGetDatum(oid));
 		set_value(row, "function",

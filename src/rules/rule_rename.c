@@ -97,6 +97,7 @@ tcs_rules_before_rename(const Node *statement)
 	if (XactReadOnly || !OidIsValid(tcs_rule_table_oid(TCS_TABLE_RULE)))
 		return NIL;
 	refuse_other_schema(statement);
+	tcs_rule_expect_renames();
 	rel = tcs_rule_table_try_open(TCS_TABLE_RULE, AccessShareLock);
 	if (rel == NULL)
 		return NIL;

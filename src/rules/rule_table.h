@@ -83,6 +83,12 @@ extern void tcs_rules_trigger_created(Oid trigger);
 extern List *tcs_rules_before_rename(const Node *statement);
 extern void tcs_rules_after_rename(const List *named);
 
+/* rules/rule_names.c */
+extern Oid	tcs_rule_keep_schema(const char *name, bool missing_ok);
+extern void tcs_rule_keep_function(Oid function);
+extern void tcs_rule_expect_renames(void);
+extern void tcs_rules_object_altered(Oid class, Oid object, int column);
+
 /* rules/rule_check.c */
 extern HeapTuple tcs_rule_check_rule(Relation rel, HeapTuple tuple);
 extern HeapTuple tcs_rule_check_group(Relation rel, HeapTuple tuple, bool is_new);
@@ -100,11 +106,13 @@ extern int	tcs_rules_resolve_all(void);
 extern void tcs_rules_role_created(Oid role);
 
 /*
- * Locks on the tables as objects, by number of a column.  Core takes none of these,
- * so nobody gets one but by what is written here.
+ * Locks on objects, by number of a column: on the tables, and the last one on schemas,
+ * functions and types.  Core takes none of these, so nobody gets one but by what is
+ * written here.
  */
 #define TCS_LOCK_CREATION	1	/* see rules/rule_resolve.c */
 #define TCS_LOCK_CHANGE		2	/* held by set_rule() and its kin */
+#define TCS_LOCK_NAME		3	/* see rules/rule_names.c */
 
 extern bool tcs_rules_creates_temporary(const Node *statement);
 extern bool tcs_rules_alters_table(const Node *statement);

@@ -74,11 +74,10 @@ enum
 
 /* ---- parts ---- */
 
-/* Open a table to change it, as far as the caller may. */
-static Relation
-open_to_change(TcsRuleTable table, AclMode privileges, const char *function)
+/* A table to be changed, as far as the caller may. */
+static Oid
+table_to_change(TcsRuleTable table, AclMode privileges, const char *function)
 {
-	Relation	rel;
 	Oid			relid;
 
 	PreventCommandIfReadOnly(function);
@@ -92,6 +91,16 @@ open_to_change(TcsRuleTable table, AclMode privileges, const char *function)
 	/* before the lock, which would keep others waiting */
 	if (pg_class_aclmask(relid, GetUserId(), privileges, ACLMASK_ALL) != privileges)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, get_rel_name(relid));
+	return relid;
+}
+
+/* Open it. */
+static Relation
+open_to_change(TcsRuleTable table, AclMode privileges, const char *function)
+{
+	Oid			relid = table_to_change(table, privileges, function);
+	Relation	rel;
+
 	/*
 	 * One caller at a time; who drops something, or writes by hand, does not wait.
 	 * No mode of lock on the table itself will do, since ANALYZE takes it, too, and
@@ -296,8 +305,6 @@ row_of_arguments(FunctionCallInfo fcinfo, Relation rel)
 	}
 	if (!PG_ARGISNULL(ARG_FUNCTION))
 	{
-		/* somebody may be about to rename or drop it, and cannot see this rule */
-		LockDatabaseObject(ProcedureRelationId, PG_GETARG_OID(ARG_FUNCTION), 0, AccessShareLock);
 		values[Anum_rule_function - 1] = signature_of(PG_GETARG_OID(ARG_FUNCTION));
 		nulls[Anum_rule_function - 1] = false;
 	}
@@ -345,11 +352,25 @@ drop_unresolved_same(Relation rel, HeapTuple tuple)
 	}
 }
 
+/*
+ * What is named may be about to be renamed or dropped by somebody who cannot see this
+ * rule.  He is waited for before others have to wait for us.
+ */
+static void
+keep_names(FunctionCallInfo fcinfo)
+{
+	if (!PG_ARGISNULL(ARG_SCHEMA))
+		(void) tcs_rule_keep_schema(NameStr(*PG_GETARG_NAME(ARG_SCHEMA)), true);
+	if (!PG_ARGISNULL(ARG_FUNCTION))
+		tcs_rule_keep_function(PG_GETARG_OID(ARG_FUNCTION));
+}
+
 /* set_rule(): make or replace a rule; returns its id. */
 Datum
 tcs_set_rule(PG_FUNCTION_ARGS)
 {
-	Relation	rel = open_to_change(TCS_TABLE_RULE, ACL_INSERT | ACL_UPDATE, "tcs.set_rule()");
+	const AclMode privileges = ACL_INSERT | ACL_UPDATE;
+	Relation	rel;
 	int			id_column = Anum_rule_id;
 	bool		isnull = false;
 	HeapTuple	tuple;
@@ -357,6 +378,9 @@ tcs_set_rule(PG_FUNCTION_ARGS)
 	int32		id;
 	Datum		value;
 
+	(void) table_to_change(TCS_TABLE_RULE, privileges, "tcs.set_rule()");
+	keep_names(fcinfo);
+	rel = open_to_change(TCS_TABLE_RULE, privileges, "tcs.set_rule()");
 	if (!PG_ARGISNULL(ARG_DATABASE))
 		require_database(NameStr(*PG_GETARG_NAME(ARG_DATABASE)));
 	drop_rules_of_nobody(rel);

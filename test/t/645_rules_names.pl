@@ -194,4 +194,71 @@ foreach my $option ('', '--quote-all-identifiers')
 	is(in_database($to, $all), in_database('postgres', $all), '... and restored: the same rules, all in force');
 }
 
+##
+## A rule is made while what it names is renamed
+##
+
+in_database('postgres', q{
+CREATE SCHEMA r AUTHORIZATION mallory;
+SET ROLE mallory;
+CREATE TYPE r.ty AS (a int);
+CREATE TABLE r.tab (a int);
+CREATE FUNCTION r.f(r.ty[], r.tab) RETURNS int LANGUAGE sql AS 'SELECT 1';
+});
+my $oid = in_database('postgres', q{SELECT 'r.f(r.ty[],r.tab)'::regprocedure::oid});
+my $watch = TcsWire->new($primary);
+my $function_rule = "SELECT tcs.set_rule(function => $oid, level => 'strong')";
+my $schema_rule = q{SELECT tcs.set_rule(schema => (SELECT pronamespace::regnamespace::name FROM pg_proc WHERE oid = } . "$oid), level => 'strong')";
+
+sub blocked
+{
+	my ($session) = @_;
+
+	return $watch->poll('SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND pid = ' . $session->pid);
+}
+
+foreach my $case (
+	[ $schema_rule, 'ALTER SCHEMA r RENAME TO r_2', 'ALTER SCHEMA r_2 RENAME TO r', '3F000' ],
+	[ $function_rule, 'ALTER SCHEMA r RENAME TO r_2', 'ALTER SCHEMA r_2 RENAME TO r' ],
+	[ $function_rule, 'ALTER TYPE r.ty RENAME TO ty_2', 'ALTER TYPE r.ty_2 RENAME TO ty' ],
+	[ $function_rule, 'ALTER TYPE r.ty SET SCHEMA mine', 'ALTER TYPE mine.ty SET SCHEMA r' ],
+	[ $function_rule, 'ALTER TABLE r.tab RENAME TO tab_2', 'ALTER TABLE r.tab_2 RENAME TO tab' ],
+	[ $function_rule, 'ALTER TABLE r.tab SET SCHEMA mine', 'ALTER TABLE mine.tab SET SCHEMA r' ],
+	[ $function_rule, 'ALTER FUNCTION r.f RENAME TO f_2', 'ALTER FUNCTION r.f_2 RENAME TO f' ],
+	[ $function_rule, 'ALTER FUNCTION r.f SET SCHEMA mine', 'ALTER FUNCTION mine.f SET SCHEMA r' ])
+{
+	my ($rule, $rename, $back, $state) = @$case;
+	my $what = ($rule eq $schema_rule ? 'a schema: ' : 'a function: ') . $rename;
+
+	in_database('postgres', 'TRUNCATE tcs.rule');
+	foreach my $first ('rename', 'set_rule()')
+	{
+		my ($mallory, $dba) = map { TcsWire->new($primary) } 1 .. 2;
+
+		$mallory->ok_query('SET ROLE mallory; BEGIN');
+		$dba->ok_query('BEGIN');
+		my ($one, $other) = $first eq 'rename' ? ([ $mallory, $rename ], [ $dba, $rule ]) : ([ $dba, $rule ], [ $mallory, $back ]);
+
+		$one->[0]->ok_query($one->[1]);
+		$other->[0]->simple($other->[1])->flush;
+		ok(blocked($other->[0]), "$what, after $first: waits");
+		is(waits('postgres', "SELECT tcs.set_rule('w.t', 'strong')"), '', '... and other rules do not') if $first eq 'rename';
+		$one->[0]->ok_query('COMMIT');
+		is(($other->[0]->results)[-1]{state}, $first eq 'rename' ? $state // '00000' : '00000', '... and goes on');
+		$other->[0]->query('COMMIT');
+		if ($first eq 'rename' && $state)
+		{
+			# it has been told a name that is gone; the same again
+			$dba->query('ROLLBACK');
+			$dba->ok_query($rule);
+		}
+		is(in_database('postgres', q{
+SELECT count(*), bool_and(coalesce(schema = schema_oid::oid::regnamespace::text, function = replace(function_oid::oid::regprocedure::text, ' ', ''))) FROM tcs.rule},
+				set => { search_path => 'pg_catalog' }), '1|t', "... and the rule has the name that its object has");
+		$_->disconnect foreach ($mallory, $dba);
+	}
+}
+in_database('postgres', 'TRUNCATE tcs.rule');
+$watch->disconnect;
+
 done_testing();
