@@ -311,7 +311,6 @@ tcs_choice_note_write(const PlannedStmt *plan)
 		tcs_rules_note_write(set);
 }
 
-
 /* ---- looking for them ---- */
 
 /*
@@ -352,11 +351,11 @@ find_hint(const char *source, int location, int len, TcsHint *hint)
 /*
  * A plan has been made: keep in it what its statement asks for.  The text has no
  * source where there can be no hint: below another statement, unless that is the
- * EXECUTE of this one.  "functions" are those with rules, from before planning, which
- * can make them vanish.
+ * EXECUTE of this one.  "functions" are those with rules from before planning, which can
+ * make them vanish.  "unplanned" is the query that is to be planned later, or NULL.
  */
 void
-tcs_choice_mark(PlannedStmt *plan, const TcsText *text, List *functions)
+tcs_choice_mark(PlannedStmt *plan, const TcsText *text, List *functions, Query *unplanned)
 {
 	TcsHint		hint;
 	bool		has_hint = find_hint(text->source, text->location, text->len, &hint);
@@ -365,7 +364,7 @@ tcs_choice_mark(PlannedStmt *plan, const TcsText *text, List *functions)
 
 	if (tcs_rules_exist())
 	{
-		tcs_rules_collect_plan(plan, &items);
+		tcs_rules_collect_made(plan, unplanned, &items);
 		items.functions = list_concat_unique_oid(items.functions, functions);
 		tcs_rules_collect_writes(plan, &items);
 		set = tcs_rules_intern(&items);

@@ -98,7 +98,8 @@ extern void tcs_choice_of_function(Oid function, TcsChoice *choice);
 extern void tcs_choice_of_plan_by_rules(const PlannedStmt *plan, TcsChoice *choice);
 extern bool tcs_choice_is_marked(const PlannedStmt *plan, bool hint_was_seen);
 extern List *tcs_choice_functions(Query *query);
-extern void tcs_choice_mark(PlannedStmt *plan, const TcsText *text, List *functions);
+extern void tcs_choice_mark(PlannedStmt *plan, const TcsText *text, List *functions,
+							Query *unplanned);
 extern void tcs_choice_note_write(const PlannedStmt *plan);
 extern TcsWriteLevel tcs_choice_write_level_of_hint(const TcsText *text);
 extern void tcs_choice_check_utility_hint(const PlannedStmt *pstmt, const char *source);

@@ -14,6 +14,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "tcop/pquery.h"
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
@@ -51,7 +52,8 @@ arrival_of(const TcsRead *read)
 		return tcs_transaction.arrival;
 	if (read->site.kind != TCS_SITE_NESTED || read->site.resumed)
 		return read->context.arrival;
-	if (tcs_frames_begin_with(TCS_FRAME_PLANNER))
+	/* with a portal, it is planned again at the gate, as its own read goes on */
+	if (ActivePortal == NULL && tcs_frames_begin_with(TCS_FRAME_PLANNER))
 		return planning_came_here(client) ? client->planning_arrival : read->context.arrival;
 	if (client->at_once_level < 0 && client->arrival != 0)
 		return client->arrival;

@@ -12,6 +12,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/leavable.h"
 #include "base/stats.h"
 #include "base/xact.h"
 #include "hooks/arrive.h"
@@ -109,44 +110,23 @@ tcs_arrive(TcsRead *read)
 }
 
 /*
- * Does planning run this only to see what the plan has?  Then the gate is still to
- * come, and waits for what this finds out.  The plan is thrown away, and so are others
- * that have a result of this in them.
+ * Planning runs a statement of a function, and what that asks for may be refused.  Should
+ * the function go on all the same, the plan is made again: it cannot be if its statement
+ * writes, or goes by a fixed snapshot.  When it is made again, a portal is there.
  */
-bool
-tcs_arrive_is_ahead(void)
+void
+tcs_arrive_note_doubtful(const TcsChoice *choice)
 {
-	if (!tcs_frames_include(TCS_FRAME_AHEAD))
-		return false;
-	tcs_gate_note_early_run();
-	return true;
-}
-
-/*
- * Planning runs a statement of a function: can the plan be made again?  It cannot if
- * its statement writes, or goes by a fixed snapshot.  When it is made again, a portal
- * is there, and what planning reads then counts.
- */
-static bool
-can_plan_again(void)
-{
-	return ActivePortal == NULL && !IsolationUsesXactSnapshot() &&
-		tcs_frames_begin_with(TCS_FRAME_PLANNER) &&
-		!tcs_frames_begin_with(TCS_FRAME_WRITES);
-}
-
-/*
- * Does planning run this too early, or only to guess?  Its statement is still to come,
- * and then the plan is made again.
- */
-bool
-tcs_arrive_is_early(const TcsChoice *choice)
-{
-	if (!can_plan_again() || tcs_gate_is_satisfied(choice))
-		return false;
+	if (ActivePortal != NULL || IsolationUsesXactSnapshot() ||
+		!tcs_frames_begin_with(TCS_FRAME_PLANNER) ||
+		tcs_frames_begin_with(TCS_FRAME_WRITES) ||
+		tcs_gate_is_satisfied(choice))
+		return;
+	/* what planning could be left for was met, but for a confirmation */
+	if (tcs_can_leave() && choice->level != TCS_LEVEL_LINEARIZABLE)
+		return;
 	tcs_gate_note_early_run();
 	tcs_frames_note_function(InvalidOid);
-	return true;
 }
 
 /* Compare what was chosen for something below a statement with what is proved. */

@@ -24,8 +24,7 @@ extern TCS_LOCAL TcsAttachment tcs_attachment;
 
 extern TCS_LOCAL void tcs_arrive_decide_attachment(void);
 extern TCS_LOCAL void tcs_arrive(TcsRead *read);
-extern TCS_LOCAL bool tcs_arrive_is_ahead(void);
-extern TCS_LOCAL bool tcs_arrive_is_early(const TcsChoice *choice);
+extern TCS_LOCAL void tcs_arrive_note_doubtful(const TcsChoice *choice);
 extern TCS_LOCAL void tcs_arrive_nested(TcsRead *read, QueryDesc *query_desc);
 extern TCS_LOCAL void tcs_arrive_forget(void);
 extern TCS_LOCAL void tcs_arrive_keep_functions_from_workers(PlannedStmt *plan);

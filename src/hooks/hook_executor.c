@@ -14,6 +14,7 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/leavable.h"
 #include "base/xact.h"
 #include "choice/choice.h"
 #include "gate/gate.h"
@@ -21,6 +22,7 @@
 #include "gate/transaction.h"
 #include "hooks/arrive.h"
 #include "hooks/hooks.h"
+#include "hooks/plan_guard.h"
 #include "session/session_token.h"
 #include "statement/exempt.h"
 #include "statement/hook_frames.h"
@@ -55,6 +57,12 @@ check_nested(QueryDesc *query_desc)
 	TcsLevel	level = chosen ? client->choice.choice.level : (TcsLevel) tcs_read_level;
 	TcsRead		read;
 
+	if (unlikely(tcs_can_leave()))
+	{
+		tcs_choice_of_plan(query_desc->plannedstmt, &read.hint, &read.choice);
+		tcs_guard_check(query_desc->plannedstmt, &read.choice);
+	}
+
 	/*
 	 * What a newer snapshot shows, a quorum has to confirm as well; for what
 	 * planning reads the gate sees to that, which is still to come.
@@ -70,8 +78,6 @@ check_nested(QueryDesc *query_desc)
 		return;
 	}
 
-	if (tcs_arrive_is_ahead())
-		return;
 	/* the client's own EXECUTE may have had a hint in its place */
 	if (hint_was_seen && tcs_frame_next(frame->link.previous) == NULL)
 		tcs_choice_of_plan_by_rules(query_desc->plannedstmt, &read.choice);
@@ -81,8 +87,7 @@ check_nested(QueryDesc *query_desc)
 		tcs_choice_join(&client->choice, &read.choice);
 	tcs_arrive_leave_out_workers(&read.choice, query_desc);
 
-	if (tcs_arrive_is_early(&read.choice))
-		return;
+	tcs_arrive_note_doubtful(&read.choice);
 	tcs_arrive_nested(&read, query_desc);
 	/* settings that a function changed are what its next statements go by */
 	if (!same_settings && !chosen)

@@ -21,10 +21,12 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
+#include "base/leavable.h"
 #include "choice/choice.h"
 #include "gate/transaction.h"
 #include "hooks/arrive.h"
 #include "hooks/hooks.h"
+#include "hooks/plan_guard.h"
 #include "rules/rule_table.h"
 #include "session/session_token.h"
 #include "statement/exempt.h"
@@ -116,11 +118,16 @@ check_function(Oid function)
 	 * and its plan is made again there.  A statement that writes is planned
 	 * once.
 	 */
-	if (tcs_frames_begin_with(TCS_FRAME_PLANNER) && !tcs_frames_begin_with(TCS_FRAME_WRITES))
+	if (tcs_can_leave() ||
+		(tcs_frames_begin_with(TCS_FRAME_PLANNER) && !tcs_frames_begin_with(TCS_FRAME_WRITES)))
 	{
 		tcs_gate_note_early_run();
+		if (tcs_can_leave())
+		{
+			tcs_guard_check_function(function);
+			return;
+		}
 		tcs_frames_note_function(function);
-		return;
 	}
 	tcs_rules_note_function(function);
 	tcs_choice_of_function(function, &read.choice);

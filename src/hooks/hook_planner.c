@@ -8,17 +8,20 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "optimizer/planner.h"
 #include "storage/sinval.h"
 #include "tcop/pquery.h"
 
 #include "base/compat.h"
+#include "base/leavable.h"
 #include "choice/choice.h"
 #include "gate/gate.h"
 #include "gate/redirect_attempt.h"
 #include "gate/snapshot_swap.h"
 #include "hooks/arrive.h"
 #include "hooks/hooks.h"
+#include "hooks/plan_guard.h"
 #include "redirect/notices.h"
 #include "statement/exempt.h"
 #include "statement/hook_frames.h"
@@ -30,31 +33,44 @@
 
 static planner_hook_type prev_planner = NULL;
 
-/* May planning read, and has what it reads to be waited for? */
+/*
+ * May planning read, and has what it reads to be waited for?  *guard: may it come to
+ * that?  A function that planning only guesses with need not be run at all.
+ */
 static bool
-may_have_to_wait(Query *query, const char *source, TcsRead *read)
+may_have_to_wait(Query *query, const char *source, TcsRead *read, bool *guard)
 {
+	TcsPlanningRuns runs;
+
 	/* most queries are sooner judged than searched for functions */
 	if (tcs_choice_of_simple_query(query, source, &read->choice) &&
 		tcs_gate_is_satisfied(&read->choice))
 		return false;
-	if (!tcs_planning_may_read(query))
+	runs = tcs_planning_runs(query);
+	if (runs == TCS_PLANNING_RUNS_NOTHING)
 		return false;
 	tcs_choice_of_query(query, source, &read->hint, &read->choice);
-	return !tcs_gate_is_satisfied(&read->choice);
+	if (tcs_gate_is_satisfied(&read->choice))
+	{
+		*guard = RecoveryInProgress() && tcs_rules_for_functions_exist();
+		return false;
+	}
+	*guard = true;
+	return runs == TCS_PLANNING_EVALUATES;
 }
 
 /*
  * Settings that are met do not decide about what planning may read.  Returns the
  * query to plan: names can have come to mean something else during the wait.
+ * *guard: planning has to end before it reads too early.
  */
 static pg_noinline Query *
-wait_before_planning(Query *query, const char *source)
+wait_before_planning(Query *query, const char *source, bool *guard)
 {
 	const uint64 known = SharedInvalidMessageCounter;
 	TcsRead		read;
 
-	if (!tcs_remote_is_begun() && may_have_to_wait(query, source, &read))
+	if (!tcs_remote_is_begun() && may_have_to_wait(query, source, &read, guard))
 	{
 		/* what is refused anyway must not read anything before */
 		tcs_refused_check_query(query);
@@ -69,6 +85,9 @@ wait_before_planning(Query *query, const char *source)
 			(read.site.reanalyzable && known != SharedInvalidMessageCounter))
 			query = tcs_swap_reanalyze_query(query, source);
 	}
+	*guard = *guard && tcs_guard_is_possible(query, source);
+	if (*guard)
+		tcs_guard_keep_choice(&read.choice);
 	if (tcs_redirect_server[0] != '\0')
 		tcs_told_want();
 	return query;
@@ -107,10 +126,9 @@ note_planning_begins(void)
 
 /* The frame of planning; writes tells whether the plan can be made again. */
 static inline void
-push_frame(TcsFrame *frame, const Query *query, bool ahead)
+push_frame(TcsFrame *frame, const Query *query, int is)
 {
-	int			is = TCS_FRAME_PLANNER | (ahead ? TCS_FRAME_AHEAD : 0);
-
+	is |= TCS_FRAME_PLANNER;
 	if (unlikely(query->commandType != CMD_SELECT || query->hasModifyingCTE))
 		is |= TCS_FRAME_WRITES;
 	frame->ran = NIL;
@@ -123,8 +141,29 @@ call_planner(TCS_PLANNER_ARGS)
 	return prev_planner ? prev_planner(TCS_PLANNER_PASS) : standard_planner(TCS_PLANNER_PASS);
 }
 
+/* Plan, or return NULL before a function reads too early. */
+static pg_noinline PlannedStmt *
+call_planner_guarded(TCS_PLANNER_ARGS)
+{
+	TcsLeavable leavable;
+	PlannedStmt *volatile plan = NULL;
+
+	tcs_leavable_begin(&leavable);
+	PG_TRY();
+	{
+		plan = call_planner(TCS_PLANNER_PASS);
+		tcs_leavable_end(&leavable);
+	}
+	PG_CATCH();
+	{
+		tcs_leavable_catch(&leavable);
+	}
+	PG_END_TRY();
+	return leavable.left ? NULL : plan;
+}
+
 /*
- * Planning has run what should have waited.  Without a rule or a hint, a function can
+ * Planning has run what should have waited, or was left before.  Without a rule or a hint, a function can
  * ask for more by a SET of its own.
  */
 static pg_noinline void
@@ -137,11 +176,12 @@ discard_early_runs(bool ahead)
 
 /*
  * Before planning: the verdict whether the statement is exempt, and a wait if
- * planning itself may read.  *parse is the query to plan.  Returns the write level
- * that the hint of an exempt statement asks for, or NOT_EXEMPT.
+ * planning itself may read.  *parse is the query to plan; *guard: planning has to end
+ * before it reads too early.  Returns the write level that the hint of an exempt
+ * statement asks for, or NOT_EXEMPT.
  */
 static int
-before_planning(Query **parse, const TcsText *text, bool plain)
+before_planning(Query **parse, const TcsText *text, bool plain, bool *guard)
 {
 	Query	   *query = *parse;
 
@@ -153,7 +193,7 @@ before_planning(Query **parse, const TcsText *text, bool plain)
 	if (tcs_exempt_query(query) || (!plain && tcs_exempt_administration(query)))
 		return plain ? TCS_WRITE_DEFAULT : tcs_choice_write_level_of_hint(text);
 	if (ActivePortal == NULL && !(tcs_proof_meets_settings() && plain))
-		*parse = wait_before_planning(query, text->source);
+		*parse = wait_before_planning(query, text->source, guard);
 	note_planning_begins();
 	return NOT_EXEMPT;
 }
@@ -192,28 +232,34 @@ plan_with_care(TCS_PLANNER_ARGS)
 	const bool	plain = tcs_rules_idle &&
 		!tcs_hint_is_possible(text.source, text.location, text.len);
 	const bool	ahead = tcs_rules_plan_ahead;
+	bool		guarded = false;
 	const int	exempt = ahead ? NOT_EXEMPT :
-		outer == NULL ? before_planning(&parse, &text, plain) :
+		outer == NULL ? before_planning(&parse, &text, plain, &guarded) :
 		text.source != NULL ? judge_prepared(parse, &text) : NOT_EXEMPT;
 	const bool	marked = !plain && exempt == NOT_EXEMPT && !ahead &&
 		tcs_attachment == TCS_ATTACHED && tcs_enabled;
 	const bool	watched = unlikely(tcs_told_is_wanted);
 	List	   *functions = marked ? tcs_choice_functions(parse) : NIL;
+	Query	   *unplanned = guarded ? copyObject(parse) : NULL;
 	TcsFrame	frame;
 	ErrorContextCallback callback;
 	PlannedStmt *plan;
 
 	/* what planning runs is planned to be run */
 	tcs_rules_plan_ahead = false;
-	push_frame(&frame, parse, ahead);
+	push_frame(&frame, parse, (ahead ? TCS_FRAME_AHEAD : 0) | (guarded ? TCS_FRAME_GUARDED : 0));
 	if (watched)
 		tcs_told_watch_planning(&callback);
-	plan = call_planner(TCS_PLANNER_PASS);
+	plan = guarded ? call_planner_guarded(TCS_PLANNER_PASS) : call_planner(TCS_PLANNER_PASS);
 	if (watched)
 		tcs_told_planned(&callback);
 	tcs_frame_pop(&frame);
 
-	if (unlikely(frame.ran != NIL))
+	if (unlikely(plan == NULL))
+		plan = tcs_guard_make_stub(unplanned);
+	else
+		unplanned = NULL;
+	if (unlikely(frame.ran != NIL || unplanned != NULL))
 	{
 		if (marked)
 			functions = list_concat_unique_oid(functions, list_delete_oid(frame.ran, InvalidOid));
@@ -224,7 +270,7 @@ plan_with_care(TCS_PLANNER_ARGS)
 	else if (marked)
 	{
 		tcs_arrive_keep_functions_from_workers(plan);
-		tcs_choice_mark(plan, &text, functions);
+		tcs_choice_mark(plan, &text, functions, unplanned);
 	}
 	if (unlikely(outer != NULL && tcs_frame_armed(outer) != NULL))
 		plan = tcs_redirect_planned(outer->armed, plan, cursorOptions);
@@ -241,7 +287,7 @@ tcs_planner(TCS_PLANNER_ARGS)
 		return plan_with_care(TCS_PLANNER_PASS);
 	tcs_client_statement.planned_in = 0;
 	note_planning_begins();
-	push_frame(&frame, parse, false);
+	push_frame(&frame, parse, 0);
 	plan = call_planner(TCS_PLANNER_PASS);
 	tcs_frame_pop(&frame);
 	if (unlikely(frame.ran != NIL))

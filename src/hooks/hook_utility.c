@@ -18,6 +18,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
+#include "base/leavable.h"
 #include "base/own_objects.h"
 #include "base/xact.h"
 #include "choice/choice.h"
@@ -28,6 +29,7 @@
 #include "gate/transaction.h"
 #include "hooks/arrive.h"
 #include "hooks/hooks.h"
+#include "hooks/plan_guard.h"
 #include "hooks/set_local.h"
 #include "primary/acknowledged.h"
 #include "primary/commits_in_flight.h"
@@ -75,9 +77,11 @@ check_nested_copy(const PlannedStmt *pstmt)
 
 	if (((CopyStmt *) pstmt->utilityStmt)->relation == NULL)
 		return;
-	if (client->generation == tcs_settings_generation && !tcs_rules_exist())
+	if (client->generation == tcs_settings_generation && !tcs_rules_exist() && !tcs_can_leave())
 		return;
 	(void) tcs_choice_of_utility(pstmt, NULL, &read.hint, &read.choice, NULL);
+	if (unlikely(tcs_can_leave()))
+		tcs_guard_check(NULL, &read.choice);
 	if (tcs_client_is_chosen())
 		tcs_choice_join(&client->choice, &read.choice);
 	tcs_arrive_nested(&read, NULL);
@@ -137,8 +141,9 @@ check_nested_execute(const PlannedStmt *pstmt, const char *source, TcsFrame *fra
 	(void) tcs_choice_of_utility(pstmt, NULL, &read.hint, &read.choice, &frame->prepared);
 	if (read.hint.set == 0)
 		return;
-	if (tcs_arrive_is_ahead() || tcs_arrive_is_early(&read.choice))
-		return;
+	if (unlikely(tcs_can_leave()))
+		tcs_guard_check(NULL, &read.choice);
+	tcs_arrive_note_doubtful(&read.choice);
 	read.site = (TcsSite)
 	{
 		.kind = TCS_SITE_UTILITY,.utility = pstmt->utilityStmt,.plan = pstmt,

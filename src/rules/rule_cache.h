@@ -75,6 +75,8 @@ extern void tcs_rules_collect_query(Query *query, TcsRuleItems *items);
 extern bool tcs_rules_collect_simple(const Query *query, TcsRuleItems *items);
 extern bool tcs_rules_may_be_inlined(Query *query);
 extern PlannedStmt *tcs_rules_plan_to_look(Query *query);
+extern void tcs_rules_collect_made(const PlannedStmt *plan, Query *unplanned, TcsRuleItems *items);
+extern bool tcs_rules_for_functions_exist(void);
 extern void tcs_rules_collect_copy(CopyStmt *copy, TcsRuleItems *items);
 extern void tcs_rules_collect_function(Oid function, TcsRuleItems *items);
 extern void tcs_rules_collect_functions(Node *node, TcsRuleItems *items);

@@ -21,7 +21,9 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "base/leavable.h"
 #include "rules/rule_copy.h"
+#include "rules/sql_bodies.h"
 
 
 /* ---- collecting ---- */
@@ -234,23 +236,64 @@ tcs_rules_may_be_inlined(Query *query)
 	return query->commandType == CMD_SELECT && inlined_walker((Node *) query, NULL);
 }
 
-/* The plan of a query that is rewritten, which becomes useless; only to be looked at. */
+/*
+ * The plan of a query that is rewritten, which becomes useless; only to be looked at.
+ * NULL if planning runs a function that reads: nothing is known yet of how fresh that
+ * has to be.
+ */
 PlannedStmt *
 tcs_rules_plan_to_look(Query *query)
 {
-	PlannedStmt *plan;
+	TcsLeavable leavable;
+	PlannedStmt *volatile plan = NULL;
 
+	tcs_leavable_begin(&leavable);
 	PG_TRY();
 	{
 		tcs_rules_plan_ahead = true;
 		plan = tcs_plan_query_compat(query, "", CURSOR_OPT_PARALLEL_OK, NULL);
+		tcs_leavable_end(&leavable);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		tcs_rules_plan_ahead = false;
+		tcs_leavable_catch(&leavable);
 	}
 	PG_END_TRY();
-	return plan;
+	tcs_rules_plan_ahead = false;
+	return leavable.left ? NULL : plan;
+}
+
+/* Add what a query that is rewritten names. */
+static void
+collect_named(Query *query, TcsRuleItems *items)
+{
+	TcsQueryObjects objects = {0};
+
+	tcs_rules_find_objects((Node *) query, &objects);
+	collect_relations(objects.relations, items);
+	items->functions = list_concat_unique_oid(items->functions, objects.functions);
+}
+
+/* Add all that a query can come to read, where planning must not tell. */
+static void
+collect_unplanned(Query *query, TcsRuleItems *items)
+{
+	ListCell   *lc;
+
+	collect_named(query, items);
+	foreach(lc, tcs_sql_bodies(query))
+		collect_named(lfirst_node(Query, lc), items);
+}
+
+/* Add what a plan reads, or the query that it is to be made for later. */
+void
+tcs_rules_collect_made(const PlannedStmt *plan, Query *unplanned, TcsRuleItems *items)
+{
+	if (unlikely(unplanned != NULL))
+		collect_unplanned(unplanned, items);
+	else
+		tcs_rules_collect_plan(plan, items);
 }
 
 /* Add what only planning finds out, before the statement is planned. */
@@ -267,18 +310,22 @@ collect_inlined(Query *query, TcsRuleItems *items)
 		queries = list_make1(copyObject(query));
 
 	foreach(lc, queries)
-		tcs_rules_collect_plan(tcs_rules_plan_to_look(lfirst_node(Query, lc)), items);
+	{
+		Query	   *rewritten = lfirst_node(Query, lc);
+		PlannedStmt *plan = tcs_rules_plan_to_look(copyObject(rewritten));
+
+		if (plan != NULL)
+			tcs_rules_collect_plan(plan, items);
+		else
+			collect_unplanned(rewritten, items);
+	}
 }
 
 /* Add all that an analysed query has, with its functions. */
 void
 tcs_rules_collect_query(Query *query, TcsRuleItems *items)
 {
-	TcsQueryObjects objects = {0};
-
-	tcs_rules_find_objects((Node *) query, &objects);
-	collect_relations(objects.relations, items);
-	items->functions = list_concat_unique_oid(items->functions, objects.functions);
+	collect_named(query, items);
 	if (tcs_rules_may_be_inlined(query))
 		collect_inlined(query, items);
 }
@@ -306,7 +353,14 @@ tcs_rules_collect_functions(Node *node, TcsRuleItems *items)
 	items->functions = list_concat_unique_oid(items->functions, objects.functions);
 }
 
-/* Does any rule, for reads or writes, speak of a function? */
+/* Does any rule for reads speak of a function? */
+bool
+tcs_rules_for_functions_exist(void)
+{
+	return tcs_rules_exist() && tcs_rules.have_function;
+}
+
+/* Does any rule, for reads or writes, speak of this function? */
 bool
 tcs_rules_of_function(Oid function)
 {

@@ -30,6 +30,7 @@
 #include "base/compat.h"
 #include "choice/choice.h"
 #include "rules/rule_cache.h"
+#include "rules/sql_bodies.h"
 #include "sqlfuncs/explain_privileges.h"
 #include "statement/statement_source.h"
 
@@ -64,6 +65,12 @@ require_for_inlined(Query *query)
 	PlannedStmt *plan = tcs_rules_plan_to_look(copyObject(query));
 	ListCell   *lc;
 
+	if (plan == NULL)
+	{
+		foreach(lc, tcs_sql_bodies(query))
+			(void) query_walker(lfirst(lc), NULL);
+		return;
+	}
 	tcs_require_permissions_of_plan_compat(plan);
 	tcs_rules_collect_plan(plan, &items);
 	foreach(lc, items.functions)

@@ -25,6 +25,8 @@
 										 * has */
 #define TCS_FRAME_WRITES		0x40	/* PLANNER: the plan cannot be made
 										 * again */
+#define TCS_FRAME_GUARDED		0x80	/* PLANNER: it ends before it reads
+										 * too early */
 
 /*
  * A hook that is at work: planning, running a plan or a utility statement.  Lives

@@ -6,7 +6,7 @@
  * NOTES
  *	  The planner evaluates functions that are declared IMMUTABLE, and some read
  *	  tables all the same.  A function in SQL may be inlined, and what is in it
- *	  evaluated then.
+ *	  evaluated then.  For an estimate it runs STABLE functions as well.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,13 +16,10 @@
 #include "access/transam.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
-#include "executor/functions.h"
 #include "nodes/nodeFuncs.h"
-#include "rewrite/rewriteHandler.h"
-#include "tcop/tcopprot.h"
-#include "utils/builtins.h"
 #include "utils/syscache.h"
 
+#include "rules/sql_bodies.h"
 #include "statement/planning_reads.h"
 
 /* Whether to look into functions in SQL; else each may evaluate something. */
@@ -30,53 +27,14 @@ typedef struct Planning
 {
 	bool		thorough;
 	int			depth;			/* of functions in functions */
+	bool		guesses;		/* there is a STABLE one; if it is not
+								 * thorough */
 } Planning;
 
 /* What lies deeper is not looked at, and counts as something that reads. */
 #define MOST_DEPTH		10
 
 static bool planning_may_run_walker(Node *node, void *context);
-
-/* The queries of a body that was analysed when the function was made, rewritten. */
-static bool
-rewrite_walker(Node *node, void *context)
-{
-	List	  **queries = context;
-
-	if (node == NULL)
-		return false;
-	if (!IsA(node, Query))
-		return expression_tree_walker(node, rewrite_walker, context);
-	AcquireRewriteLocks((Query *) node, true, false);
-	*queries = list_concat(*queries, pg_rewrite_query((Query *) node));
-	return false;
-}
-
-/* The queries of a function in SQL, rewritten.  Throws what is wrong with them. */
-static List *
-queries_of_function(HeapTuple tuple)
-{
-	bool		isnull;
-	Datum		body = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosqlbody, &isnull);
-	SQLFunctionParseInfoPtr info;
-	char	   *source;
-	List	   *queries = NIL;
-	ListCell   *lc;
-
-	if (!isnull)
-	{
-		(void) rewrite_walker(stringToNode(TextDatumGetCString(body)), &queries);
-		return queries;
-	}
-	source = TextDatumGetCString(SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull));
-	info = prepare_sql_fn_parse_info(tuple, NULL, InvalidOid);
-	foreach(lc, pg_parse_query(source))
-		queries = list_concat(queries,
-							  pg_analyze_and_rewrite_withcb(lfirst_node(RawStmt, lc), source,
-															(ParserSetupHook) sql_fn_parser_setup,
-															info, NULL));
-	return queries;
-}
 
 /* If a function in SQL is inlined, may planning evaluate something in it? */
 static bool
@@ -93,7 +51,7 @@ inlined_may_run(HeapTuple tuple, Planning *planning)
 	if (planning->depth == MOST_DEPTH)
 		return true;
 	planning->depth++;
-	reads = planning_may_run_walker((Node *) queries_of_function(tuple), planning);
+	reads = planning_may_run_walker((Node *) tcs_sql_body(tuple, NULL, false), planning);
 	planning->depth--;
 	return reads;
 }
@@ -102,6 +60,7 @@ inlined_may_run(HeapTuple tuple, Planning *planning)
 static bool
 planning_may_run(Oid funcid, void *context)
 {
+	Planning   *planning = context;
 	HeapTuple	tuple;
 	Form_pg_proc proc;
 	bool		result;
@@ -113,7 +72,8 @@ planning_may_run(Oid funcid, void *context)
 		return true;
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	result = proc->provolatile == PROVOLATILE_IMMUTABLE ||
-		(proc->prolang == SQLlanguageId && inlined_may_run(tuple, context));
+		(proc->prolang == SQLlanguageId && inlined_may_run(tuple, planning));
+	planning->guesses |= proc->provolatile == PROVOLATILE_STABLE;
 	ReleaseSysCache(tuple);
 	return result;
 }
@@ -130,17 +90,19 @@ planning_may_run_walker(Node *node, void *context)
 	return expression_tree_walker(node, planning_may_run_walker, context);
 }
 
-/* Can planning this query read?  Quick: each function in SQL counts as one that may. */
-bool
-tcs_planning_may_read(Query *query)
+/* What may planning this query run?  Quick: each function in SQL counts as IMMUTABLE. */
+TcsPlanningRuns
+tcs_planning_runs(Query *query)
 {
 	Planning	planning = {.thorough = false};
 
-	return planning_may_run_walker((Node *) query, &planning);
+	if (planning_may_run_walker((Node *) query, &planning))
+		return TCS_PLANNING_EVALUATES;
+	return planning.guesses ? TCS_PLANNING_GUESSES : TCS_PLANNING_RUNS_NOTHING;
 }
 
 /*
- * The same, from what the functions in SQL do.  Throws if one cannot be analysed, and
+ * Does it evaluate functions?  From what those in SQL do.  Throws if one cannot be analysed, and
  * locks what they read: for a subtransaction that is rolled back.
  */
 bool
