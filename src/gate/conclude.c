@@ -117,6 +117,14 @@ tcs_read_pass(TcsRead *read)
 		pass_relaxed(read);
 		return;
 	}
+	/* the statement to come tells of it, so that must not pass at once */
+	if (site->kind == TCS_SITE_PLANNER)
+	{
+		read->client->planning_waited_us = facts->waited_us;
+		if (waited)
+			tcs_proof_unsettle();
+		return;
+	}
 	if (waited)
 		tcs_stats_count_wait(facts->req.level, facts->waited_us);
 
@@ -175,7 +183,10 @@ tcs_read_fail(TcsRead *read)
 		return;
 	/* planning goes on with what there is */
 	if (site->kind == TCS_SITE_PLANNER)
+	{
 		read->client->plan_is_void = true;
+		read->client->planning_waited_us = facts->waited_us;
+	}
 	if (site->kind == TCS_SITE_BARE || site->kind == TCS_SITE_PLANNER)
 	{
 		if (tcs_read_waits_briefly(read))

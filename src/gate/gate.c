@@ -356,7 +356,10 @@ tcs_gate_void_plan(void)
 {
 	/* what planning still runs asks for what is there now */
 	if (tcs_client_statement.planned_in != GetCurrentStatementStartTimestamp())
+	{
 		tcs_client_statement.planning_arrival = tcs_now();
+		tcs_client_statement.planning_waited_us = 0;
+	}
 	tcs_client_statement.planned_in = GetCurrentStatementStartTimestamp();
 	tcs_client_statement.plan_is_void = true;
 	tcs_proof_unsettle();

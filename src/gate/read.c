@@ -81,6 +81,7 @@ note_planning(TcsClientStatement *client, int64 arrival)
 {
 	client->planned_in = GetCurrentStatementStartTimestamp();
 	client->planning_arrival = arrival;
+	client->planning_waited_us = 0;
 	client->plan_is_void = false;
 }
 
@@ -149,6 +150,9 @@ begin_facts(TcsRead *read, bool fixed)
 	facts->now = read->context.arrival;
 	facts->may_use_lease = facts->in_recovery && tcs_site_is_read(&read->site) &&
 		!IsolationUsesXactSnapshot();
+	/* its planning has waited for it */
+	if (read->site.kind == TCS_SITE_QUERY && planning_came_here(read->client))
+		facts->waited_us = read->client->planning_waited_us;
 }
 
 /*

@@ -104,6 +104,7 @@ typedef struct TcsClientStatement
 	 */
 	TimestampTz planned_in;
 	int64		planning_arrival;
+	int64		planning_waited_us;
 } TcsClientStatement;
 
 extern TCS_LOCAL TcsClientStatement tcs_client_statement;

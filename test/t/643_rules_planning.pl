@@ -11,6 +11,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time);
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
@@ -174,6 +175,29 @@ foreach my $way (
 		is(TcsWire::describe_result(($client->results)[-1]), $v + 1, '... and again');
 		$client->disconnect;
 	}
+}
+
+# Where planning waits, tcs.last_read has that wait.
+foreach my $level ('session', 'strong')
+{
+	my $client = TcsWire->new($standby, options => "-c tcs.max_wait=60s -c tcs.read_level=$level");
+
+	pause_replay($standby);
+	my $token = write_token($primary, sprintf 'UPDATE t SET v = %d', ++$v);
+
+	$client->ok_query("SET tcs.session_token = '$token'") if $level eq 'session';
+	$client->simple('SELECT folds()')->flush;
+	wait_for_waiters($standby);
+	my $waiting = time;
+
+	$primary->safe_psql('postgres', 'SELECT 1') foreach (1 .. 3);
+	my $waited = time - $waiting;
+
+	resume_replay($standby);
+	is(TcsWire::describe_result(($client->results)[-1]), $v, "planning waits at $level");
+	is($client->ok_query("SELECT outcome, wait_time >= 1000 * $waited FROM tcs.last_read"), 'waited|t',
+		'... which is told as what the statement has waited');
+	$client->disconnect;
 }
 
 
