@@ -26,7 +26,7 @@ extern TCS_LOCAL TcsLeavable *tcs_leavable_innermost;
 extern void tcs_leavable_begin(TcsLeavable *leavable);
 extern void tcs_leavable_end(TcsLeavable *leavable);
 extern void tcs_leavable_catch(TcsLeavable *leavable);
-extern void tcs_leave(void) pg_attribute_noreturn();
+extern void tcs_leave(void);
 
 /* Is there work around us that can be left? */
 static inline bool
