@@ -41,18 +41,13 @@
  */
 #include "postgres.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "access/xact.h"
-#include "access/xlog.h"
-#include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "storage/procarray.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
 #include "utils/resowner.h"
@@ -60,7 +55,6 @@
 
 #include "base/compat.h"
 #include "base/settings.h"
-#include "base/xact.h"
 #include "primary/acknowledged.h"
 #include "primary/lease_grant.h"
 
@@ -70,10 +64,6 @@
 /* So long before it is used a longer duration is told to all standbys, in us. */
 #define TCS_LEASE_NOTICE		10000000
 
-/* A holder that let a commit wait until the end is given none for so long, in us. */
-#define TCS_LEASE_BACKOFF_MIN	1000000
-#define TCS_LEASE_BACKOFF_MAX	60000000
-
 /* Protected by the LWLock tcs_lease, as is the whole array. */
 typedef struct TcsLeaseSlot
 {
@@ -82,7 +72,6 @@ typedef struct TcsLeaseSlot
 	int			procno;			/* valid while pid is */
 	XLogRecPtr	told;
 	XLogRecPtr	reached;
-	bool		stalled;		/* a commit has waited until it expired */
 	TcsLeaseHolderInfo info;	/* what only the view shows */
 } TcsLeaseSlot;
 
@@ -358,11 +347,6 @@ count_wait(const bool *seen, int64 since)
 			continue;
 		slot->info.commits++;
 		slot->info.longest_wait = Max(slot->info.longest_wait, now - since);
-		if (slot->expires <= now)
-		{
-			slot->info.stalls++;
-			slot->stalled = true;
-		}
 	}
 	LWLockRelease(lease_lock);
 }
@@ -570,7 +554,6 @@ grant_lease(TcsLeaseQuestion question, int64 duration, const char *name, TcsLeas
 		{
 			slot->info.since = GetCurrentTimestamp();
 			slot->info.grants++;
-			slot->stalled = false;
 		}
 		else
 			slot->info.renewals++;

@@ -45,7 +45,6 @@ typedef struct TcsLeaseHolderInfo
 	uint64		renewals;
 	uint64		commits;		/* that waited for it */
 	int64		longest_wait;	/* us */
-	uint64		stalls;			/* commits that waited until it expired */
 } TcsLeaseHolderInfo;
 
 extern void tcs_lease_before_commit(void);
