@@ -389,9 +389,11 @@ receive_multirange(StringInfo buf, Oid type, Oid range)
 	ranges = palloc(Max(nranges, 1) * sizeof(RangeType *));
 	for (int i = 0; i < nranges; i++)
 	{
-		ranges[i] = DatumGetRangeTypeP(receive_part(buf, range, -1, &isnull));
+		Datum		value = receive_part(buf, range, -1, &isnull);
+
 		if (isnull)
 			refuse_value(type);
+		ranges[i] = DatumGetRangeTypeP(value);
 	}
 	return MultirangeTypePGetDatum(make_multirange(type, lookup_type_cache(range, TYPECACHE_RANGE_INFO),
 												   nranges, ranges));
