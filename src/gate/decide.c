@@ -123,8 +123,10 @@ tcs_gate_decide(const TcsRead *read, TcsFailing *failing)
 
 	if (!(read->tried & TCS_TRIED_SURVEY))
 		return TCS_ACTION_SURVEY;
+	/* a plan that is void has to be made again even to serve less */
 	if (facts->req.reason != TCS_REASON_NONE &&
-		(facts->fixed || !read->can_swap || !read->can_redirect))
+		(facts->fixed || !read->can_swap ||
+		 !(read->can_redirect || read->plan_is_void)))
 	{
 		*failing = TCS_FAILING_UNMEETABLE;
 		return TCS_ACTION_FAIL;

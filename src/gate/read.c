@@ -284,7 +284,9 @@ tcs_read_weigh(TcsRead *read)
 	}
 	read->met = tcs_requirement_is_empty(&facts->req) ||
 		tcs_requirement_met(&facts->req, &facts->proof);
-	if (site->kind == TCS_SITE_QUERY && !facts->fixed && tcs_read_has_void_plan())
+	read->plan_is_void = site->kind == TCS_SITE_QUERY && !facts->fixed &&
+		tcs_read_has_void_plan();
+	if (read->plan_is_void)
 	{
 		/* it can have what was read meanwhile in it, as constants */
 		read->met = false;

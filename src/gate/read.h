@@ -124,6 +124,7 @@ typedef struct TcsRead
 	bool		follows;		/* its transaction runs on the primary */
 	bool		may_drop_token; /* if that is lost */
 	bool		met;			/* by the snapshot at hand */
+	bool		plan_is_void;	/* it has to be planned again before it is run */
 	bool		misplaced;		/* no wait can give it the snapshot it needs */
 	bool		can_swap;		/* its snapshot can be replaced */
 	bool		can_redirect;

@@ -96,6 +96,8 @@ wait_on_timeline(TcsUnmet *facts, bool holding, int64 deadline, bool impatient)
 	}
 	else
 	{
+		if (facts->req.reason != TCS_REASON_NONE)
+			return TCS_WAIT_TIMEOUT;	/* there is nothing to wait for */
 		if (!tcs_commits_under_way(facts->req.needed.lsn))
 			result = TCS_WAIT_MET;
 		else

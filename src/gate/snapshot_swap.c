@@ -40,6 +40,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
+#include "nodes/extensible.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
 #include "parser/analyze.h"
@@ -289,8 +290,20 @@ refuse_changed_schema(void)
 			 errhint("Retry the statement.")));
 }
 
+/* Does something stand in the place of a plan that was not made yet? */
+static bool
+is_stub(const PlannedStmt *plan)
+{
+	const CustomScan *scan = (const CustomScan *) plan->planTree;
+
+	return IsA(scan, CustomScan) && strcmp(scan->methods->CustomName, TCS_STUB_NAME) == 0;
+}
+
 /*
  * Plan a query again.
+ *
+ * A stub has the columns that the query has before it is planned.  Planning can narrow
+ * down their type modifiers, so like is compared with like.
  *
  * Right for a plain SELECT that came from the client; anything else (an
  * INSERT turned into a SELECT by a rule, say) is left to a retry.
@@ -304,6 +317,7 @@ replan_statement(const TcsSite *site)
 	int			ntypes;
 	Oid		   *types = tcs_statement_param_types(query_desc->params, &ntypes);
 	List	   *queries;
+	TupleDesc	columns = NULL;
 	PlannedStmt *plan = NULL;
 
 	if (old->commandType == CMD_SELECT)
@@ -313,13 +327,21 @@ replan_statement(const TcsSite *site)
 		queries = analyze_anew(old, &source, types, ntypes, NULL);
 		if (list_length(queries) == 1 &&
 			linitial_node(Query, queries)->commandType == CMD_SELECT)
-			plan = tcs_plan_query_compat(linitial_node(Query, queries), source,
+		{
+			Query	   *query = linitial_node(Query, queries);
+
+			if (is_stub(old))
+				columns = ExecCleanTypeFromTL(query->targetList);
+			plan = tcs_plan_query_compat(query, source,
 										 CURSOR_OPT_PARALLEL_OK, query_desc->params);
+			if (columns == NULL)
+				columns = ExecCleanTypeFromTL(plan->planTree->targetlist);
+		}
 		PopActiveSnapshot();
 	}
 
-	if (plan == NULL || !equalTupleDescs(ExecCleanTypeFromTL(old->planTree->targetlist),
-										 ExecCleanTypeFromTL(plan->planTree->targetlist)))
+	if (plan == NULL ||
+		!equalTupleDescs(ExecCleanTypeFromTL(old->planTree->targetlist), columns))
 		refuse_changed_schema();
 
 	/* slices of the source are counted from its own begin */

@@ -11,6 +11,9 @@
 #include "base/tcs.h"
 #include "statement/site.h"
 
+/* Name of what stands in a plan that is to be made yet; see hooks/plan_guard.c. */
+#define TCS_STUB_NAME		"tcs stub"
+
 extern bool tcs_swap_is_possible(const TcsSite *site);
 extern void tcs_swap_drop_snapshot(TcsSite *site);
 extern void tcs_swap_take_snapshot(TcsSite *site);

@@ -84,6 +84,9 @@ wait_before_planning(Query *query, const char *source, bool *guard)
 		if (read.site.locks_released ||
 			(read.site.reanalyzable && known != SharedInvalidMessageCounter))
 			query = tcs_swap_reanalyze_query(query, source);
+		/* in the subtransaction of a guard, a conflict with replay ends the session */
+		*guard = !tcs_gate_is_satisfied(&read.choice) ||
+			(RecoveryInProgress() && tcs_rules_exist());
 	}
 	*guard = *guard && tcs_guard_is_possible(query, source);
 	if (*guard)

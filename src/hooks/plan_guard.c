@@ -37,6 +37,7 @@
 #include "base/leavable.h"
 #include "base/xact.h"
 #include "gate/gate.h"
+#include "gate/snapshot_swap.h"
 #include "gate/transaction.h"
 #include "hooks/arrive.h"
 #include "hooks/plan_guard.h"
@@ -140,7 +141,7 @@ refuse_stub(CustomScan *scan)
 }
 
 static const CustomScanMethods stub_methods = {
-	.CustomName = "tcs stub",
+	.CustomName = TCS_STUB_NAME,
 	.CreateCustomScanState = refuse_stub
 };
 

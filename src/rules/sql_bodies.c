@@ -18,6 +18,7 @@
 #include "catalog/pg_proc.h"
 #include "executor/functions.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "rewrite/rewriteHandler.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -84,6 +85,19 @@ tcs_sql_body(HeapTuple tuple, Node *call, bool one_statement)
 	return queries;
 }
 
+/* A call with its arguments in the order of the function's, and with its defaults. */
+static Node *
+expand_call(Node *node, HeapTuple tuple)
+{
+	FuncExpr   *call;
+
+	if (!IsA(node, FuncExpr))
+		return node;
+	call = copyObject((FuncExpr *) node);
+	call->args = expand_function_arguments(call->args, false, call->funcresulttype, tuple);
+	return (Node *) call;
+}
+
 /* Add the body of a function, and those of the functions in it. */
 static void
 add_body(Oid function, Node *call, Bodies *bodies)
@@ -102,7 +116,7 @@ add_body(Oid function, Node *call, Bodies *bodies)
 	/* planning keeps those with settings or an owner of their own as they are */
 	if (proc->prolang == SQLlanguageId && proc->prokind == PROKIND_FUNCTION &&
 		!proc->prosecdef && heap_attisnull(tuple, Anum_pg_proc_proconfig, NULL))
-		queries = tcs_sql_body(tuple, call, true);
+		queries = tcs_sql_body(tuple, expand_call(call, tuple), true);
 	ReleaseSysCache(tuple);
 
 	(void) bodies_walker((Node *) queries, bodies);

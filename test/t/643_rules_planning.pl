@@ -249,6 +249,22 @@ foreach my $sql ('SELECT folds()', 'SELECT v + guesses() - 1 FROM other WHERE v 
 
 
 ##
+## What is planned again has the columns that the query has
+##
+
+everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
+everywhere([ $primary, $standby ], q{CREATE FUNCTION padded(x anyelement, y anyelement DEFAULT NULL) RETURNS anyelement LANGUAGE sql AS 'SELECT x'});
+is( read_at($standby,
+		q{SELECT count(*), coalesce('a'::varchar(3), 'bb'::varchar(4)) FROM other WHERE v <> guesses()},
+		level => 'strong', max_wait => '60s'),
+	'1|a', 'planning narrows down a column');
+everywhere([ $primary, $standby ], q{SELECT tcs.set_rule('other', 'strong')});
+is(read_at($standby, 'SELECT padded(v), padded(y => v, x => v) FROM other WHERE v <> guesses()', max_wait => '60s'),
+	'1|1', 'a call with defaults and names');
+everywhere([ $primary, $standby ], 'TRUNCATE tcs.rule');
+
+
+##
 ## A primary without a quorum
 ##
 
