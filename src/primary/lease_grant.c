@@ -26,7 +26,8 @@
  *	  it cannot hold up replay, nor those who queue for the same row.  Nothing there may
  *	  throw.  A cancel does not end it: that would acknowledge.  Termination ends it as
  *	  that of a wait for a synchronous standby does: the client is told nothing.
- *	  No wait is longer than the longest lease.
+ *	  A commit waits for the leases that there are when it looks first, so for no
+ *	  longer than the longest of them: what is granted later has the commit in its answer.
  *
  *	  A server that starts, or is promoted, does not know which leases its predecessor
  *	  has granted.  It acknowledges nothing before the longest of them must be over.  How
@@ -58,7 +59,7 @@
 #include "primary/acknowledged.h"
 #include "primary/lease_grant.h"
 
-/* In the data directory, and so in base backups: longest and usable, us. */
+/* In the data directory: longest and usable, us. */
 #define TCS_LEASE_FILE		"tcs_longest_lease"
 
 /* So long before it is used a longer duration is told to all standbys, in us. */
@@ -68,6 +69,7 @@
 typedef struct TcsLeaseSlot
 {
 	int64		expires;		/* us; 0: free */
+	int64		granted_at;		/* us; renewals since do not count */
 	int			pid;			/* of the walsender; 0: it is gone */
 	int			procno;			/* valid while pid is */
 	XLogRecPtr	told;
@@ -88,7 +90,6 @@ typedef struct TcsLeases
 
 	/* no lease of this server, or of its predecessor, lasts longer; us; atomic */
 	pg_atomic_uint64 longest;
-	int64		longest_alive_until;	/* protected by the lock */
 
 	/*
 	 * Nothing is acknowledged before; us, 0: not known yet.  Atomic; set once by the
@@ -145,16 +146,18 @@ read_file(int64 *longest, int64 *usable)
 	FILE	   *file = AllocateFile(TCS_LEASE_FILE, "r");
 
 	*longest = *usable = 0;
-	if (file == NULL)
+	if (file == NULL && errno == ENOENT)
 		return false;
 	/* what cannot be read was written for some lease */
-	if (fscanf(file, INT64_FORMAT " " INT64_FORMAT, longest, usable) != 2 ||
+	if (file == NULL ||
+		fscanf(file, INT64_FORMAT " " INT64_FORMAT, longest, usable) != 2 ||
 		*longest < 0 || *longest > TCS_LEASE_MAX * 1000 || *usable < 0 || *usable > *longest)
 	{
 		*longest = TCS_LEASE_MAX * 1000;
 		*usable = 0;
 	}
-	FreeFile(file);
+	if (file != NULL)
+		FreeFile(file);
 	return true;
 }
 
@@ -173,7 +176,7 @@ tcs_lease_shmem_init(void *ptr, LWLock *lock, bool found)
 	shared->had_file = read_file(&longest, &shared->usable);
 	shared->was_standby = access("standby.signal", F_OK) == 0 ||
 		access("recovery.signal", F_OK) == 0;
-	shared->longest_alive_until = shared->started_at + longest;
+	shared->announced_at = shared->started_at;
 	pg_atomic_init_u64(&shared->longest, longest);
 	pg_atomic_init_u32(&shared->in_use, 1);
 	pg_atomic_init_u64(&shared->quiet_until, 0);
@@ -214,18 +217,15 @@ write_file(int64 longest, int64 usable, int elevel)
 }
 
 /*
- * A primary has told how long leases last at most.  Worker only.  What could not be
- * written down counts as not told.
+ * A primary that was asked at an instant has told how long leases last at most.  Worker
+ * only.  What could not be written down counts as not told.
  */
 void
-tcs_lease_note_longest(int64 longest)
+tcs_lease_note_longest(int64 longest, int64 asked_at)
 {
 	if (longest == tcs_lease_longest() || write_file(longest, 0, LOG))
-		pg_atomic_write_u64(&shared->told_at, (uint64) tcs_now());
+		pg_atomic_write_u64(&shared->told_at, (uint64) asked_at);
 }
-
-
-/* ---- commits ---- */
 
 /*
  * How long the leases of the primary before this one can last.
@@ -274,7 +274,12 @@ quiet_until(void)
 void
 tcs_lease_note_promotion(void)
 {
+	int64		assumed = longest_of_predecessor(tcs_now());
 	int64		until = quiet_until();
+
+	/* after a crash nothing else tells */
+	if (assumed > tcs_lease_longest())
+		(void) write_file(assumed, 0, LOG);
 
 	if (until > tcs_now())
 		ereport(LOG,
@@ -282,11 +287,16 @@ tcs_lease_note_promotion(void)
 						(until - tcs_now()) / 1000.0)));
 }
 
-/* Does a slot hold commits up here?  The lock is held. */
+/*
+ * Does a slot hold a commit up, that was noted before "since"?  The lock is held.
+ *
+ * What was granted later has the commit in its answer.  So nobody waits longer than
+ * for the leases there are when the wait begins.
+ */
 static bool
-holds_up(const TcsLeaseSlot *slot, XLogRecPtr end, int64 now)
+holds_up(const TcsLeaseSlot *slot, XLogRecPtr end, int64 since, int64 now)
 {
-	return slot->expires > now && slot->reached < end;
+	return slot->expires > now && slot->reached < end && slot->granted_at <= since;
 }
 
 /*
@@ -294,7 +304,7 @@ holds_up(const TcsLeaseSlot *slot, XLogRecPtr end, int64 now)
  * waited for are woken, since they may sleep with nothing to tell.
  */
 static int64
-held_up_until(XLogRecPtr end, bool *seen)
+held_up_until(XLogRecPtr end, int64 since, bool *seen)
 {
 	int64		now;
 	int64		until = quiet_until();
@@ -309,7 +319,7 @@ held_up_until(XLogRecPtr end, bool *seen)
 		const TcsLeaseSlot *slot = &shared->slots[i];
 
 		in_use |= slot->expires > now;
-		if (!holds_up(slot, end, now))
+		if (!holds_up(slot, end, since, now))
 			continue;
 		seen[i] = true;
 		until = Max(until, slot->expires);
@@ -362,7 +372,7 @@ wait_for_holders(XLogRecPtr end)
 	bool		seen[TCS_LEASE_HOLDERS] = {false};
 	int64		since = tcs_now();
 
-	if (held_up_until(end, seen) == 0)
+	if (held_up_until(end, since, seen) == 0)
 		return;
 	pg_atomic_write_u64(my_wait, end);
 	pg_memory_barrier();
@@ -372,7 +382,7 @@ wait_for_holders(XLogRecPtr end)
 		int			events;
 
 		ResetLatch(MyLatch);
-		until = held_up_until(end, seen);
+		until = held_up_until(end, since, seen);
 		if (until == 0)
 			break;
 		if (ProcDiePending)
@@ -385,7 +395,7 @@ wait_for_holders(XLogRecPtr end)
 			break;
 		}
 		events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_POSTMASTER_DEATH,
-						   (until - tcs_now()) / 1000 + 1, wait_event_lease);
+						   Max(until - tcs_now(), 0) / 1000 + 1, wait_event_lease);
 		if (events & WL_POSTMASTER_DEATH)
 		{
 			ProcDiePending = true;
@@ -443,8 +453,6 @@ tcs_lease_after_commit(XLogRecPtr end)
 }
 
 
-/* ---- grants ---- */
-
 /* The connection of a holder ends; its lease does not. */
 static void
 leave_slot(int code, Datum arg)
@@ -488,6 +496,18 @@ wake_committers(XLogRecPtr reached)
 	}
 }
 
+/* Can a lease be alive that lasts longer from now on?  The lock is held. */
+static bool
+longer_is_alive(int64 duration, int64 now)
+{
+	for (int i = 0; i < TCS_LEASE_HOLDERS; i++)
+	{
+		if (shared->slots[i].expires > now + duration)
+			return true;
+	}
+	return now <= quiet_until();
+}
+
 /*
  * The duration of the next lease; 0: none yet.
  *
@@ -505,12 +525,13 @@ settle_duration(int64 wanted)
 	LWLockAcquire(lease_lock, LW_EXCLUSIVE);
 	if (wanted > longest)
 	{
-		longest = wanted;
+		shared->usable = Min(shared->usable, longest);
 		shared->announced_at = now;
+		longest = wanted;
 	}
 	else if (shared->usable < longest && now - shared->announced_at >= TCS_LEASE_NOTICE)
 		shared->usable = longest;
-	else if (wanted < longest && now > shared->longest_alive_until)
+	else if (wanted < longest && !longer_is_alive(wanted, now))
 	{
 		longest = wanted;
 		shared->usable = Min(shared->usable, wanted);
@@ -545,21 +566,28 @@ grant_lease(TcsLeaseQuestion question, int64 duration, const char *name, TcsLeas
 	slot = &shared->slots[my_slot];
 	grant->is_new = question == TCS_LEASE_FIRST || slot->expires <= now;
 	if (question == TCS_LEASE_FIRST)
+	{
+		/* it holds nothing, so nobody waits for what it held */
 		slot->reached = slot->told = InvalidXLogRecPtr;
+		slot->expires = 0;
+		reached = PG_UINT64_MAX;
+	}
 	else
 		reached = slot->reached = slot->told;
-	if (duration > 0)
+	/* the longest one can have become shorter meanwhile */
+	if (duration > 0 && duration <= tcs_lease_longest())
 	{
 		if (grant->is_new)
 		{
+			slot->granted_at = now;
 			slot->info.since = GetCurrentTimestamp();
 			slot->info.grants++;
 		}
 		else
 			slot->info.renewals++;
 		pg_atomic_write_u32(&shared->in_use, 1);
-		slot->expires = now + duration;
-		shared->longest_alive_until = Max(shared->longest_alive_until, slot->expires);
+		/* the holder does not know yet that it is shorter, if it is */
+		slot->expires = Max(slot->expires, now + duration);
 		strlcpy(slot->info.application_name, name, NAMEDATALEN);
 		grant->duration = duration;
 	}
@@ -618,6 +646,8 @@ tcs_lease_take_question(TcsLeaseQuestion question, const char *name, TcsLeaseGra
 	{
 		before_shmem_exit(leave_slot, (Datum) 0);
 		leaves = true;
+		if (MyBackendType == B_WAL_SENDER)
+			tcs_walsender_sleep_on_compat();
 	}
 	if (question == TCS_LEASE_DROP)
 		drop_lease();

@@ -54,7 +54,7 @@ extern void tcs_lease_take_question(TcsLeaseQuestion question, const char *name,
 									TcsLeaseGrant *grant);
 extern void tcs_lease_note_told(XLogRecPtr lsn);
 extern int64 tcs_lease_longest(void);
-extern void tcs_lease_note_longest(int64 longest);
+extern void tcs_lease_note_longest(int64 longest, int64 asked_at);
 extern void tcs_lease_note_promotion(void);
 extern int	tcs_lease_holders(TcsLeaseHolderInfo *infos, int max);
 

@@ -506,7 +506,11 @@ show_answer(TcsQuestion question)
 {
 	static char answer[TCS_ANSWER_MAXLEN];
 	char	   *text;
+	TcsLeaseQuestion lease;
 
+	/* who looks at all settings wants no lease */
+	if (is_for_lease(question, &lease) && tcs_guc_asker()[0] == '\0')
+		return "";
 	if (MyBackendType == B_WAL_SENDER)
 		yield_to_replication();
 	else

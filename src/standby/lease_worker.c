@@ -58,6 +58,7 @@ static struct
 	int64		lag_pause;		/* after a lease was given back */
 	int64		asked_at;		/* of the question on its way */
 	bool		asked_to_drop;	/* by it */
+	bool		leaves;			/* the connection, when that is answered */
 	bool		has_told;		/* all that was told last is replayed */
 	bool		pending;		/* an answer waits for replay: */
 	XLogRecPtr	due;			/* up to here */
@@ -113,7 +114,7 @@ leave_connection(void)
 {
 	tcs_conn_close();
 	tcs_worker.told = InvalidXLogRecPtr;
-	lease.pending = lease.has_told = lease.asked_to_drop = false;
+	lease.pending = lease.has_told = lease.asked_to_drop = lease.leaves = false;
 }
 
 static void
@@ -168,12 +169,16 @@ take_answer(const TcsAnswerText *text)
 	if (lease.asked_to_drop)
 	{
 		lease.asked_to_drop = false;
+		if (lease.leaves)
+			lose_connection("its answer was of no use");
 		return;
 	}
 	if (!tcs_worker_judge_for_lease(text, at, &reason))
 	{
 		end_lease(TCS_HELD_CONNECTING, reason);
-		lose_connection(reason);
+		/* it may have granted one */
+		lease.leaves = true;
+		ask(TCS_ASK_LEASE_DROP);
 		return;
 	}
 	lease.backoff = 0;

@@ -336,7 +336,7 @@ tcs_worker_take_answer(const TcsAnswerText *text)
 		tcs_worker.told = Max(tcs_worker.told, text->flushed);
 
 	tcs_fresh_add_answer(&answer);
-	tcs_lease_note_longest(text->lease_longest);
+	tcs_lease_note_longest(text->lease_longest, tcs_worker.asked_at);
 	if (tcs_worker.asked_for_quorum)
 		take_confirmation(text);
 	now = tcs_now();

@@ -207,7 +207,7 @@ add_own_params(ConnParams *params)
 	const char *build = strchr(tcs_version_string, '(');
 
 	/* the server splits options at blanks that no backslash escapes */
-	snprintf(server_options, sizeof(server_options), "-c tcs.asker=%s\\ %d%s%s %s",
+	snprintf(server_options, sizeof(server_options), "-c tcs.asker=%s\\ %d%s%s %s -c statement_timeout=0",
 			 TCS_VERSION, TCS_TOKEN_VERSION, build ? "\\ " : "", build ? build : "",
 			 params->options);
 	add_param(params, "options", server_options);

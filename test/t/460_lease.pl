@@ -15,6 +15,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsLease;
 use TcsTest;
+use TcsWire;
 use TcsWrites;
 
 my ($primary, $standby) = lease_nodes();
@@ -152,6 +153,48 @@ is((finish_read($_))[0], '00000', 'it ends when the holder has it') foreach $fir
 is(strong_read($standby, $read), ($value + 3) . '|t', 'the standby has all of them');
 cmp_ok($primary->safe_psql('postgres', 'SELECT commits_waited FROM tcs.leases'),
 	'>', 20, 'tcs.leases counts them');
+
+##
+## Others who ask
+##
+
+is($primary->safe_psql('postgres', 'SELECT count(*) > 0 FROM pg_settings', replication => 'database'),
+	't', 'who looks at all settings over a replication connection');
+is($primary->safe_psql('postgres', 'SELECT count(*) FROM tcs.leases'), '1', '... gets no lease');
+
+# It asks again and again, and never says that it has anything.
+my $asker_alone = TcsWire->new($primary, replication => 'true', options => '-c tcs.asker=test');
+
+$asker_alone->ok_query('SHOW tcs.lease_first');
+my $commit = start_read($primary, 'UPDATE t SET v = v + 1');
+
+ok(waits_for_holders($commit), 'a commit waits for a lease that was granted before');
+my $asked = 0;
+
+$asker_alone->ok_query('SHOW tcs.lease_first') while read_running($commit) && $asked++ < 1000;
+cmp_ok($asked, '<', 1000, '... and for none that was granted later');
+is((finish_read($commit))[0], '00000', '... and is acknowledged');
+$asker_alone->ok_query('SHOW tcs.lease_drop');
+
+##
+## A shorter duration
+##
+
+# The holder is not told yet that its next lease is shorter, and has the longer one.
+my $holder = $standby->safe_psql('postgres', 'SELECT pid FROM tcs.leases');
+
+$primary->append_conf('postgresql.conf', 'tcs.lease_duration = 1s');
+$primary->reload;
+$primary->poll_query_until('postgres', q{SELECT remaining < '1s' FROM tcs.leases}) or die 'no shorter lease';
+kill 'STOP', $holder;
+pause_replay($standby);
+$primary->safe_psql('postgres', 'UPDATE t SET v = v + 1');
+$value += 2;
+unlike(scalar psql_err($standby, "$read; SELECT 1/(v - v) FROM t", level => 'strong', max_wait => 0, fallback => 'error'),
+	qr/^22012$/, 'a commit that was acknowledged is not missed by a read that has the longer lease');
+resume_replay($standby);
+kill 'CONT', $holder;
+wait_for_lease($standby);
 
 ##
 ## The end
