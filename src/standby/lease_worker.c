@@ -58,7 +58,8 @@ static struct
 	int64		lag_pause;		/* after a lease was given back */
 	int64		asked_at;		/* of the question on its way */
 	bool		asked_to_drop;	/* by it */
-	bool		leaves;			/* the connection, when that is answered */
+	bool		leaves;			/* the connection, when it has dropped its
+								 * lease */
 	bool		has_told;		/* all that was told last is replayed */
 	bool		pending;		/* an answer waits for replay: */
 	XLogRecPtr	due;			/* up to here */
@@ -73,17 +74,7 @@ static uint32 wait_event_main = 0;
 void
 tcs_lease_worker_register(void)
 {
-	BackgroundWorker bgw;
-
-	memset(&bgw, 0, sizeof(bgw));
-	snprintf(bgw.bgw_name, BGW_MAXLEN, "tcs lease worker");
-	snprintf(bgw.bgw_type, BGW_MAXLEN, "tcs lease worker");
-	snprintf(bgw.bgw_library_name, BGW_MAXLEN, "tcs");
-	snprintf(bgw.bgw_function_name, BGW_MAXLEN, "tcs_lease_worker_main");
-	bgw.bgw_flags = BGWORKER_SHMEM_ACCESS;
-	bgw.bgw_start_time = BgWorkerStart_ConsistentState;
-	bgw.bgw_restart_time = 1;
-	RegisterBackgroundWorker(&bgw);
+	tcs_worker_register_as("tcs lease worker", "tcs_lease_worker_main");
 }
 
 static bool
@@ -176,9 +167,8 @@ take_answer(const TcsAnswerText *text)
 	if (!tcs_worker_judge_for_lease(text, at, &reason))
 	{
 		end_lease(TCS_HELD_CONNECTING, reason);
-		/* it may have granted one */
+		/* it may have granted one, which is given back first */
 		lease.leaves = true;
-		ask(TCS_ASK_LEASE_DROP);
 		return;
 	}
 	lease.backoff = 0;
@@ -291,7 +281,9 @@ tend_connection(void)
 				lose_connection(reason);
 			break;
 		case TCS_CONN_IDLE:
-			if (lease.pending)
+			if (lease.leaves)
+				ask(TCS_ASK_LEASE_DROP);
+			else if (lease.pending)
 				use_if_replayed(tcs_now());
 			if (tcs_conn_state() == TCS_CONN_IDLE && !lease.pending && now >= lease.hold_until)
 				ask(lease.has_told ? TCS_ASK_LEASE_NEXT : TCS_ASK_LEASE_FIRST);
@@ -360,16 +352,9 @@ sleep_until_due(int64 timeout_us)
 static void
 reload_configuration(void)
 {
-	char	   *conninfo = pstrdup(tcs_primary_conninfo ? tcs_primary_conninfo : "");
-	char	   *derived = pstrdup(PrimaryConnInfo ? PrimaryConnInfo : "");
-
-	ProcessConfigFile(PGC_SIGHUP);
 	lease.backoff = 0;
-	if (strcmp(conninfo, tcs_primary_conninfo) != 0 ||
-		strcmp(derived, PrimaryConnInfo ? PrimaryConnInfo : "") != 0)
+	if (tcs_worker_reload())
 		leave_connection();
-	pfree(conninfo);
-	pfree(derived);
 }
 
 static void

@@ -69,20 +69,27 @@ TcsWorker	tcs_worker;
 
 static uint32 wait_event_main = 0;
 
+/* Register a worker that runs from when the standby is consistent. */
 void
-tcs_worker_register(void)
+tcs_worker_register_as(const char *name, const char *function)
 {
 	BackgroundWorker bgw;
 
 	memset(&bgw, 0, sizeof(bgw));
-	snprintf(bgw.bgw_name, BGW_MAXLEN, "tcs worker");
-	snprintf(bgw.bgw_type, BGW_MAXLEN, "tcs worker");
+	strlcpy(bgw.bgw_name, name, BGW_MAXLEN);
+	strlcpy(bgw.bgw_type, name, BGW_MAXLEN);
 	snprintf(bgw.bgw_library_name, BGW_MAXLEN, "tcs");
-	snprintf(bgw.bgw_function_name, BGW_MAXLEN, "tcs_worker_main");
+	strlcpy(bgw.bgw_function_name, function, BGW_MAXLEN);
 	bgw.bgw_flags = BGWORKER_SHMEM_ACCESS;
 	bgw.bgw_start_time = BgWorkerStart_ConsistentState;
 	bgw.bgw_restart_time = 1;
 	RegisterBackgroundWorker(&bgw);
+}
+
+void
+tcs_worker_register(void)
+{
+	tcs_worker_register_as("tcs worker", "tcs_worker_main");
 }
 
 /* Tell sessions that hold something if replay waits for one, and keeps doing so. */
@@ -299,23 +306,31 @@ sleep_on_replay(int64 timeout_us)
 
 #endif
 
-static void
-reload_configuration(void)
+/* Read the configuration again.  Does the primary have to be connected to again? */
+bool
+tcs_worker_reload(void)
 {
 	char	   *conninfo = pstrdup(tcs_primary_conninfo ? tcs_primary_conninfo : "");
 	char	   *derived = pstrdup(PrimaryConnInfo ? PrimaryConnInfo : "");
+	bool		changed;
 
 	ProcessConfigFile(PGC_SIGHUP);
+	changed = strcmp(conninfo, tcs_primary_conninfo) != 0 ||
+		strcmp(derived, PrimaryConnInfo ? PrimaryConnInfo : "") != 0;
+	pfree(conninfo);
+	pfree(derived);
+	return changed;
+}
 
-	if (strcmp(conninfo, tcs_primary_conninfo) != 0 ||
-		strcmp(derived, PrimaryConnInfo ? PrimaryConnInfo : "") != 0)
+static void
+reload_configuration(void)
+{
+	if (tcs_worker_reload())
 	{
 		tcs_worker_close_connection();
 		tcs_worker.backoff = tcs_worker.yield_until = tcs_worker.yield_pause = tcs_worker.unfed_since = 0;
 		tcs_worker_set_link(TCS_LINK_CONNECTING, "connecting to the primary");
 	}
-	pfree(conninfo);
-	pfree(derived);
 
 	tcs_switch_set(tcs_enabled);
 	if (!tcs_enabled)

@@ -74,6 +74,10 @@ typedef struct TcsWorker
 
 extern TcsWorker tcs_worker;
 
+/* in worker.c */
+extern void tcs_worker_register_as(const char *name, const char *function);
+extern bool tcs_worker_reload(void);
+
 /* in worker_link_state.c */
 extern void tcs_worker_set_link(TcsLinkState state, const char *reason);
 extern void tcs_worker_set_link_to(TcsLinkState state, const char *reason,

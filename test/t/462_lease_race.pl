@@ -14,55 +14,14 @@ use Test::More;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use TcsLease;
+use TcsStops;
 use TcsTest;
 use TcsWire;
 
 # A module that stops a statement where it has its snapshot, and before it comes to
-# the gate: libraries that are loaded later are called first.  It waits as long as
-# the file "armed" is there, and makes the file "reached".
+# the gate.
 my $folder = PostgreSQL::Test::Utils::tempdir;
-
-my $problem = build_module("$folder/stopping.so", <<"EOC");
-#include "postgres.h"
-
-#include <unistd.h>
-
-#include "executor/executor.h"
-#include "fmgr.h"
-#include "miscadmin.h"
-
-PG_MODULE_MAGIC;
-
-void		_PG_init(void);
-
-static ExecutorStart_hook_type prev_start = NULL;
-
-static void
-stop_at_start(QueryDesc *queryDesc, int eflags)
-{
-	if (strstr(queryDesc->sourceText, "/* stop */") != NULL &&
-		access("$folder/armed", F_OK) == 0)
-	{
-		fclose(fopen("$folder/reached", "w"));
-		while (access("$folder/armed", F_OK) == 0)
-		{
-			CHECK_FOR_INTERRUPTS();
-			pg_usleep(1000);
-		}
-	}
-	if (prev_start)
-		prev_start(queryDesc, eflags);
-	else
-		standard_ExecutorStart(queryDesc, eflags);
-}
-
-void
-_PG_init(void)
-{
-	prev_start = ExecutorStart_hook;
-	ExecutorStart_hook = stop_at_start;
-}
-EOC
+my $problem = build_stopping($folder, '/* stop */');
 
 plan skip_all => "the module cannot be built: $problem" if $problem ne '';
 

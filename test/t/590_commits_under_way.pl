@@ -16,56 +16,14 @@ use Test::More;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use TcsStops;
 use TcsTest;
 use TcsWire;
 
 # A module that stops redirect_begin() where the transaction has its snapshot
-# and the function has not begun.  It waits as long as the file "armed" is there,
-# and makes the file "reached".
+# and the function has not begun.
 my $folder = PostgreSQL::Test::Utils::tempdir;
-
-my $problem = build_module("$folder/stopping.so", <<"EOC");
-#include "postgres.h"
-
-#include <unistd.h>
-
-#include "executor/executor.h"
-#include "fmgr.h"
-#include "miscadmin.h"
-#include "storage/fd.h"
-
-PG_MODULE_MAGIC;
-
-void		_PG_init(void);
-
-static ExecutorStart_hook_type prev_start = NULL;
-
-static void
-stop_at_start(QueryDesc *queryDesc, int eflags)
-{
-	if (strstr(queryDesc->sourceText, "tcs_internal.redirect_begin(") != NULL &&
-		access("$folder/armed", F_OK) == 0)
-	{
-		fclose(fopen("$folder/reached", "w"));
-		while (access("$folder/armed", F_OK) == 0)
-		{
-			CHECK_FOR_INTERRUPTS();
-			pg_usleep(1000);
-		}
-	}
-	if (prev_start)
-		prev_start(queryDesc, eflags);
-	else
-		standard_ExecutorStart(queryDesc, eflags);
-}
-
-void
-_PG_init(void)
-{
-	prev_start = ExecutorStart_hook;
-	ExecutorStart_hook = stop_at_start;
-}
-EOC
+my $problem = build_stopping($folder, 'tcs_internal.redirect_begin(');
 
 my $publisher = PostgreSQL::Test::Cluster->new('publisher');
 my ($primary, $standby) = new_pair(
