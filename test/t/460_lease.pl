@@ -158,9 +158,9 @@ cmp_ok($primary->safe_psql('postgres', 'SELECT commits_waited FROM tcs.leases'),
 ## Others who ask
 ##
 
-is($primary->safe_psql('postgres', 'SELECT count(*) > 0 FROM pg_settings', replication => 'database'),
-	't', 'who looks at all settings over a replication connection');
-is($primary->safe_psql('postgres', 'SELECT count(*) FROM tcs.leases'), '1', '... gets no lease');
+is($primary->safe_psql('postgres', 'SHOW tcs.lease_first', replication => 'database'),
+	'', 'who has not introduced itself, as one who looks at all settings, gets no lease');
+is($primary->safe_psql('postgres', 'SELECT count(*) FROM tcs.leases'), '1', '... and holds none');
 
 # It asks again and again, and never says that it has anything.
 my $asker_alone = TcsWire->new($primary, replication => 'true', options => '-c tcs.asker=test');
