@@ -84,7 +84,11 @@ wait_before_planning(Query *query, const char *source, bool *guard)
 		if (read.site.locks_released ||
 			(read.site.reanalyzable && known != SharedInvalidMessageCounter))
 			query = tcs_swap_reanalyze_query(query, source);
-		/* in the subtransaction of a guard, a conflict with replay ends the session */
+
+		/*
+		 * A conflict with replay in the subtransaction of a guard ends the
+		 * session.
+		 */
 		*guard = !tcs_gate_is_satisfied(&read.choice) ||
 			(RecoveryInProgress() && tcs_rules_exist());
 	}
@@ -166,8 +170,8 @@ call_planner_guarded(TCS_PLANNER_ARGS)
 }
 
 /*
- * Planning has run what should have waited, or was left before.  Without a rule or a hint, a function can
- * ask for more by a SET of its own.
+ * Planning has run what should have waited, or was left before.  Without a rule or a
+ * hint, a function can ask for more by a SET of its own.
  */
 static pg_noinline void
 discard_early_runs(bool ahead)

@@ -30,18 +30,21 @@ typedef struct TcsLeases
 	TcsLeaseSlot slots[TCS_LEASE_HOLDERS];
 
 	/*
-	 * Is a slot taken, or may a lease of a former primary be alive?  Set under the
-	 * lock before a lease is written, cleared under the lock; read without it, after
-	 * a full barrier.
+	 * Is a slot taken, or may a lease of a former primary be alive?  Set
+	 * under the lock before a lease is written, cleared under the lock; read
+	 * without it, after a full barrier.
 	 */
 	pg_atomic_uint32 in_use;
 
-	/* no lease of this server, or of its predecessor, lasts longer; us; atomic */
+	/*
+	 * no lease of this server, or of its predecessor, lasts longer; us;
+	 * atomic
+	 */
 	pg_atomic_uint64 longest;
 
 	/*
-	 * Nothing is acknowledged before; us, 0: not known yet.  Atomic; set once by the
-	 * first who finds that the server is a primary.
+	 * Nothing is acknowledged before; us, 0: not known yet.  Atomic; set once
+	 * by the first who finds that the server is a primary.
 	 */
 	pg_atomic_uint64 quiet_until;
 
@@ -54,15 +57,15 @@ typedef struct TcsLeases
 	pg_atomic_uint64 told_at;
 
 	/*
-	 * Leases of up to this may be granted: all standbys that can be promoted have
-	 * been told that there are such.  Both under the lock.
+	 * Leases of up to this may be granted: all standbys that can be promoted
+	 * have been told that there are such.  Both under the lock.
 	 */
 	int64		usable;			/* us */
 	int64		announced_at;	/* when "longest" became more */
 
 	/*
-	 * For each process, the end of the commit that it waits with; 0: none.  Written
-	 * by that process alone.
+	 * For each process, the end of the commit that it waits with; 0: none.
+	 * Written by that process alone.
 	 */
 	pg_atomic_uint64 waits[FLEXIBLE_ARRAY_MEMBER];
 } TcsLeases;

@@ -117,9 +117,10 @@ typedef struct TcsAsker
 typedef struct TcsReadIndex
 {
 	/*
-	 * Replication connections that were refused for want of a walsender: while
-	 * all were in use, and while others had a place that had not authenticated
-	 * yet.  Atomic, only counted up, by processes that have no PGPROC.
+	 * Replication connections that were refused for want of a walsender:
+	 * while all were in use, and while others had a place that had not
+	 * authenticated yet.  Atomic, only counted up, by processes that have no
+	 * PGPROC.
 	 */
 	pg_atomic_uint32 refused;
 	pg_atomic_uint32 crowded_out;

@@ -230,7 +230,8 @@ tcs_receive_range_runs_code(Oid type)
 
 static void
 refuse_value(Oid type)
-{	ereport(ERROR,
+{
+	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
 			 errmsg("malformed value of type %s from the redirect server", format_type_be(type))));
 }

@@ -394,8 +394,9 @@ take_token(TcsRemoteBegin *begin, const TcsKnown *known)
 	}
 
 	/*
-	 * It has said that it is the primary.  Its position is the end of all WAL that
-	 * was inserted there, so this can be seen here, too: an answer may be an old one.
+	 * It has said that it is the primary.  Its position is the end of all WAL
+	 * that was inserted there, so this can be seen here, too: an answer may
+	 * be an old one.
 	 */
 	if (begin->seen.tli < known->newest)
 	{
@@ -416,7 +417,7 @@ try_to_begin(TcsRemoteBegin *begin, int64 deadline)
 {
 	TcsArrival	arrival = TCS_ARRIVED;
 	bool		failed = false;
-	OwnCommand command;
+	OwnCommand	command;
 	TcsKnown	known;
 
 	look_what_is_known(&known);

@@ -69,8 +69,9 @@ typedef struct TcsKnownRelation
 {
 	Oid			relid;			/* key */
 	uint64		changed_at;		/* count at the last change of this relation */
-	uint64		made_at;		/* count when the look-up began; 0: its changes
-								 * are watched, but nothing else is known */
+	uint64		made_at;		/* count when the look-up began; 0: its
+								 * changes are watched, but nothing else is
+								 * known */
 	uint64		checked_at;		/* count up to which it is known to hold */
 	List	   *ancestors;		/* OIDs */
 	int			ncandidates;	/* rules of the relation itself */

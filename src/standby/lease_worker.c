@@ -44,7 +44,8 @@
 
 /* All in us. */
 #define TCS_LEASE_RETRY			1000000 /* nothing was granted */
-#define TCS_LEASE_YIELD			30000000	/* walsenders are needed for others */
+#define TCS_LEASE_YIELD			30000000	/* walsenders are needed for
+											 * others */
 #define TCS_LEASE_IDLE			10000000
 #define TCS_LEASE_POLL			200 /* between looks at replay, before 16 */
 #define TCS_LEASE_SETTLED		60000000	/* then the pause is short again */

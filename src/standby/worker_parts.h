@@ -33,8 +33,8 @@ typedef struct TcsWorker
 	int64		unfed_since;	/* waits for the WAL receiver; 0: no */
 	int64		asked_at;		/* of the question on its way */
 	uint64		question;
-	TcsPosition had;			/* end of WAL received when it was asked; 0: no WAL
-								 * receiver has been started yet */
+	TcsPosition had;			/* end of WAL received when it was asked; 0:
+								 * no WAL receiver has been started yet */
 	TcsPosition had_replayed;	/* read after that */
 	int64		less_since;		/* answers show less WAL than is here; 0: no */
 	int64		last_asked;		/* of any question */
