@@ -240,7 +240,7 @@ look_at_timeline(void)
 
 /* Nobody wants the lease any more. */
 static void
-stop_holding(int64 now)
+stop_holding(void)
 {
 	end_lease(TCS_HELD_OFF, "\"tcs.lease\" or \"tcs.enabled\" is off");
 	if (tcs_conn_state() == TCS_CONN_IDLE && !lease.asked_to_drop)
@@ -269,7 +269,7 @@ tend_connection(void)
 	look_at_timeline();
 	if (!is_wanted())
 	{
-		stop_holding(now);
+		stop_holding();
 		return;
 	}
 	switch (tcs_conn_state())
